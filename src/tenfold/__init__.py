@@ -1,0 +1,52 @@
+"""tenfold: multilinear structure, found, fitted and run fast.
+
+>>> import tenfold as tn
+>>> fit = tn.fit(array, error=0.05)
+>>> fit.report("page.html")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public name -> the module that holds it. Modules are imported on first use, so that `import tenfold` costs nothing
+# and the command line answers without loading torch.
+_HOME = {
+    "Structure": "tenfold.structure",
+    "Network": "tenfold.network",
+    "Observations": "tenfold.observations",
+    "TenfoldError": "tenfold.errors",
+    "Fit": "tenfold.verbs.fit",
+    "fit": "tenfold.verbs.fit",
+    "load": "tenfold.verbs.load",
+}
+_ROOMS = ("formats", "contraction", "decomposition", "claims", "io", "report")
+
+__all__ = [*_HOME, *_ROOMS, "__version__"]
+
+if TYPE_CHECKING:
+    from tenfold import claims, contraction, decomposition, formats, io, report
+    from tenfold.errors import TenfoldError
+    from tenfold.network import Network
+    from tenfold.observations import Observations
+    from tenfold.structure import Structure
+    from tenfold.verbs.fit import Fit, fit
+    from tenfold.verbs.load import load
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    elif name in _ROOMS:
+        value = importlib.import_module(f"tenfold.{name}")
+    else:
+        raise AttributeError(f"module 'tenfold' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
