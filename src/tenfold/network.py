@@ -1,0 +1,441 @@
+"""`Network`: a `Structure` with its cores."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import EllipsisType
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tenfold._files import atomic
+from tenfold._trees import round_tree
+from tenfold.contraction import contract
+from tenfold.errors import DataError, FileError, StructureError, TenfoldError
+from tenfold.formats import name as format_name
+from tenfold.structure import Structure, Term
+
+FILE_VERSION = 1
+# Entries that a batched gather may hold at once on its way (256 MiB of float64).
+_BATCH_ENTRIES = 2**25
+# No index of a structure contains a space, so this name is free.
+_BATCH = "the batch"
+
+Selection = int | slice | EllipsisType
+
+
+class Network:
+    """A structure and one tensor for each of its distinct cores, standing for one big tensor.
+
+    Args:
+        structure: how the cores are contracted.
+        cores: one tensor for each of ``structure.cores``, in that order and of these shapes; all of one floating or
+            complex dtype and on one device. They are kept as given, so gradients flow to them.
+
+    Raises:
+        StructureError: a core is missing or has another shape, dtype or device than the others.
+    """
+
+    def __init__(self, structure: Structure, cores: Sequence[Tensor]) -> None:
+        if len(cores) != len(structure.cores):
+            raise StructureError(f"'{structure}' has {len(structure.cores)} cores, but {len(cores)} tensors were given")
+        for core, tensor in zip(structure.cores, cores, strict=True):
+            if tuple(tensor.shape) != core.shape:
+                raise StructureError(
+                    f"core '{core.name}' [{' '.join(core.indices)}] has shape {core.shape}, not {tuple(tensor.shape)}"
+                )
+            if not (tensor.is_floating_point() or tensor.is_complex()):
+                raise StructureError(f"core '{core.name}' must be floating or complex, not {tensor.dtype}")
+            if tensor.dtype != cores[0].dtype or tensor.device != cores[0].device:
+                raise StructureError(
+                    f"core '{core.name}' is {tensor.dtype} on {tensor.device}, but the first core is "
+                    f"{cores[0].dtype} on {cores[0].device}"
+                )
+        self.structure = structure
+        self.cores = tuple(cores)
+
+    @classmethod
+    def random(
+        cls,
+        structure: Structure,
+        *,
+        std: float = 1.0,
+        seed: int | torch.Generator = 0,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> Network:
+        """A network with independent Gaussian cores whose dense entries have mean 0 and standard deviation ``std``.
+
+        An entry is a sum, over all values of the inner indices, of products of one number from each term; with equal
+        standard deviations s of the core entries its variance is ``prod(inner sizes) * s^(2 terms)``, which is solved
+        for s. Where a core is used more than once this holds for the entries in which its uses read different numbers.
+        Complex cores have independent real and imaginary parts and ``E |x|^2 = std^2``.
+        """
+        generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+        inner = sum(math.log(structure.sizes[index]) for index in structure.inner_indices)
+        scale = math.exp((math.log(std) - inner / 2) / len(structure.terms)) if std > 0 else 0.0
+        cores = [
+            (torch.randn(core.shape, generator=generator, dtype=dtype, device=generator.device) * scale).to(device)
+            for core in structure.cores
+        ]
+        return cls(structure, cores)
+
+    # --- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the dense tensor."""
+        return self.structure.shape
+
+    @property
+    def parameters(self) -> int:
+        """The number of entries of all cores together."""
+        return self.structure.parameters
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.cores[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.cores[0].device
+
+    def core(self, name: str) -> Tensor:
+        """The core called ``name`` (see ``structure.cores`` for the names)."""
+        for core, tensor in zip(self.structure.cores, self.cores, strict=True):
+            if core.name == name:
+                return tensor
+        names = ", ".join(core.name for core in self.structure.cores)
+        raise StructureError(f"there is no core '{name}': the cores are {names}")
+
+    def terms(self) -> list[tuple[tuple[str, ...], Tensor]]:
+        """Index names and tensor for each term of the structure: what `tenfold.contraction.contract` takes."""
+        places = zip(self.structure.terms, self.structure.term_core, strict=True)
+        return [(term.indices, self.cores[number]) for term, number in places]
+
+    # --- reading it ---------------------------------------------------------------------------------------------------
+
+    def dense(self) -> Shaped[Tensor, ...]:
+        """The whole tensor, of shape ``self.shape``. Cost: see ``self.structure.cost()``."""
+        return contract(self.terms(), self.structure.output_indices).reshape(self.shape)
+
+    def at(self, indices: Tensor | Sequence[Any]) -> Shaped[Tensor, ...]:
+        """Entries, without making the rest of the tensor.
+
+        Args:
+            indices: an integer tensor of shape (batch, order), or one index array for each axis, broadcast together.
+                Negative indices count from the end.
+
+        Returns:
+            The entries, of the batch shape. Cost: about ``batch`` times the parameters that one entry touches.
+
+        Raises:
+            DataError: an index is out of range, not an integer, or there is not one for each axis.
+        """
+        columns = self._columns(indices)
+        batch_shape = columns[0].shape if columns else torch.Size(())
+        if not columns:
+            return self.dense()
+        split: dict[str, Tensor] = {}
+        for group, column in zip(self.structure.outputs, columns, strict=True):
+            rest = column.reshape(-1)
+            for index in reversed(group):
+                split[index] = rest % self.structure.sizes[index]
+                rest = rest // self.structure.sizes[index]
+        total = math.prod(batch_shape)
+        touched = sum(
+            math.prod(self.structure.sizes[i] for i in term.indices if i not in split) for term in self.structure.terms
+        )
+        chunk = max(1, _BATCH_ENTRIES // max(touched, 1))
+        parts = [
+            self._gather({index: values[start : start + chunk] for index, values in split.items()})
+            for start in range(0, total, chunk)
+        ]
+        result = torch.cat(parts) if parts else torch.empty(0, dtype=self.dtype, device=self.device)
+        return result.reshape(batch_shape)
+
+    def _gather(self, split: Mapping[str, Tensor]) -> Tensor:
+        """Entries at the positions given for each output index, as one contraction with a batch index."""
+        terms = []
+        for indices, tensor in self.terms():
+            mine = [index for index in indices if index in split]
+            if not mine:
+                terms.append((indices, tensor))
+                continue
+            kept = tuple(index for index in indices if index not in split)
+            order = [indices.index(index) for index in (*mine, *kept)]
+            rows = tensor.permute(order)[tuple(split[index] for index in mine)]
+            terms.append(((_BATCH, *kept), rows))
+        return contract(terms, (_BATCH,))
+
+    def _columns(self, indices: Tensor | Sequence[Any]) -> list[Tensor]:
+        order = self.structure.order
+        if isinstance(indices, Tensor) or (hasattr(indices, "ndim") and hasattr(indices, "shape")):
+            table = torch.as_tensor(indices)
+            if table.ndim != 2 or table.shape[1] != order:
+                raise DataError(f"indices must have shape (batch, {order}), not {tuple(table.shape)}")
+            columns = list(table.unbind(1))
+        else:
+            columns = [torch.as_tensor(column) for column in indices]
+            if len(columns) != order:
+                raise DataError(f"indices must hold one array for each of the {order} axes, not {len(columns)}")
+        checked = []
+        for axis, (column, extent) in enumerate(zip(columns, self.shape, strict=True)):
+            if column.is_floating_point() or column.is_complex() or column.dtype == torch.bool:
+                raise DataError(f"indices of axis {axis} must be integers, not {column.dtype}")
+            column = column.to(self.device, torch.int64)
+            if column.numel() and not (-extent <= int(column.min()) and int(column.max()) < extent):
+                wrong = int(column.max()) if int(column.max()) >= extent else int(column.min())
+                raise DataError(f"index {wrong} is out of range for axis {axis} of size {extent}")
+            checked.append(torch.where(column < 0, column + extent, column))
+        try:
+            return list(torch.broadcast_tensors(*checked)) if checked else []
+        except RuntimeError:
+            shapes = ", ".join(str(tuple(c.shape)) for c in checked)
+            raise DataError(f"index arrays of shapes {shapes} cannot be broadcast together") from None
+
+    def __getitem__(self, selection: Selection | tuple[Selection, ...]) -> Network:
+        """The network of a part of the tensor: whole numbers drop an axis, slices keep it. Never densifies.
+
+        Grouped axes can be taken whole (``:``) or at one position; a part of one is no network of this form.
+        """
+        chosen = self._selection(selection)
+        outputs: list[tuple[str, ...]] = []
+        pick: dict[str, int | slice] = {}
+        for axis, (group, item, extent) in enumerate(zip(self.structure.outputs, chosen, self.shape, strict=True)):
+            if isinstance(item, slice):
+                if item.indices(extent) == (0, extent, 1):
+                    outputs.append(group)
+                elif len(group) != 1:
+                    raise StructureError(f"axis {axis} is a group of {len(group)} indices: take it whole or at one place")
+                elif not len(range(*item.indices(extent))):
+                    raise DataError(f"slice of axis {axis} of size {extent} is empty")
+                else:
+                    outputs.append(group)
+                    pick[group[0]] = item
+            else:
+                rest = item
+                for index in reversed(group):
+                    pick[index] = rest % self.structure.sizes[index]
+                    rest //= self.structure.sizes[index]
+        terms: list[Term] = []
+        tensors: list[Tensor] = []
+        sizes = dict(self.structure.sizes)
+        for (indices, tensor), term in zip(self.terms(), self.structure.terms, strict=True):
+            kept = list(indices)
+            for index in indices:
+                if index not in pick:
+                    continue
+                item, axis = pick[index], kept.index(index)
+                if isinstance(item, slice):
+                    places = torch.arange(*item.indices(self.structure.sizes[index]), device=self.device)
+                    tensor = tensor.index_select(axis, places)
+                    sizes[index] = len(places)
+                else:
+                    tensor = tensor.select(axis, item)
+                    kept.remove(index)
+            touched = any(index in pick for index in indices)
+            # Two uses of one core that were cut differently are two cores now.
+            name = term.name
+            if touched and name is not None and sum(t.name == name for t in self.structure.terms) > 1:
+                name = None
+            if name is not None and any(t.name == name for t in terms):
+                terms.append(Term(name, tuple(kept)))
+                continue
+            terms.append(Term(name, tuple(kept)))
+            tensors.append(tensor)
+        used = {index for term in terms for index in term.indices}
+        structure = Structure.of(terms, outputs, {i: s for i, s in sizes.items() if i in used})
+        return Network(structure, tensors)
+
+    def _selection(self, selection: Any) -> list[int | slice]:
+        items = list(selection) if isinstance(selection, tuple) else [selection]
+        order = self.structure.order
+        if items.count(Ellipsis) > 1:
+            raise DataError("an index can have only one '...'")
+        if Ellipsis not in items:
+            items.append(Ellipsis)
+        if len(items) - 1 > order:
+            raise DataError(f"{len(items) - 1} indices for a tensor with {order} axes")
+        place = items.index(Ellipsis)
+        items[place : place + 1] = [slice(None)] * (order - len(items) + 1)
+        result: list[int | slice] = []
+        for axis, (item, extent) in enumerate(zip(items, self.shape, strict=True)):
+            if isinstance(item, slice):
+                result.append(item)
+                continue
+            try:
+                position = item.__index__()
+            except (AttributeError, TypeError):
+                raise DataError(f"axis {axis} takes a whole number or a slice, not {item!r}; use at() for lists") from None
+            if not -extent <= position < extent:
+                raise DataError(f"index {position} is out of range for axis {axis} of size {extent}")
+            result.append(position % extent)
+        return result
+
+    # --- algebra ------------------------------------------------------------------------------------------------------
+
+    def norm(self) -> Shaped[Tensor, ""]:
+        """The Frobenius norm, from the cores alone, accumulated in double precision."""
+        return torch.sqrt(torch.clamp(self.inner(self).real, min=0))
+
+    def inner(self, other: Network | Tensor) -> Shaped[Tensor, ""]:
+        """``sum conj(self) * other`` in double precision, without the dense tensor of either network.
+
+        Two networks must split their axes alike; where the groups differ, ``other`` is made dense.
+        """
+        if tuple(other.shape) != self.shape:
+            raise DataError(f"inner product of shapes {self.shape} and {tuple(other.shape)}")
+        either = torch.promote_types(self.dtype, other.dtype)
+        double = torch.complex128 if either.is_complex else torch.float64
+        mine = [(indices, tensor.to(double).conj()) for indices, tensor in self.terms()]
+        outside = self.structure.output_indices
+        if isinstance(other, Network):
+            if other.structure.output_shape == self.structure.output_shape:
+                # No index name contains a space, so these are new.
+                rename = {i: f"{i} (other)" for i in other.structure.sizes}
+                rename.update(zip(other.structure.output_indices, outside, strict=True))
+                return contract([*mine, *((tuple(rename[i] for i in ix), t.to(double)) for ix, t in other.terms())], ())
+            other = other.dense()
+        return contract([*mine, (outside, other.to(double).reshape(self.structure.output_shape))], ())
+
+    def __matmul__(self, right: Tensor) -> Tensor:
+        """The product of this matrix with a vector or matrix, core by core; the dense matrix is never made.
+
+        ``self`` must have two axes (grouped or not); ``right`` has shape (columns,) or (columns, batch).
+        """
+        if not isinstance(right, Tensor):
+            return NotImplemented
+        if self.structure.order != 2:
+            raise StructureError(f"'@' needs a network with two axes, not {self.structure.order}; group them: '-> (i j) k'")
+        rows, columns = self.structure.outputs
+        if right.ndim not in (1, 2) or right.shape[0] != self.shape[1]:
+            raise DataError(f"cannot multiply {self.shape} with {tuple(right.shape)}")
+        wide = right.reshape(*[self.structure.sizes[i] for i in columns], -1)
+        result = contract([*self.terms(), ((*columns, _BATCH), wide)], (*rows, _BATCH))
+        return result.reshape(self.shape[0], *right.shape[1:])
+
+    def round(self, *, error: float) -> Network:
+        """A network of the same form with smaller bonds, at most ``error`` away in relative Frobenius norm.
+
+        For tree-shaped structures: every inner index joins two cores, no cycle, every output on one core, no core used
+        twice. Cores are orthogonalised towards each bond in turn and its singular values truncated, with the squared
+        budget shared between bonds. Bonds between the same two cores are first joined into one. Cost: ``O(sum n r^3)``.
+
+        Raises:
+            StructureError: the structure is no tree, or ``error`` is not in [0, 1).
+        """
+        if not 0 <= error < 1:
+            raise StructureError(f"error must be at least 0 and below 1, not {error}")
+        return Network(*round_tree(self.structure, self.cores, error))
+
+    def replace(self, cores: Sequence[Tensor]) -> Network:
+        """The same structure with other cores."""
+        return Network(self.structure, cores)
+
+    def to(self, *args: Any, **kwargs: Any) -> Network:
+        """The network with its cores moved or cast, as `torch.Tensor.to` does it."""
+        return Network(self.structure, [core.to(*args, **kwargs) for core in self.cores])
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str], *, record: Mapping[str, Any] | None = None) -> None:
+        """Write one safetensors file: the cores, and the structure in its header. Written beside, then renamed.
+
+        Args:
+            path: where; ``.tn`` by custom.
+            record: more to keep in the header, as JSON (how a fit was made, names of axes).
+
+        Raises:
+            FileError: the file cannot be written; what stood there before is unchanged.
+        """
+        tensors = {}
+        for core, tensor in zip(self.structure.cores, self.cores, strict=True):
+            # safetensors has no complex128, so complex numbers are stored as pairs.
+            plain = torch.view_as_real(tensor.detach().resolve_conj()) if tensor.is_complex() else tensor.detach()
+            tensors[f"core.{core.name}"] = plain.cpu().contiguous().clone()
+        header = {
+            "tenfold": str(FILE_VERSION),
+            "structure": self.structure.to_json(),
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+        if record is not None:
+            header["record"] = json.dumps(record)
+        with atomic(path) as beside:
+            save_file(tensors, beside, metadata=header)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Network:
+        """The network in a file that `save` wrote. Nothing in a file is ever executed.
+
+        Raises:
+            FileError: no such file, not a tenfold file, truncated, from a newer version, or its parts do not fit.
+        """
+        return load_file(path)[0]
+
+    def __repr__(self) -> str:
+        kind = format_name(self.structure) or "network"
+        return (
+            f"Network({kind}: {self.structure.pattern}; {_times(self.shape)}, {self.parameters:,} parameters, "
+            f"ratio {self.structure.size / self.parameters:.4g}, {str(self.dtype).removeprefix('torch.')})"
+        )
+
+
+def load_file(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any] | None]:
+    """The network in a file and the record that was saved with it; raises `FileError` as `Network.load` does."""
+    shown = str(path)
+    if not Path(path).is_file():
+        what = "is a directory" if Path(path).is_dir() else "does not exist"
+        raise FileError(f"'{shown}' {what}")
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            header = file.metadata() or {}
+            if "tenfold" not in header or "structure" not in header:
+                raise FileError(f"'{shown}' is a safetensors file but holds no tenfold network")
+            if header["tenfold"] != str(FILE_VERSION):
+                raise FileError(
+                    f"'{shown}' has file version {header['tenfold']!r}; this tenfold reads version {FILE_VERSION}"
+                )
+            structure = Structure.from_json(header["structure"])
+            dtype = getattr(torch, header.get("dtype", ""), None)
+            if not isinstance(dtype, torch.dtype) or not (dtype.is_floating_point or dtype.is_complex):
+                raise FileError(f"'{shown}' names the dtype {header.get('dtype')!r}, which is none for a core")
+            stored = set(file.keys())
+            wanted = {f"core.{core.name}" for core in structure.cores}
+            if stored != wanted:
+                odd = sorted(stored ^ wanted)[0]
+                raise FileError(f"'{shown}' does not hold the cores of its structure: '{odd}' is missing or extra")
+            cores = []
+            for core in structure.cores:
+                tensor = file.get_tensor(f"core.{core.name}")
+                if dtype.is_complex:
+                    if tensor.ndim != len(core.shape) + 1 or tensor.shape[-1] != 2 or not tensor.is_floating_point():
+                        raise FileError(f"'{shown}' holds core '{core.name}' not as pairs of real numbers")
+                    tensor = torch.view_as_complex(tensor.contiguous())
+                if tensor.dtype != dtype:
+                    raise FileError(f"'{shown}' holds core '{core.name}' as {tensor.dtype}, not {dtype}")
+                cores.append(tensor)
+            record = json.loads(header["record"]) if "record" in header else None
+            if record is not None and not isinstance(record, dict):
+                raise FileError(f"'{shown}' has a damaged record of its fit")
+            return Network(structure, cores), record
+    except FileError:
+        raise
+    except SafetensorError as cause:
+        raise FileError(f"'{shown}' is truncated or is no tenfold file ({cause})") from cause
+    except (TenfoldError, ValueError, RecursionError, RuntimeError) as cause:
+        raise FileError(f"'{shown}' is damaged: {cause}") from cause
+    except OSError as cause:
+        raise FileError(f"'{shown}' cannot be read: {cause.strerror or cause}") from cause
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) if shape else "scalar"
