@@ -7,7 +7,8 @@ squares add up exactly and what one bond leaves of the budget the next one may s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -16,8 +17,46 @@ from tenfold.errors import StructureError
 from tenfold.structure import Structure, Term
 
 
-def round_tree(structure: Structure, cores: Sequence[Tensor], error: float) -> tuple[Structure, list[Tensor]]:
-    """Structure and cores with bonds truncated to a relative Frobenius error of at most ``error``."""
+def round_tree(
+    structure: Structure, cores: Sequence[Tensor], *, error: float = 0.0, ranks: Mapping[str, int] | None = None
+) -> tuple[Structure, list[Tensor]]:
+    """Structure and cores with bonds truncated: to a relative error of at most ``error``, or to given ``ranks``.
+
+    With ``ranks``, bonds that it does not name keep all but what is zero to rounding.
+    """
+    network = _truncated(structure, cores, error, ranks or {})
+    return network.structure(structure), [t.to(cores[0].dtype) for t in network.tensors]
+
+
+def bond_spectra(structure: Structure, cores: Sequence[Tensor]) -> dict[str, Tensor]:
+    """For each bond of a tree the singular values of the tensor across it, largest first, in double precision."""
+    return _truncated(structure, cores, 0.0, {}).spectra
+
+
+def bond_limits(structure: Structure) -> dict[str, int]:
+    """For each bond of a tree the largest dimension it can use: the smaller side of the matricisation across it."""
+    check_tree(structure)
+    total = structure.size
+    limits = {}
+    for index in structure.inner_indices:
+        start, other = structure.terms_with(index)
+        reached, todo = {start, other}, [start]
+        while todo:
+            for shared in structure.terms[todo.pop()].indices:
+                for place in structure.terms_with(shared):
+                    if place not in reached and shared != index:
+                        reached.add(place)
+                        todo.append(place)
+        reached.discard(other)
+        outside = set(structure.output_indices)
+        side = math.prod(
+            structure.sizes[i] for place in reached for i in structure.terms[place].indices if i in outside
+        )
+        limits[index] = min(side, total // side)
+    return limits
+
+
+def _truncated(structure: Structure, cores: Sequence[Tensor], error: float, ranks: Mapping[str, int]) -> _Nodes:
     check_tree(structure)
     network = _Nodes(structure, cores)
     forest = [network.rooted(root) for root in network.roots()]
@@ -33,11 +72,11 @@ def round_tree(structure: Structure, cores: Sequence[Tensor], error: float) -> t
         norm2 = float(torch.linalg.vector_norm(network.tensors[order[0]].to(network.wide)) ** 2)
         for source, target, down in tour:
             if down:
-                budget -= network.truncate(source, target, norm2, budget / edges)
+                budget -= network.truncate(source, target, norm2, budget / edges, ranks)
                 edges -= 1
             else:
                 network.orthogonalise(source, target)
-    return network.structure(structure), [t.to(cores[0].dtype) for t in network.tensors]
+    return network
 
 
 def check_tree(structure: Structure) -> None:
@@ -75,7 +114,7 @@ class _Nodes:
         self.wide = torch.float32 if narrow else cores[0].dtype
         self.indices = [list(structure.terms[core.terms[0]].indices) for core in structure.cores]
         self.tensors = [core.to(self.wide) for core in cores]
-        self.outside = set(structure.output_indices)
+        self.spectra: dict[str, Tensor] = {}
         self._join_parallel_bonds()
         self.neighbours: list[list[int]] = [
             [m for m in range(len(self.indices)) if m != n and self._shared(n, m)] for n in range(len(self.indices))
@@ -142,7 +181,7 @@ class _Nodes:
         self._put(node, q, shape, rest, bond)
         self._absorb(towards, r, bond)
 
-    def truncate(self, node: int, towards: int, norm2: float, budget: float) -> float:
+    def truncate(self, node: int, towards: int, norm2: float, budget: float, ranks: Mapping[str, int]) -> float:
         """Cut the bond from the centre ``node``; returns the squared relative error spent."""
         matrix, shape, rest, bond = self._towards(node, towards)
         u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
@@ -150,6 +189,8 @@ class _Nodes:
         # Even without a budget, what is zero to rounding goes.
         floor = (4 * torch.finfo(s.dtype).eps) ** 2 * float(squares[0])
         keep = max(1, int((squares > max(budget * norm2, floor)).sum()))
+        keep = min(keep, ranks.get(bond, keep))
+        self.spectra[bond] = s.double()
         spent = float(squares[keep]) / norm2 if keep < len(squares) and norm2 > 0 else 0.0
         self._put(node, u[:, :keep], shape, rest, bond)
         self._absorb(towards, s[:keep, None].to(vh.dtype) * vh[:keep], bond)

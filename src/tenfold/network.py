@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tenfold._files import atomic
-from tenfold._trees import round_tree
+from tenfold._trees import bond_spectra, round_tree
 from tenfold.contraction import contract
 from tenfold.errors import DataError, FileError, StructureError, TenfoldError
 from tenfold.formats import name as format_name
@@ -323,19 +323,38 @@ class Network:
         result = contract([*self.terms(), ((*columns, _BATCH), wide)], (*rows, _BATCH))
         return result.reshape(self.shape[0], *right.shape[1:])
 
-    def round(self, *, error: float) -> Network:
-        """A network of the same form with smaller bonds, at most ``error`` away in relative Frobenius norm.
+    def round(self, *, error: float | None = None, ranks: Mapping[str, int] | None = None) -> Network:
+        """A network of the same form with smaller bonds.
 
         For tree-shaped structures: every inner index joins two cores, no cycle, every output on one core, no core used
         twice. Cores are orthogonalised towards each bond in turn and its singular values truncated, with the squared
         budget shared between bonds. Bonds between the same two cores are first joined into one. Cost: ``O(sum n r^3)``.
 
+        Args:
+            error: the result is at most this far away in relative Frobenius norm.
+            ranks: instead of ``error``: the largest dimension for each bond named; others lose only zeros.
+
         Raises:
-            StructureError: the structure is no tree, or ``error`` is not in [0, 1).
+            StructureError: the structure is no tree, ``error`` is not in [0, 1), or both or neither is given.
         """
-        if not 0 <= error < 1:
-            raise StructureError(f"error must be at least 0 and below 1, not {error}")
-        return Network(*round_tree(self.structure, self.cores, error))
+        if (error is None) == (ranks is None):
+            raise StructureError("round takes either error or ranks")
+        if error is not None:
+            if not 0 <= error < 1:
+                raise StructureError(f"error must be at least 0 and below 1, not {error}")
+            return Network(*round_tree(self.structure, self.cores, error=error))
+        assert ranks is not None
+        unknown = [bond for bond in ranks if bond not in self.structure.inner_indices]
+        if unknown:
+            raise StructureError(f"ranks names '{unknown[0]}', which is no bond of '{self.structure}'")
+        small = [bond for bond in ranks if ranks[bond] < 1]
+        if small:
+            raise StructureError(f"rank of bond '{small[0]}' must be at least 1, not {ranks[small[0]]}")
+        return Network(*round_tree(self.structure, self.cores, ranks=ranks))
+
+    def bond_spectra(self) -> dict[str, Shaped[Tensor, " r"]]:
+        """For each bond of a tree-shaped network the singular values of the tensor across it, largest first."""
+        return bond_spectra(self.structure, self.cores)
 
     def replace(self, cores: Sequence[Tensor]) -> Network:
         """The same structure with other cores."""
@@ -411,7 +430,7 @@ def load_file(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any] | N
             stored = set(file.keys())
             wanted = {f"core.{core.name}" for core in structure.cores}
             if stored != wanted:
-                odd = sorted(stored ^ wanted)[0]
+                odd = min(stored ^ wanted)
                 raise FileError(f"'{shown}' does not hold the cores of its structure: '{odd}' is missing or extra")
             cores = []
             for core in structure.cores:
