@@ -7,6 +7,9 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input install -q
 
 DEMO   := fit sample:indian_pines --error 0.05 -o fit.tn --report report.html
 
+# Keeps an advertisement of mkdocs-material out of the build's output.
+export NO_MKDOCS_2_WARNING := 1
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint bench docs clean
 
