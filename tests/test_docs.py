@@ -44,10 +44,10 @@ import tenfold as tn
 
 structure = tn.formats.tucker((9, 8, 7), (2, 3, 4))
 data = tn.Network.random(structure, seed=1, dtype=torch.float64).dense()
-fit = tn.fit(data, structure, method="sketched_tucker")
-assert fit.method == "sketched_tucker", fit.method
-assert fit.network.structure == structure, fit.network.structure
-assert fit.error < 1e-12, fit.error
+result = tn.decomposition.find("sketched_tucker").function(data, structure)
+assert result.network.structure == structure, result.network.structure
+assert result.error < 1e-12, result.error
+assert torch.allclose(result.network.dense(), data)
 """
 
 
