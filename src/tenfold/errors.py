@@ -1,7 +1,7 @@
 """What tenfold raises when something that a person gave cannot be used.
 
-Every message is one line that names the argument, says what was given and what would do; the command line prints that
-line and nothing else. Programming errors keep Python's own exceptions.
+Every message is one line that names the argument, says what was given and what would do; the command line
+prints that line and nothing else. Programming errors keep Python's own exceptions.
 """
 
 from __future__ import annotations

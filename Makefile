@@ -1,0 +1,65 @@
+# One virtual environment, .venv, made on first use and brought up to date when pyproject.toml or constraints.txt
+# changes. Nothing outside this folder is touched.
+
+PYTHON ?= python3
+BIN    := .venv/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq -c constraints.txt
+
+DEMO   := fit sample:indian_pines --error 0.05 -o fit.tn --report report.html
+
+# Keeps an advertisement of mkdocs-material out of the build's output.
+export NO_MKDOCS_2_WARNING := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint bench docs clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/.demo ## fit a hyperspectral image: writes fit.tn and report.html
+	$(BIN)/tenfold $(DEMO)
+
+test: lint ## lint, ordinary tests, benchmarks in their smallest size, docs
+	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m benchmarks --smoke
+	$(MAKE) --no-print-directory docs
+
+test-all: lint ## the same with the slow tests
+	$(BIN)/python -m pytest -q
+	$(BIN)/python -m benchmarks --smoke
+	$(MAKE) --no-print-directory docs
+
+lint: .venv/.test ## style, types, and which room may import which
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy src
+	$(BIN)/lint-imports
+
+bench: .venv/.test ## measure tenfold beside its peers
+	$(BIN)/python -m benchmarks
+
+docs: .venv/.test ## build the documentation into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+clean: ## remove everything that make made, .venv included
+	rm -rf .venv site dist build fit.tn report.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "tenfold needs Python 3.11 or newer, and '$(PYTHON)' says: $$($(PYTHON) --version 2>&1)" >&2; \
+	  echo "Name another one: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Making .venv with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv .venv || { \
+	  echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu it needs the package python3-venv." >&2; exit 1; }
+	@touch $@
+
+.venv/.demo: .venv/.created pyproject.toml constraints.txt
+	@echo "Installing tenfold into .venv (a few minutes the first time) ..."
+	@$(PIP) -e '.[samples]'
+	@touch $@
+
+.venv/.test: .venv/.created pyproject.toml constraints.txt
+	@echo "Installing tenfold and its test tools into .venv (a few minutes the first time) ..."
+	@$(PIP) -e '.[test]'
+	@touch $@

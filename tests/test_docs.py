@@ -1,0 +1,61 @@
+"""What the documentation shows is what happens."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
+
+
+SESSIONS = [page for page in PAGES if blocks(page, "pycon")]
+
+
+@pytest.mark.parametrize("page", SESSIONS, ids=lambda page: page.name)
+def test_sessions_print_what_the_page_shows(page: Path) -> None:
+    text = "\n".join(blocks(page, "pycon"))
+    session = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
+    said: list[str] = []
+    result = doctest.DocTestRunner(optionflags=FLAGS, verbose=False).run(session, out=said.append)
+    assert result.failed == 0, "".join(said)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_compile(page: Path) -> None:
+    for number, block in enumerate(blocks(page, "python")):
+        compile(block, f"{page.name}, block {number}", "exec")
+
+
+USE_OF_THE_EXAMPLE = """
+import tenfold as tn
+
+structure = tn.formats.tucker((9, 8, 7), (2, 3, 4))
+data = tn.Network.random(structure, seed=1, dtype=torch.float64).dense()
+result = tn.decomposition.find("sketched_tucker").function(data, structure)
+assert result.network.structure == structure, result.network.structure
+assert result.error < 1e-12, result.error
+assert torch.allclose(result.network.dense(), data)
+"""
+
+
+def test_the_example_of_a_method_is_a_method(tmp_path: Path) -> None:
+    # In a process of its own: registering a method is for good.
+    script = tmp_path / "sketched_tucker.py"
+    script.write_text(blocks(ROOT / "CONTRIBUTING.md", "python")[0] + USE_OF_THE_EXAMPLE, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
