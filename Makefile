@@ -56,7 +56,7 @@ clean: ## remove everything that make made, .venv included
 
 .venv/.demo: .venv/.created pyproject.toml constraints.txt
 	@echo "Installing tenfold into .venv (a few minutes the first time) ..."
-	@$(PIP) -e '.[samples]'
+	@$(PIP) -e .
 	@touch $@
 
 .venv/.test: .venv/.created pyproject.toml constraints.txt

@@ -16,9 +16,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(
-        rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
 SESSIONS = [page for page in PAGES if blocks(page, "pycon")]
@@ -55,7 +53,5 @@ def test_the_example_of_a_method_is_a_method(tmp_path: Path) -> None:
     # In a process of its own: registering a method is for good.
     script = tmp_path / "sketched_tucker.py"
     script.write_text(blocks(ROOT / "CONTRIBUTING.md", "python")[0] + USE_OF_THE_EXAMPLE, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

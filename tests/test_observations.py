@@ -66,9 +66,7 @@ class TestRoundTrips:
         observations = Observations.from_nan(array)
         rows = list(range(len(observations)))
         random.shuffle(rows)
-        shuffled = Observations.from_coo(
-            observations.coordinates[rows], observations.values[rows], array.shape
-        )
+        shuffled = Observations.from_coo(observations.coordinates[rows], observations.values[rows], array.shape)
         np.testing.assert_array_equal(shuffled.dense().numpy(), array)
         assert torch.equal(shuffled.coalesce("error").coordinates, observations.coordinates)
 
@@ -322,9 +320,7 @@ class TestTable:
     def test_indices_and_levels(self):
         columns = {"user": [3, 0, 3], "film": ["b", "a", "c"], "stars": [4, 5, 1], "trust": [1.0, 2.0, 0.5]}
         for table in tables(columns):
-            found, levels = Observations.from_table(
-                table, value="stars", modes=["user", "film"], weights="trust"
-            )
+            found, levels = Observations.from_table(table, value="stars", modes=["user", "film"], weights="trust")
             assert found.shape == (4, 3)
             assert found.coordinates.tolist() == [[3, 1], [0, 0], [3, 2]]
             assert found.values.tolist() == [4, 5, 1]
@@ -518,9 +514,7 @@ def test_conversions_refuse_with_one_line(message):
 
 
 def test_from_coo_defaults():
-    observations = Observations.from_coo(
-        np.array([[0, 4], [2, 1]], dtype=np.uint8), np.array([1, 2], np.int32)
-    )
+    observations = Observations.from_coo(np.array([[0, 4], [2, 1]], dtype=np.uint8), np.array([1, 2], np.int32))
     assert observations.shape == (3, 5)
     assert observations.dtype is torch.float64
     assert observations.coordinates.dtype is torch.int64
@@ -555,9 +549,7 @@ def test_repr():
     cells = torch.randperm(10**6, generator=torch.Generator().manual_seed(0))[:12345]
     coordinates = torch.stack([cells // 10**4, cells // 100 % 100, cells % 100], 1)
     observations = Observations(coordinates, torch.ones(12345), (100, 100, 100))
-    assert repr(observations) == (
-        "Observations(12 345 of 1 000 000 cells of 100 x 100 x 100, 1.23 %, rest unknown)"
-    )
+    assert repr(observations) == ("Observations(12 345 of 1 000 000 cells of 100 x 100 x 100, 1.23 %, rest unknown)")
     again = Observations.from_coo([[0], [0]], [1, 2], (4,), weights=[1, 2])
     assert repr(again) == "Observations(1 of 4 cells of 4, 25 %, rest unknown, 2 values, weighted)"
 

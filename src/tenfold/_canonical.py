@@ -46,7 +46,9 @@ class _Search:
         """Split colour classes by the multiset of neighbours' colours until nothing splits. Label-independent."""
         classes = len(set(colours))
         while True:
-            signature = [(colours[v], tuple(sorted(colours[u] for u in near))) for v, near in enumerate(self.neighbours)]
+            signature = [
+                (colours[v], tuple(sorted(colours[u] for u in near))) for v, near in enumerate(self.neighbours)
+            ]
             rank = {value: r for r, value in enumerate(sorted(set(signature)))}
             colours = [rank[value] for value in signature]
             if len(rank) == classes:

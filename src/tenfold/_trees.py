@@ -1,8 +1,8 @@
 """Truncating the bonds of tree-shaped networks.
 
-With every core but one orthogonal towards that one, the singular values of the tensor across a bond are those of a small
-matrix. Truncations at different bonds of a tree are projections that commute and whose errors are orthogonal, so their
-squares add up exactly and what one bond leaves of the budget the next one may spend.
+With every core but one orthogonal towards that one, the singular values of the tensor across a bond are those of a
+small matrix. Truncations at different bonds of a tree are projections that commute and whose errors are orthogonal, so
+their squares add up exactly and what one bond leaves of the budget the next one may spend.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def check_tree(structure: Structure) -> None:
     """Raise `StructureError`, saying why, unless the structure is a tree (or several) of cores."""
     for core in structure.cores:
         if len(core.terms) > 1:
-            raise StructureError(f"round needs a tree of different cores, but '{core.name}' is used {len(core.terms)} times")
+            raise StructureError(
+                f"round needs a tree of different cores, but '{core.name}' is used {len(core.terms)} times"
+            )
     outside = set(structure.output_indices)
     joined: set[tuple[int, ...]] = set()
     for index in structure.sizes:
@@ -102,7 +104,9 @@ def check_tree(structure: Structure) -> None:
         while parent[b] != b:
             b = parent[b]
         if a == b:
-            raise StructureError(f"round needs a tree, but the bonds of '{structure}' close a cycle; fit fewer ranks instead")
+            raise StructureError(
+                f"round needs a tree, but the bonds of '{structure}' close a cycle; fit fewer ranks instead"
+            )
         parent[a] = b
 
 
@@ -197,13 +201,15 @@ class _Nodes:
         return min(spent, budget)
 
     def structure(self, old: Structure) -> Structure:
-        sizes = {i: n for ix, t in zip(self.indices, self.tensors, strict=True) for i, n in zip(ix, t.shape, strict=True)}
+        sizes = {
+            i: n for ix, t in zip(self.indices, self.tensors, strict=True) for i, n in zip(ix, t.shape, strict=True)
+        }
         terms = [Term(term.name, tuple(ix)) for term, ix in zip(old.terms, self.indices, strict=True)]
         return Structure.of(terms, old.outputs, sizes)
 
 
 def _down_and_up(parent: dict[int, int | None], order: list[int]) -> list[tuple[int, int, bool]]:
-    """The walk of the centre that crosses every edge downwards once: (from, to, whether down). No way back at the end."""
+    """The walk of the centre that crosses every edge downwards once, as (from, to, whether down); it ends below."""
     walk: list[tuple[int, int, bool]] = []
     at = order[0]
     for node in order[1:]:

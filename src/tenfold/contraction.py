@@ -1,7 +1,7 @@
 """Contraction: in which order the cores of a network are multiplied, what that costs, and doing it on torch.
 
-A `Plan` is found once for each combination of index pattern and sizes and kept; it runs as a sequence of pairwise batched
-matrix products, so any number of indices, any dtype that torch can multiply, any device and autograd all work.
+A `Plan` is found once for each combination of index pattern and sizes and kept; it runs as a sequence of pairwise
+batched matrix products, so any number of indices, any dtype that torch can multiply, any device and autograd all work.
 """
 
 from __future__ import annotations
@@ -286,7 +286,8 @@ class Cost:
     def __str__(self) -> str:
         lines = [
             f"  structure           {self.pattern}",
-            f"  parameters          {self.parameters:,} of {self.size:,} entries (ratio {self.size / self.parameters:.4g})",
+            f"  parameters          {self.parameters:,} for {self.size:,} entries "
+            f"(ratio {self.size / self.parameters:.4g})",
             f"  naive flops         {self.naive_flops:.3e}",
             f"  flops               {self.flops:.3e}  (speedup {self.naive_flops / max(self.flops, 1):.4g})",
             f"  largest tensor      {self.largest:.3e} entries",

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise
 from typing import Any
 
 from tenfold.errors import StructureError
@@ -58,13 +58,13 @@ def tensor_train(shape: Sequence[int], ranks: Ranks) -> Structure:
     shape = _shape(shape)
     modes, bonds = _modes(len(shape)), _bonds(len(shape) - 1)
     limits = [min(math.prod(shape[: k + 1]), math.prod(shape[k + 1 :])) for k in range(len(bonds))]
-    ranks = _each(ranks, limits, [f"the bond between modes '{a}' and '{b}'" for a, b in _pairs(modes)])
+    ranks = _each(ranks, limits, [f"the bond between modes '{a}' and '{b}'" for a, b in pairwise(modes)])
     sizes = {**dict(zip(modes, shape, strict=True)), **dict(zip(bonds, ranks, strict=True))}
     return Structure.of(_chain(modes, bonds), modes, sizes)
 
 
 def tensor_ring(shape: Sequence[int], ranks: Ranks) -> Structure:
-    """Tensor ring with one rank for each mode; ``ranks[k]`` joins mode ``k`` to mode ``k + 1``, the last one to the first.
+    """Tensor ring with one rank for each mode; ``ranks[k]`` joins modes ``k`` and ``k + 1``, the last one to the first.
 
     Parameters: ``sum_k r[k-1] n[k] r[k]`` cyclically. Paper: "Tensor ring decomposition", 2016.
     """
@@ -79,7 +79,9 @@ def tensor_ring(shape: Sequence[int], ranks: Ranks) -> Structure:
     return Structure.of([(bonds[k - 1], modes[k], bonds[k]) for k in range(order)], modes, sizes)
 
 
-def fully_connected(shape: Sequence[int], ranks: int | Mapping[tuple[int, int], int] | Sequence[Sequence[int]]) -> Structure:
+def fully_connected(
+    shape: Sequence[int], ranks: int | Mapping[tuple[int, int], int] | Sequence[Sequence[int]]
+) -> Structure:
     """Fully-connected tensor network: one core for each mode, a bond between every two cores.
 
     ``ranks`` is one number, a symmetric matrix, or a mapping from mode pairs ``(k, m)``, ``k < m``, to bond dimensions;
@@ -112,7 +114,9 @@ def fully_connected(shape: Sequence[int], ranks: int | Mapping[tuple[int, int], 
     return Structure.of(terms, modes, sizes)
 
 
-def hierarchical_tucker(shape: Sequence[int], ranks: int | Mapping[frozenset[int], int], tree: Tree | None = None) -> Structure:
+def hierarchical_tucker(
+    shape: Sequence[int], ranks: int | Mapping[frozenset[int], int], tree: Tree | None = None
+) -> Structure:
     """Hierarchical Tucker decomposition over a binary dimension tree.
 
     ``tree`` is a nest of pairs of mode numbers such as ``((0, 1), (2, 3))``; the default splits the modes in halves.
@@ -216,9 +220,7 @@ def tensor_train_matrix(rows: Sequence[int], columns: Sequence[int], ranks: Rank
         **dict(zip(down, columns, strict=True)),
         **dict(zip(bonds, ranks, strict=True)),
     }
-    cores = [
-        (*bonds[max(k - 1, 0) : k], up[k], down[k], *bonds[k : k + 1]) for k in range(len(rows))
-    ]
+    cores = [(*bonds[max(k - 1, 0) : k], up[k], down[k], *bonds[k : k + 1]) for k in range(len(rows))]
     return Structure.of(cores, [up, down], sizes)
 
 
@@ -250,9 +252,7 @@ def _two_blocks(rows: Sequence[int], columns: Sequence[int], rank: int, *, bond:
     shared = ()
     if bond:
         shared, sizes["r"] = ("r",), rank  # type: ignore[assignment]
-    return Structure.of(
-        [("i1", "i2", "j1", *shared), ("i2", "j1", "j2", *shared)], [("i1", "i2"), ("j1", "j2")], sizes
-    )
+    return Structure.of([("i1", "i2", "j1", *shared), ("i2", "j1", "j2", *shared)], [("i1", "i2"), ("j1", "j2")], sizes)
 
 
 # --- recognising ------------------------------------------------------------------------------------------------------
@@ -468,10 +468,6 @@ def _bonds(n: int) -> tuple[str, ...]:
 
 def _chain(modes: Sequence[str], bonds: Sequence[str]) -> list[tuple[str, ...]]:
     return [(*bonds[max(k - 1, 0) : k], mode, *bonds[k : k + 1]) for k, mode in enumerate(modes)]
-
-
-def _pairs(items: Sequence[str]) -> Iterator[tuple[str, str]]:
-    return zip(items[:-1], items[1:], strict=True)
 
 
 def _halves(modes: Sequence[int]) -> Tree:

@@ -215,7 +215,9 @@ class Network:
                 if item.indices(extent) == (0, extent, 1):
                     outputs.append(group)
                 elif len(group) != 1:
-                    raise StructureError(f"axis {axis} is a group of {len(group)} indices: take it whole or at one place")
+                    raise StructureError(
+                        f"axis {axis} is a group of {len(group)} indices: take it whole or at one place"
+                    )
                 elif not len(range(*item.indices(extent))):
                     raise DataError(f"slice of axis {axis} of size {extent} is empty")
                 else:
@@ -275,7 +277,9 @@ class Network:
             try:
                 position = item.__index__()
             except (AttributeError, TypeError):
-                raise DataError(f"axis {axis} takes a whole number or a slice, not {item!r}; use at() for lists") from None
+                raise DataError(
+                    f"axis {axis} takes a whole number or a slice, not {item!r}; use at() for lists"
+                ) from None
             if not -extent <= position < extent:
                 raise DataError(f"index {position} is out of range for axis {axis} of size {extent}")
             result.append(position % extent)
@@ -315,7 +319,9 @@ class Network:
         if not isinstance(right, Tensor):
             return NotImplemented
         if self.structure.order != 2:
-            raise StructureError(f"'@' needs a network with two axes, not {self.structure.order}; group them: '-> (i j) k'")
+            raise StructureError(
+                f"'@' needs a network with two axes, not {self.structure.order}; group them: '-> (i j) k'"
+            )
         rows, columns = self.structure.outputs
         if right.ndim not in (1, 2) or right.shape[0] != self.shape[1]:
             raise DataError(f"cannot multiply {self.shape} with {tuple(right.shape)}")

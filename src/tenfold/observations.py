@@ -60,9 +60,7 @@ class Observations:
 
     def __post_init__(self) -> None:
         if self.rest not in get_args(Rest):
-            raise DataError(
-                f"rest is {self.rest!r}: give 'unknown' (missing cells) or 'zero' (a sparse array)"
-            )
+            raise DataError(f"rest is {self.rest!r}: give 'unknown' (missing cells) or 'zero' (a sparse array)")
         _check_tensor("coordinates", self.coordinates, (torch.int64, *_REAL), "n N")
         _check_tensor("values", self.values, (*_REAL, *_COMPLEX), "n")
         if len(self.values) != len(self.coordinates):
@@ -74,16 +72,13 @@ class Observations:
             raise DataError("coordinates has no row, so nothing was observed: give at least one observation")
         if not self.order:
             raise DataError("coordinates has no column: give one column for each mode of the tensor")
-        _check_finite(
-            "values", self.values, "leave it out, or give arrays with holes to Observations.from_nan"
-        )
+        _check_finite("values", self.values, "leave it out, or give arrays with holes to Observations.from_nan")
         if self.weights is not None:
             self._check_weights(self.weights)
         for name, tensor in (("coordinates", self.coordinates), ("weights", self.weights)):
             if tensor is not None and tensor.device != self.values.device:
                 raise DataError(
-                    f"{name} is on {tensor.device} and values on {self.values.device}: move both to one "
-                    "device"
+                    f"{name} is on {tensor.device} and values on {self.values.device}: move both to one device"
                 )
         if self.continuous:
             self._check_continuous()
@@ -94,8 +89,7 @@ class Observations:
         _check_tensor("weights", weights, (self.values.dtype.to_real(),), "n")
         if len(weights) != len(self.values):
             raise DataError(
-                f"weights has {len(weights)} entries for {len(self.values)} values: give one weight for each "
-                "value"
+                f"weights has {len(weights)} entries for {len(self.values)} values: give one weight for each value"
             )
         _check_finite("weights", weights, "give finite weights, 0 for a value that should not count")
         if (weights < 0).any():
@@ -112,9 +106,7 @@ class Observations:
                 "or give int64 coordinates"
             )
         if self.rest == "zero":
-            raise DataError(
-                "rest 'zero' given with floating coordinates: between points only 'unknown' has a meaning"
-            )
+            raise DataError("rest 'zero' given with floating coordinates: between points only 'unknown' has a meaning")
         bad = ~torch.isfinite(self.coordinates)
         if bad.any():
             row, mode = bad.nonzero()[0].tolist()
@@ -124,8 +116,7 @@ class Observations:
     def _check_cells(self) -> None:
         if self.shape is None:
             raise DataError(
-                "shape is None with integer coordinates: give the size of each mode, or use "
-                "Observations.from_coo"
+                "shape is None with integer coordinates: give the size of each mode, or use Observations.from_coo"
             )
         shape = _sizes("shape", self.shape)
         object.__setattr__(self, "shape", shape)
@@ -246,9 +237,7 @@ class Observations:
         if target.dtype not in (*_REAL, *_COMPLEX):
             raise DataError(f"dtype {target.dtype} given for values: give a real floating or complex dtype")
         if self.dtype.is_complex and not target.dtype.is_complex:
-            raise DataError(
-                f"dtype {target.dtype} would drop the imaginary part of {self.dtype} values: take .real"
-            )
+            raise DataError(f"dtype {target.dtype} would drop the imaginary part of {self.dtype} values: take .real")
         values = self.values.to(*args, **kwargs)
         return replace(
             self,
@@ -266,8 +255,7 @@ class Observations:
         shape = self._cells("linear()")
         if self.size > _INT64_MAX:
             raise DataError(
-                f"shape {shape} has {self.size} cells, too many for an int64 linear index: keep the "
-                "coordinates apart"
+                f"shape {shape} has {self.size} cells, too many for an int64 linear index: keep the coordinates apart"
             )
         index = self.coordinates[:, 0]
         for mode, size in enumerate(shape[1:], start=1):
@@ -293,9 +281,7 @@ class Observations:
         if policy not in get_args(Policy):
             raise DataError(f"policy is {policy!r}: give one of {', '.join(map(repr, get_args(Policy)))}")
         if policy == "max" and self.dtype.is_complex:
-            raise DataError(
-                f"policy 'max' given for {self.dtype} values, which have no order: give 'sum' or 'mean'"
-            )
+            raise DataError(f"policy 'max' given for {self.dtype} values, which have no order: give 'sum' or 'mean'")
         if policy == "error" and self.distinct < len(self):
             cell, times = self._repeated()
             raise DataError(f"coordinates lists {cell} {times} times: give policy 'sum', 'mean' or 'max'")
@@ -353,8 +339,7 @@ class Observations:
             raise DataError(f"fraction is {fraction}: give the share to hold out, between 0 and 1")
         if self.rest == "zero":
             raise DataError(
-                "rest is 'zero', so a held-out cell would read as zero: split observations whose rest is "
-                "'unknown'"
+                "rest is 'zero', so a held-out cell would read as zero: split observations whose rest is 'unknown'"
             )
         rows, group, _ = self._groups()
         counted = torch.ones(len(rows), dtype=torch.bool, device=self.device)
@@ -362,9 +347,7 @@ class Observations:
             counted = torch.zeros_like(counted).index_fill(0, group[self.weights > 0], True)
         candidates = counted.nonzero()[:, 0]
         if len(candidates) < 2:
-            raise DataError(
-                f"split of {len(candidates)} cell of positive weight: observe at least 2 distinct cells"
-            )
+            raise DataError(f"split of {len(candidates)} cell of positive weight: observe at least 2 distinct cells")
         held_count = min(max(round(fraction * len(candidates)), 1), len(candidates) - 1)
         drawn = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(seed))[:held_count]
         held = torch.zeros_like(counted).index_fill(0, candidates[drawn.to(self.device)], True)[group]
@@ -392,9 +375,7 @@ class Observations:
             raise DataError(f"fill is {fill} for {self.dtype} values: give a real number")
         if self.distinct < len(self):
             cell, times = self._repeated()
-            raise DataError(
-                f"coordinates lists cell {cell} {times} times, dense() takes it once: coalesce() first"
-            )
+            raise DataError(f"coordinates lists cell {cell} {times} times, dense() takes it once: coalesce() first")
         if fill is None:
             fill = math.nan if self.rest == "unknown" else 0.0
         flat = torch.full((self.size,), fill, dtype=self.dtype, device=self.device)
@@ -412,9 +393,7 @@ class Observations:
         """
         shape = self._cells("with_axes()")
         if len(factors) != len(shape):
-            raise DataError(
-                f"factors has {len(factors)} groups for {len(shape)} modes: give one group for each mode"
-            )
+            raise DataError(f"factors has {len(factors)} groups for {len(shape)} modes: give one group for each mode")
         groups = [_sizes(f"factors[{mode}]", group) for mode, group in enumerate(factors)]
         columns: list[Tensor] = []
         for mode, (size, group) in enumerate(zip(shape, groups, strict=True)):
@@ -452,12 +431,8 @@ class Observations:
         if decimals is not None:
             points = torch.round(points, decimals=decimals)
             if not torch.isfinite(points).all():
-                raise DataError(
-                    f"decimals is {decimals}, too many for {points.dtype} coordinates: give fewer"
-                )
-        levels, indices = zip(
-            *(column.unique(return_inverse=True) for column in points.unbind(1)), strict=True
-        )
+                raise DataError(f"decimals is {decimals}, too many for {points.dtype} coordinates: give fewer")
+        levels, indices = zip(*(column.unique(return_inverse=True) for column in points.unbind(1)), strict=True)
         shape = tuple(len(level) for level in levels)
         return replace(self, coordinates=torch.stack(indices, 1), shape=shape), list(levels)
 
@@ -529,9 +504,7 @@ class Observations:
         """
         if isinstance(array, np.ma.MaskedArray):
             if observed is not None:
-                raise DataError(
-                    "observed given with a masked array, which has its own mask: give one of the two"
-                )
+                raise DataError("observed given with a masked array, which has its own mask: give one of the two")
             observed = ~np.ma.getmaskarray(array)
             array = np.ma.getdata(array)
         elif observed is None:
@@ -543,9 +516,7 @@ class Observations:
         return cls._from_known(data, known, weights)
 
     @classmethod
-    def from_nan(
-        cls, array: ArrayLike | Tensor, *, weights: ArrayLike | Tensor | None = None
-    ) -> Observations:
+    def from_nan(cls, array: ArrayLike | Tensor, *, weights: ArrayLike | Tensor | None = None) -> Observations:
         """Observations from an array (I1, ..., IN) in which NaN marks the missing cells; the rest is unknown.
 
         Args:
@@ -565,16 +536,12 @@ class Observations:
         if not data.ndim:
             raise DataError("array has no mode (it is a single number): give an array of at least one")
         if known.shape != data.shape:
-            raise DataError(
-                f"observed has shape {tuple(known.shape)} and array {tuple(data.shape)}: give them alike"
-            )
+            raise DataError(f"observed has shape {tuple(known.shape)} and array {tuple(data.shape)}: give them alike")
         if not known.any():
             raise DataError(f"array of shape {tuple(data.shape)} has no known cell: give at least one")
         w = None if weights is None else _tensor("weights", weights).to(data.device, data.dtype.to_real())
         if w is not None and w.shape != data.shape:
-            raise DataError(
-                f"weights has shape {tuple(w.shape)} and array {tuple(data.shape)}: give them alike"
-            )
+            raise DataError(f"weights has shape {tuple(w.shape)} and array {tuple(data.shape)}: give them alike")
         return cls(known.nonzero(), data[known], tuple(data.shape), None if w is None else w[known])
 
     @classmethod
@@ -611,14 +578,11 @@ class Observations:
             DataError: as the class does, and for another kind of table, a column that is not there, a missing
                 entry, a negative index, or entries that have no common order.
         """
-        if not (_comes_from(table, "pandas") or _comes_from(table, "pyarrow")) or not hasattr(
-            table, "columns"
-        ):
+        if not (_comes_from(table, "pandas") or _comes_from(table, "pyarrow")) or not hasattr(table, "columns"):
             raise DataError(f"table is a {type(table).__name__}: give a pandas DataFrame or a pyarrow Table")
         if isinstance(modes, str) or not modes or len({value, weights, *modes}) < 2 + len(modes):
             raise DataError(
-                f"modes is {modes!r}: give a list of distinct columns other than those of the value and the "
-                "weights"
+                f"modes is {modes!r}: give a list of distinct columns other than those of the value and the weights"
             )
         columns: list[np.ndarray] = []
         found: dict[str, np.ndarray] = {}
@@ -639,9 +603,7 @@ class Observations:
         coordinates = np.stack(columns, axis=1)
         if shape is None and len(coordinates):
             largest = (coordinates.max(0) + 1).tolist()
-            shape = [
-                len(found[mode]) if mode in found else size for mode, size in zip(modes, largest, strict=True)
-            ]
+            shape = [len(found[mode]) if mode in found else size for mode, size in zip(modes, largest, strict=True)]
         observations = cls.from_coo(
             coordinates,
             _numbers(f"column {value!r}", _entries(_column(table, value))),
@@ -670,8 +632,7 @@ class Observations:
         if isinstance(array, Tensor) and array.layout is not torch.strided:
             if array.dense_dim():
                 raise DataError(
-                    f"array has {array.dense_dim()} dense dimensions: give array.to_dense().to_sparse() "
-                    "instead"
+                    f"array has {array.dense_dim()} dense dimensions: give array.to_dense().to_sparse() instead"
                 )
             stored = array.to_sparse_coo().coalesce()
             coordinates, values = stored.indices().T, stored.values()
@@ -685,9 +646,7 @@ class Observations:
             values = stored.data
         elif _comes_from(array, "sparse") and hasattr(array, "fill_value"):
             if rest == "zero" and array.fill_value != 0:
-                raise DataError(
-                    f"array has fill value {array.fill_value}: subtract it first, or give rest='unknown'"
-                )
+                raise DataError(f"array has fill value {array.fill_value}: subtract it first, or give rest='unknown'")
             stored = array.asformat("coo")
             coordinates, values = stored.coords.T, stored.data
         else:
@@ -734,9 +693,7 @@ def _check_tensor(name: str, given: object, dtypes: Sequence[torch.dtype], dims:
             "arrays and lists"
         )
     if given.ndim != len(dims.split()):
-        raise DataError(
-            f"{name} has shape {tuple(given.shape)}: give a tensor of shape ({', '.join(dims.split())})"
-        )
+        raise DataError(f"{name} has shape {tuple(given.shape)}: give a tensor of shape ({', '.join(dims.split())})")
     if given.dtype not in dtypes:
         names = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         raise DataError(f"{name} has dtype {str(given.dtype).removeprefix('torch.')}: give {names}")
@@ -821,8 +778,7 @@ def _column(table: Any, name: str) -> Any:
     names = list(table.columns) if _comes_from(table, "pandas") else list(table.column_names)
     if names.count(name) != 1:
         raise DataError(
-            f"column {name!r} is in the table {names.count(name)} times: columns are "
-            f"{', '.join(map(str, names))}"
+            f"column {name!r} is in the table {names.count(name)} times: columns are {', '.join(map(str, names))}"
         )
     if _comes_from(table, "pandas"):
         column = table[name]
@@ -864,6 +820,4 @@ def _encoded(name: str, column: Any) -> tuple[np.ndarray, np.ndarray]:
         rank[order] = np.arange(len(order))
         return rank[encoded.indices.to_numpy(zero_copy_only=False)], distinct[order]
     except TypeError as error:
-        raise DataError(
-            f"column {name!r} mixes entries that cannot be sorted: give one type in a column"
-        ) from error
+        raise DataError(f"column {name!r} mixes entries that cannot be sorted: give one type in a column") from error

@@ -91,10 +91,8 @@ class Structure:
         return self
 
     @classmethod
-    def for_shape(
-        cls, pattern: str, shape: Sequence[int], sizes: Mapping[str, int] | None = None
-    ) -> Structure:
-        """The structure of ``pattern`` for data of ``shape``: output sizes come from the data, ``sizes`` gives the rest.
+    def for_shape(cls, pattern: str, shape: Sequence[int], sizes: Mapping[str, int] | None = None) -> Structure:
+        """The structure of ``pattern`` for data of ``shape``: output sizes come from it, ``sizes`` gives the rest.
 
         Within a grouped axis at most one index may be left without a size; it is the quotient.
         """
@@ -102,8 +100,8 @@ class Structure:
         known = dict(sizes or {})
         if len(outputs) != len(shape):
             raise StructureError(
-                f"pattern '{_print(terms, outputs)}' has {_count(len(outputs), 'output axis', 'output axes')} but the data "
-                f"has {_count(len(shape), 'axis', 'axes')}, shape {_shape_text(shape)}"
+                f"pattern '{_print(terms, outputs)}' has {_count(len(outputs), 'output axis', 'output axes')} but the "
+                f"data has {_count(len(shape), 'axis', 'axes')}, shape {_shape_text(shape)}"
             )
         for axis, (group, extent) in enumerate(zip(outputs, shape, strict=True)):
             unknown = [index for index in group if index not in known]
@@ -256,7 +254,8 @@ class Structure:
         edges: list[tuple[int, int]] = []
 
         def vertex(kind: str, *label: int) -> int:
-            colours.append((kind, *(label + (0, 0, 0))[:3]))  # type: ignore[arg-type]
+            size, axis, position = (*label, 0, 0, 0)[:3]
+            colours.append((kind, size, axis, position))
             return len(colours) - 1
 
         place = {index: (a + 1, p + 1) for a, group in enumerate(self.outputs) for p, index in enumerate(group)}
@@ -266,7 +265,7 @@ class Structure:
             if len(uses) == 1:
                 edges += [(uses[0], index_vertex[i]) for i in core.indices]
                 continue
-            # A core used several times: its axes must correspond between the uses, so they become vertices of their own.
+            # A core used several times: its axes must correspond between the uses, so they become vertices too.
             body = vertex("core")
             axes = [vertex("axis") for _ in core.indices]
             edges += [(body, axis) for axis in axes]
@@ -483,9 +482,7 @@ def _check(terms: tuple[Term, ...], outputs: tuple[tuple[str, ...], ...]) -> tup
     return tuple(carried)
 
 
-def _check_uses(
-    terms: tuple[Term, ...], outputs: tuple[tuple[str, ...], ...], sizes: Mapping[str, int]
-) -> None:
+def _check_uses(terms: tuple[Term, ...], outputs: tuple[tuple[str, ...], ...], sizes: Mapping[str, int]) -> None:
     """A core used several times must have one shape."""
     first: dict[str, Term] = {}
     for n, term in enumerate(terms):

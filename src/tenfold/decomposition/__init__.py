@@ -1,7 +1,7 @@
 """Structure known, cores wanted: one file for each method, all with one signature.
 
-    result = tn.decomposition.tree_svd(data, structure)
-    tn.decomposition.methods()              # what there is, by name
+result = tn.decomposition.tree_svd(data, structure)
+tn.decomposition.methods()              # what there is, by name
 """
 
 from __future__ import annotations
@@ -9,9 +9,32 @@ from __future__ import annotations
 from typing import Any
 
 from tenfold.decomposition._error import relative_error
-from tenfold.decomposition._registry import Decomposition, Entry, Method, Progress, choose, find, method, methods
+from tenfold.decomposition._registry import (
+    Callback,
+    Data,
+    Decomposition,
+    Entry,
+    Method,
+    Progress,
+    choose,
+    find,
+    method,
+    methods,
+)
 
-__all__ = ["Decomposition", "Entry", "Method", "Progress", "choose", "find", "method", "methods", "relative_error"]
+__all__ = [
+    "Callback",
+    "Data",
+    "Decomposition",
+    "Entry",
+    "Method",
+    "Progress",
+    "choose",
+    "find",
+    "method",
+    "methods",
+    "relative_error",
+]
 
 
 def __getattr__(name: str) -> Any:

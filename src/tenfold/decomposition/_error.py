@@ -23,6 +23,8 @@ def split_axes(data: Data, structure: Structure) -> Data:
     Raises:
         DataError: the shapes differ, or the numbers are no floating or complex ones.
     """
+    if data.shape is None:
+        raise DataError("observations at continuous coordinates have no grid; put them on one with on_grid()")
     if tuple(data.shape) != structure.shape:
         raise DataError(f"data has shape {tuple(data.shape)}, but '{structure}' makes {structure.shape}")
     if isinstance(data, Observations):

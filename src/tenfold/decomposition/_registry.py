@@ -67,9 +67,9 @@ Callback = Callable[[Progress], None]
 class Method(Protocol):
     """The signature of this room.
 
-    ``structure`` gives the topology and the ranks; a method that finds ranks (``finds_ranks``) takes them as the largest
-    allowed and, given ``error``, returns the smallest it needs for that relative error. Other methods stop early at
-    ``error``. ``init`` is where to start, ``seed`` fixes every random draw.
+    ``structure`` gives the topology and the ranks; a method that finds ranks (``finds_ranks``) takes them as the
+    largest allowed and, given ``error``, returns the smallest it needs for that relative error. Other methods stop
+    early at ``error``. ``init`` is where to start, ``seed`` fixes every random draw.
     """
 
     def __call__(
@@ -121,14 +121,18 @@ def method(
     return register
 
 
-@cache
 def methods() -> Mapping[str, Entry]:
     """All methods by name: every public module of this room is imported once and registers its own."""
+    _import_room()
+    return MappingProxyType(dict(sorted(_entries.items())))
+
+
+@cache
+def _import_room() -> None:
     package = importlib.import_module("tenfold.decomposition")
     for module in pkgutil.iter_modules(package.__path__):
         if not module.name.startswith("_"):
             importlib.import_module(f"tenfold.decomposition.{module.name}")
-    return MappingProxyType(dict(sorted(_entries.items())))
 
 
 def find(name: str) -> Entry:

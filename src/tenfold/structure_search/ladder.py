@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, permutations
 
@@ -37,7 +37,7 @@ _SWEEPS = 25
 
 @dataclass(frozen=True)
 class Budget:
-    """What is asked for: a relative error not to exceed with the fewest parameters, or the least error within a size."""
+    """What is asked for: an error not to exceed with the fewest parameters, or the least error within a size."""
 
     error: float | None = None
     parameters: int | None = None
@@ -228,7 +228,7 @@ def _tree_families(shape: tuple[int, ...], modes: Sequence[str]) -> Iterator[tup
 def _folded_families(
     shape: tuple[int, ...], modes: Sequence[str], sizes: dict[str, int]
 ) -> Iterator[tuple[str, Structure]]:
-    """Trains over modes cut into a coarse and a fine part (patches), or into levels; two long modes are cut together."""
+    """Trains over modes cut into a coarse and a fine part (patches), or into levels; two long modes together."""
     long = sorted((k for k, n in enumerate(shape) if n >= _LONG), key=lambda k: -shape[k])[:3]
     groups = list(combinations(sorted(long), 2)) if len(long) >= 2 else [tuple(long)] if long else []
     for group in groups:
@@ -247,7 +247,7 @@ def _folded_families(
 
 
 def _folded_train(
-    factors: dict[int, tuple[int, ...]], modes: Sequence[str], sizes: dict[str, int], others: list[tuple[str, ...]]
+    factors: Mapping[int, tuple[int, ...]], modes: Sequence[str], sizes: dict[str, int], others: Sequence[tuple[str, ...]]
 ) -> Structure:
     depth = len(next(iter(factors.values())))
     taken = set(modes)
@@ -259,9 +259,7 @@ def _folded_train(
     return _train([*sites, *others], outputs, {**kept, **split})
 
 
-def _train(
-    sites: Sequence[tuple[str, ...]], outputs: Sequence[tuple[str, ...]], sizes: dict[str, int]
-) -> Structure:
+def _train(sites: Sequence[tuple[str, ...]], outputs: Sequence[tuple[str, ...]], sizes: dict[str, int]) -> Structure:
     """A train with one core for each group of output indices and the largest bonds of use."""
     taken = set(sizes)
     bonds = [_free(f"r{k + 1}" if len(sites) > 2 else "r", taken) for k in range(len(sites) - 1)]
@@ -355,9 +353,7 @@ def _alternating(
         width = structure.parameters / sum(data.shape)
         if 4 * data.numel() * width * _SWEEPS > _WORK:
             return
-        done = find(method).function(
-            data, structure, error=budget.error, seed=seed, max_sweeps=_SWEEPS, tol=1e-4
-        )
+        done = find(method).function(data, structure, error=budget.error, seed=seed, max_sweeps=_SWEEPS, tol=1e-4)
         yield _trial(label, done.network, done.error, started, method)
         tries -= 1
         if budget.error is None:
@@ -387,7 +383,8 @@ def _growing_rung(label: str, build: Callable[[tuple[int, ...], int], Structure]
     def rung(
         data: Tensor | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
     ) -> Iterator[Trial]:
-        assert isinstance(data, Observations) and data.shape is not None
+        assert isinstance(data, Observations)
+        assert data.shape is not None
         sparse = data.rest == "zero"
         train, held_out = (data, None) if sparse or len(data) < 20 else data.split(0.1, seed)
         known = math.prod(data.shape) if sparse else len(train)

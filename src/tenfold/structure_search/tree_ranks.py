@@ -1,8 +1,8 @@
 """Ranks of a tree-shaped structure from the singular values across its bonds.
 
 Truncating every bond of a tree loses at most the sum of what each bond alone loses, so the tails of the spectra are an
-upper bound on the squared error of any choice of ranks. Starting from all of them, the bond whose next values cost least
-error for each parameter saved is cut, again and again; the path passes near the best trade at every size.
+upper bound on the squared error of any choice of ranks. Starting from all of them, the bond whose next values cost
+least error for each parameter saved is cut, again and again; the path passes near the best trade at every size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ from tenfold.structure import Structure
 
 
 def choose_ranks(
-    structure: Structure, spectra: Mapping[str, Sequence[float]], *, error: float | None = None, parameters: int | None = None
+    structure: Structure,
+    spectra: Mapping[str, Sequence[float]],
+    *,
+    error: float | None = None,
+    parameters: int | None = None,
 ) -> dict[str, int] | None:
     """The ranks on the greedy path that first meet a budget, from above.
 
@@ -54,7 +58,9 @@ def choose_ranks(
         if error is not None and after > error**2 * total:
             # The cheapest cut is too much; smaller ones may still fit, so leave them to a finer step.
             fine = [
-                (b, r - 1) for b, r in ranks.items() if r > 1 and lost + tails[b][r - 1] - tails[b][r] <= error**2 * total
+                (b, r - 1)
+                for b, r in ranks.items()
+                if r > 1 and lost + tails[b][r - 1] - tails[b][r] <= error**2 * total
             ]
             if not fine:
                 return ranks
