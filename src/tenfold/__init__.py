@@ -19,7 +19,7 @@ _HOME = {
     "Network": "tenfold.network",
     "Observations": "tenfold.observations",
     "TenfoldError": "tenfold.errors",
-    "Fit": "tenfold.verbs.fit",
+    "Fit": "tenfold.verbs.result",
     "fit": "tenfold.verbs.fit",
     "load": "tenfold.verbs.load",
 }
@@ -49,8 +49,9 @@ if TYPE_CHECKING:
     from tenfold.network import Network
     from tenfold.observations import Observations
     from tenfold.structure import Structure
-    from tenfold.verbs.fit import Fit, fit
+    from tenfold.verbs.fit import fit
     from tenfold.verbs.load import load
+    from tenfold.verbs.result import Fit
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from tenfold.errors import FileError
 
 
 @contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
+def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside ``path`` that takes its place when the block ends without an exception.
 
     The block may create a file or a directory there. Whatever goes wrong (no room, an interrupt, an error in the

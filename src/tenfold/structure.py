@@ -91,13 +91,25 @@ class Structure:
         return self
 
     @classmethod
-    def for_shape(cls, pattern: str, shape: Sequence[int], sizes: Mapping[str, int] | None = None) -> Structure:
+    def for_shape(
+        cls,
+        pattern: str,
+        shape: Sequence[int],
+        sizes: Mapping[str, int] | None = None,
+        *,
+        bonds: int | None = None,
+    ) -> Structure:
         """The structure of ``pattern`` for data of ``shape``: output sizes come from it, ``sizes`` gives the rest.
 
-        Within a grouped axis at most one index may be left without a size; it is the quotient.
+        Within a grouped axis at most one index may be left without a size; it is the quotient. ``bonds`` is the size of
+        every inner index that ``sizes`` does not name.
         """
         terms, outputs = _parse(pattern)
         known = dict(sizes or {})
+        if bonds is not None:
+            outside = {index for group in outputs for index in group}
+            inner = {index for term in terms for index in term.indices if index not in outside}
+            known = {**dict.fromkeys(inner, bonds), **known}
         if len(outputs) != len(shape):
             raise StructureError(
                 f"pattern '{_print(terms, outputs)}' has {_count(len(outputs), 'output axis', 'output axes')} but the "

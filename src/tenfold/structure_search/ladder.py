@@ -19,6 +19,7 @@ from torch import Tensor
 from tenfold import formats
 from tenfold._trees import bond_limits
 from tenfold.decomposition import find, relative_error
+from tenfold.errors import TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
@@ -101,6 +102,11 @@ def ladder(
     """
     rungs = _observed_rungs(data) if isinstance(data, Observations) else _dense_rungs(data, budget, modes)
     best: Trial | None = None
+    if budget.parameters is not None and budget.parameters < (least := _least(data, modes)):
+        raise TenfoldError(
+            f"parameters {budget.parameters} is too few: the smallest network for an array of shape "
+            f"{tuple(data.shape or ())} has {least}"
+        )
     for number, (label, rung) in enumerate(rungs):
         if on_rung is not None:
             on_rung(label, number, len(rungs))
@@ -124,6 +130,17 @@ def _dense_rungs(data: Tensor, budget: Budget, modes: Sequence[str]) -> list[tup
     if data.ndim >= 3:
         rungs += [("cp", _cp_rung), ("tensor ring", _ring_rung)]
     return rungs
+
+
+def _least(data: Tensor | Observations, modes: Sequence[str]) -> int:
+    """The parameters of the smallest network that the ladder can make: rank one, folded where that is possible."""
+    shape = tuple(data.shape or ())
+    least = min(math.prod(shape), sum(shape))
+    if isinstance(data, Observations):
+        return sum(shape)
+    for _, structure in _tree_families(shape, modes):
+        least = min(least, structure.replace(dict.fromkeys(structure.inner_indices, 1)).parameters)
+    return least
 
 
 # --- the array as its own core ----------------------------------------------------------------------------------------
@@ -247,7 +264,10 @@ def _folded_families(
 
 
 def _folded_train(
-    factors: Mapping[int, tuple[int, ...]], modes: Sequence[str], sizes: dict[str, int], others: Sequence[tuple[str, ...]]
+    factors: Mapping[int, tuple[int, ...]],
+    modes: Sequence[str],
+    sizes: dict[str, int],
+    others: Sequence[tuple[str, ...]],
 ) -> Structure:
     depth = len(next(iter(factors.values())))
     taken = set(modes)

@@ -1,0 +1,169 @@
+"""Bringing whatever people call an array into a tensor or observations, with the names of its axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tenfold.errors import DataError
+from tenfold.observations import Observations
+
+_LETTERS = "ijklmnop"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Data that can be fitted, and what people call its parts."""
+
+    data: Tensor | Observations
+    shape: tuple[int, ...]
+    dims: tuple[str, ...]
+    coordinates: Mapping[str, np.ndarray]
+    source_dtype: str
+
+    @property
+    def cells(self) -> int:
+        return math.prod(self.shape)
+
+
+def prepare(
+    data: Any,
+    *,
+    weights: Any = None,
+    dtype: torch.dtype | str | None = None,
+    dims: Sequence[str] | None = None,
+    coordinates: Mapping[str, Any] | None = None,
+) -> Prepared:
+    """The data as a floating or complex tensor, or as observations where not all of it is known or is zero.
+
+    Raises:
+        DataError: no array of numbers, empty, NaN (where that is not the custom for "missing") or infinite, or
+            names and labels that do not fit its shape.
+    """
+    if isinstance(data, Prepared):
+        return data
+    names, labels = dims, dict(coordinates or {})
+    missing_is_nan = False
+    if _comes_from(data, "xarray"):
+        if hasattr(data, "data_vars"):
+            raise DataError(f"data is a Dataset; give one of its variables: {', '.join(map(str, data.data_vars))}")
+        names = [str(dim) for dim in data.dims] if names is None else names
+        labels = {**{str(d): data.coords[d].values for d in data.dims if d in data.coords}, **labels}
+        data, missing_is_nan = data.data, True
+    if _comes_from(data, "dask"):
+        data = data.compute()
+    wanted = _dtype(dtype)
+    ready: Tensor | Observations
+    if isinstance(data, Observations):
+        ready, source = data, _plain(data.values.dtype)
+    elif isinstance(data, np.ma.MaskedArray):
+        ready, source = Observations.from_masked(data), str(data.dtype)
+    elif _is_sparse(data):
+        ready, source = Observations.from_sparse(data), _plain(data.dtype)
+    else:
+        ready, source = _whole(data, missing_is_nan)
+    if isinstance(ready, Observations) and ready.shape is None:
+        raise DataError("observations at continuous coordinates have no grid; put them on one with on_grid()")
+    shape = tuple(ready.shape or ())
+    if weights is not None:
+        ready = _weighted(ready, shape, weights)
+    if wanted is not None:
+        ready = ready.to(wanted)
+    checked = _names(names, len(shape))
+    return Prepared(ready, shape, checked, _labels(labels, checked, shape), source)
+
+
+def _whole(data: Any, missing_is_nan: bool) -> tuple[Tensor | Observations, str]:
+    if isinstance(data, Tensor):
+        tensor, source = data.detach(), _plain(data.dtype)
+    else:
+        try:
+            array = np.asarray(data)
+        except ValueError as cause:
+            raise DataError(f"data is no array of numbers: {cause}") from None
+        if array.dtype.kind not in "biufc":
+            raise DataError(f"data must hold numbers, not {array.dtype} ({type(data).__name__})")
+        source = str(array.dtype)
+        if array.dtype.kind in "fc" and array.dtype.itemsize > (16 if array.dtype.kind == "c" else 8):
+            array = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+        if not array.flags.writeable or not array.dtype.isnative or any(stride < 0 for stride in array.strides):
+            array = np.array(array, dtype=array.dtype.newbyteorder("="))
+        if array.dtype.kind in "biu":
+            array = array.astype(np.float64)
+        tensor = torch.from_numpy(array)
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        tensor = tensor.to(torch.float64)
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        tensor = tensor.to(torch.float32)  # decompositions need more digits than these have
+    if tensor.numel() == 0:
+        raise DataError(f"data is empty: its shape is {tuple(tensor.shape)}")
+    bad = tensor.numel() - int(torch.isfinite(tensor).sum())
+    if bad:
+        nan = int(torch.isnan(tensor).sum())
+        if bad > nan:
+            raise DataError(f"data has {bad - nan} infinite entries; replace them or mark them as missing")
+        if not missing_is_nan:
+            raise DataError(f"data has {nan} NaN; if they are missing cells, give Observations.from_nan(data)")
+        return Observations.from_nan(tensor), source
+    return tensor, source
+
+
+def _weighted(data: Tensor | Observations, shape: tuple[int, ...], weights: Any) -> Observations:
+    if isinstance(data, Observations):
+        raise DataError("weights are given beside Observations, which have their own: Observations(..., weights=...)")
+    table = torch.as_tensor(weights)
+    if tuple(table.shape) != shape:
+        raise DataError(f"weights have shape {tuple(table.shape)}, but the data has shape {shape}")
+    return Observations.from_masked(data, observed=torch.ones(shape, dtype=torch.bool), weights=table)
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    if dtype is None:
+        return None
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if found not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
+        raise DataError(f"dtype must be float32, float64, complex64 or complex128, not {dtype!r}")
+    return found
+
+
+def _names(dims: Sequence[str] | None, order: int) -> tuple[str, ...]:
+    if dims is None:
+        return tuple(_LETTERS[:order]) if order <= len(_LETTERS) else tuple(f"i{k + 1}" for k in range(order))
+    if isinstance(dims, str) or len(dims) != order:
+        raise DataError(f"dims must name each of the {order} axes, not {dims!r}")
+    if len(set(dims)) != order:
+        raise DataError(f"dims names an axis twice: {', '.join(map(str, dims))}")
+    return tuple(str(dim) for dim in dims)
+
+
+def _labels(labels: Mapping[str, Any], dims: tuple[str, ...], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    checked = {}
+    for dim, values in labels.items():
+        if dim not in dims:
+            raise DataError(f"coordinates are given for '{dim}', but the axes are {', '.join(dims)}")
+        array = np.asarray(values)
+        extent = shape[dims.index(dim)]
+        if array.shape != (extent,):
+            raise DataError(f"coordinates of '{dim}' have shape {array.shape}, but the axis has size {extent}")
+        checked[dim] = array
+    return checked
+
+
+def _comes_from(value: Any, package: str) -> bool:
+    return type(value).__module__.split(".")[0] == package
+
+
+def _is_sparse(data: Any) -> bool:
+    if isinstance(data, Tensor):
+        return data.layout != torch.strided
+    return _comes_from(data, "sparse") or (_comes_from(data, "scipy") and hasattr(data, "tocoo"))
+
+
+def _plain(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")

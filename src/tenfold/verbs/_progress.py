@@ -1,0 +1,45 @@
+"""The progress bar of a verb, on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+class Bar:
+    """What a verb tells while it works; without a terminal it says nothing."""
+
+    def __init__(self, progress: Progress | None, task: TaskID | None) -> None:
+        self._progress = progress
+        self._task = task
+
+    def rung(self, label: str, number: int, total: int) -> None:
+        self._show(f"trying {label}", number, total)
+
+    def sweep(self, method: str, sweep: int, total: int, error: float) -> None:
+        self._show(f"{method}, sweep {sweep}, error {error:.4g}", sweep, total)
+
+    def _show(self, text: str, done: int, total: int) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=text, completed=done, total=total)
+
+
+@contextmanager
+def progress_bar(show: bool | None) -> Iterator[Bar]:
+    """A bar for the block; ``None`` shows it where standard error is a terminal."""
+    if show is None:
+        show = sys.stderr.isatty()
+    if not show:
+        yield Bar(None, None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield Bar(progress, progress.add_task("reading", total=None))

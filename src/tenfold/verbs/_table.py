@@ -1,0 +1,46 @@
+"""A fit as text that people read."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tenfold import formats
+
+if TYPE_CHECKING:
+    from tenfold.verbs.result import Fit
+
+
+def table(fit: Fit, *, width: int = 100) -> str:
+    """The result of a fit as a two-column table, plain text."""
+    family = (formats.name(fit.structure) or "network").replace("_", " ")
+    chosen = next((trial.name for trial in fit.front if trial.chosen), family)
+    sizes = ", ".join(f"{bond}={fit.structure.sizes[bond]}" for bond in fit.structure.inner_indices)
+    rows = [
+        ("data", f"{fit.source or 'array'}: {' x '.join(map(str, fit.shape)) or 'scalar'} {fit.source_dtype}"),
+        ("asked for", fit.target),
+        ("structure", chosen if chosen != family else family),
+        ("pattern", f"{fit.structure.pattern}" + (f"   ({sizes})" if sizes else "")),
+        ("relative error", f"{fit.error:.8g}"),
+        ("parameters", f"{fit.parameters:,} for {fit.structure.size:,} entries"),
+        ("compression ratio", f"{fit.ratio:.4g}"),
+        ("seconds", f"{fit.seconds:.2f}"),
+        ("method", f"{fit.method}; stopped: {fit.stopped}; {len(fit.front)} tried"),
+    ]
+    if fit.observed != fit.cells:
+        rows.insert(1, ("observed", f"{fit.observed:,} of {fit.cells:,} cells"))
+        held_out = next((trial.held_out for trial in fit.front if trial.chosen), None)
+        if held_out is not None:
+            rows.insert(6, ("held-out error", f"{held_out:.4g}"))
+    grid = Table(box=None, show_header=False, pad_edge=False)
+    grid.add_column(justify="right", style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, Text(value))
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(grid)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())

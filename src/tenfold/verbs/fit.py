@@ -1,0 +1,313 @@
+"""`fit`: an array in, a network of the structure in it out."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tenfold import formats
+from tenfold._trees import bond_limits
+from tenfold.contraction import contract
+from tenfold.decomposition import Entry, Method, Progress, choose, find, methods, relative_error
+from tenfold.errors import StructureError, TenfoldError
+from tenfold.network import Network
+from tenfold.observations import Observations
+from tenfold.structure import Structure
+from tenfold.structure_search import Budget, Trial, ladder
+from tenfold.structure_search.ladder import tree_trials
+from tenfold.verbs._arrays import Prepared, prepare
+from tenfold.verbs._progress import Bar, progress_bar
+from tenfold.verbs.result import Fit
+
+# What is asked for when nothing is.
+DEFAULT_ERROR = 0.1
+# Modes longer than this have no spectrum in the record: its Gram matrix would cost more than the fit.
+_SPECTRUM = 2048
+
+
+def fit(
+    data: Any,
+    structure: Structure | str | None = None,
+    *,
+    error: float | None = None,
+    parameters: int | None = None,
+    ratio: float | None = None,
+    method: str | Method | None = None,
+    sizes: Mapping[str, int] | None = None,
+    weights: Any = None,
+    init: Network | None = None,
+    seed: int = 0,
+    max_sweeps: int | None = None,
+    tol: float | None = None,
+    dtype: torch.dtype | str | None = None,
+    dims: Sequence[str] | None = None,
+    coordinates: Mapping[str, Any] | None = None,
+    source: str | None = None,
+    progress: bool | None = None,
+) -> Fit:
+    """Fit a network to data.
+
+    With a structure, its cores are found by the method made for its format. Without one, a ladder of common formats is
+    climbed under the budget and the best network returned, with all that was tried.
+
+    Args:
+        data: an array (NumPy, torch, xarray, Dask, nested lists, ``numpy.ma``), a SciPy, torch or PyData sparse array
+            (zeros are data), or `Observations`. Whole numbers become float64; other dtypes are kept.
+        structure: a `Structure`, or a pattern whose outputs get their sizes from the data. Bonds without a size are
+            found when the structure is a tree and a budget is given.
+        error: relative Frobenius error not to exceed, with as few parameters as can be found.
+        parameters: a number of parameters not to exceed, with as small an error as can be found.
+        ratio: the same as ``parameters``: entries of the array for each parameter, at least.
+        method: the name of a method (`tenfold.decomposition.methods`) or a function with their signature.
+        sizes: index sizes for a pattern.
+        weights: nonnegative weights of the entries, of the data's shape.
+        init: a network to start from, of the structure given.
+        seed: fixes every random draw.
+        max_sweeps, tol: when an iterative method stops; each method has its own defaults.
+        dtype: compute in this dtype instead of the data's own.
+        dims, coordinates: names of axes and labels along them, for people; taken from xarray where it has them.
+        source: where the data came from, for people.
+        progress: show a progress bar on standard error; by default when that is a terminal.
+
+    Returns:
+        A `Fit`. An interrupt (Ctrl-C) returns the best found so far with ``fit.interrupted`` set; before anything is
+        found it passes through.
+
+    Raises:
+        DataError: the data cannot be fitted (wrong shape, empty, NaN, infinite).
+        StructureError: the structure does not parse or does not fit the data.
+        TenfoldError: the budget cannot be met, arguments contradict each other, or the method is not known.
+    """
+    started = time.perf_counter()
+    ready = prepare(data, weights=weights, dtype=dtype, dims=dims, coordinates=coordinates)
+    budget = _budget(error, parameters, ratio, ready)
+    modes = _index_names(ready.dims)
+    _check_numbers(seed, max_sweeps, tol)
+    with progress_bar(progress) as bar:
+        if structure is None:
+            if method is not None or sizes or init is not None or max_sweeps is not None or tol is not None:
+                given = [
+                    name
+                    for name, value in (("method", method), ("sizes", sizes), ("init", init))
+                    if value is not None and value != {}
+                ] or ["max_sweeps" if max_sweeps is not None else "tol"]
+                raise TenfoldError(f"{given[0]} is given without a structure; give a structure, or leave it out")
+            if budget.error is None and budget.parameters is None:
+                budget = Budget(error=DEFAULT_ERROR)
+            found = _climb(ladder(ready.data, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
+        else:
+            full, open_bonds = _resolve(structure, ready, sizes, budget)
+            entry = _entry(method, full, ready.data)
+            options = {"init": init, "max_sweeps": max_sweeps, "tol": tol}
+            if budget.parameters is not None and not open_bonds:
+                raise TenfoldError(
+                    f"parameters or ratio is given, but '{full}' has fixed sizes ({full.parameters:,} parameters); "
+                    f"leave the size of a bond open, or leave the structure out"
+                )
+            if open_bonds:
+                if not isinstance(ready.data, Tensor):
+                    raise StructureError(f"give a size to bond '{open_bonds[0]}': it cannot be found from observations")
+                if entry.name != "tree_svd" or any(value is not None for value in options.values()):
+                    raise StructureError(
+                        f"give a size to bond '{open_bonds[0]}', or leave method, init, max_sweeps and tol out"
+                    )
+                bar.rung("tree", 0, 1)
+                label = formats.name(full) or "tree"
+                found = _climb(tree_trials(ready.data, full, budget, label.replace("_", " ")), budget)
+            else:
+                found = _run(ready, full, entry, budget, seed, options, bar)
+    best, trials, stopped = found
+    assert best.network is not None
+    front = tuple(trial.without_network(chosen=trial is best) for trial in trials)
+    return Fit(
+        network=best.network,
+        error=best.error,
+        method=best.method,
+        seconds=time.perf_counter() - started,
+        stopped=stopped,
+        target=_target(budget),
+        front=front,
+        dims=ready.dims,
+        coordinates=ready.coordinates,
+        spectra=_spectra(ready),
+        source=source,
+        source_dtype=ready.source_dtype,
+        observed=len(ready.data) if isinstance(ready.data, Observations) else ready.cells,
+        cells=ready.cells,
+        seed=seed,
+        data=ready.data,
+    )
+
+
+def _climb(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial], str]:
+    """Take all trials; keep the numbers of the best only. An interrupt ends the climb with what there is."""
+    best: Trial | None = None
+    seen: list[Trial] = []
+    stopped = ""
+    try:
+        for trial in trials:
+            if best is None or budget.rank(trial) < budget.rank(best):
+                if best is not None:
+                    seen[seen.index(best)] = best.without_network()
+                best = trial
+                seen.append(trial)
+            else:
+                seen.append(trial.without_network())
+    except KeyboardInterrupt:
+        if best is None:
+            raise
+        stopped = "interrupted"
+    assert best is not None
+    return best, seen, stopped or ("budget" if budget.met(best) else "best")
+
+
+def _run(
+    ready: Prepared,
+    structure: Structure,
+    entry: Entry,
+    budget: Budget,
+    seed: int,
+    options: Mapping[str, Any],
+    bar: Bar,
+) -> tuple[Trial, list[Trial], str]:
+    """One method on one structure. An interrupt keeps the network of the last sweep."""
+    if isinstance(ready.data, Observations) and not entry.observations:
+        able = ", ".join(name for name, other in methods().items() if other.observations)
+        raise TenfoldError(f"method '{entry.name}' needs a whole array; for observations there are {able}")
+    label = (formats.name(structure) or "network").replace("_", " ")
+    latest: list[Progress] = []
+    started = time.perf_counter()
+
+    def watch(state: Progress) -> None:
+        latest[:] = [state]
+        bar.sweep(entry.name, state.sweep, state.max_sweeps, state.error)
+
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        done = entry.function(ready.data, structure, error=budget.error, seed=seed, callback=watch, **given)
+        network, reached, stopped = done.network, done.error, done.stopped
+    except KeyboardInterrupt:
+        if not latest:
+            raise
+        network = latest[0].network()
+        reached, stopped = relative_error(ready.data, network), "interrupted"
+    if budget.error is not None and reached > budget.error and stopped != "interrupted":
+        warnings.warn(
+            f"the error is {reached:.4g}, above the {budget.error:g} asked for: '{structure}' needs larger ranks",
+            stacklevel=3,
+        )
+    seconds = time.perf_counter() - started
+    trial = Trial(label, network.structure, network.parameters, reached, seconds, entry.name, network=network)
+    return trial, [trial], stopped
+
+
+def _entry(method: str | Method | None, structure: Structure, data: Tensor | Observations) -> Entry:
+    if method is None:
+        return choose(structure, data)
+    if isinstance(method, str):
+        return find(method)
+    name = getattr(method, "__name__", "method")
+    return Entry(name, method, (), observations=True, finds_ranks=False, summary="")
+
+
+def _resolve(
+    structure: Structure | str, ready: Prepared, sizes: Mapping[str, int] | None, budget: Budget
+) -> tuple[Structure, list[str]]:
+    """The structure with all sizes, and the bonds whose sizes are limits only because none were given."""
+    if isinstance(structure, Structure):
+        if sizes:
+            raise StructureError("sizes go with a pattern; use structure.replace(...) on a Structure")
+        if structure.shape != ready.shape:
+            raise StructureError(f"'{structure}' makes shape {structure.shape}, but the data has shape {ready.shape}")
+        return structure, []
+    if not isinstance(structure, str):
+        raise StructureError(f"structure must be a Structure or a pattern, not {type(structure).__name__}")
+    sizes = dict(sizes or {})
+    thin = Structure.for_shape(structure, ready.shape, sizes, bonds=1)
+    missing = [index for index in thin.inner_indices if index not in sizes]
+    if not missing:
+        return thin, []
+    if budget.error is None and budget.parameters is None:
+        raise StructureError(
+            f"index '{missing[0]}' of '{thin}' has no size: give {missing[0]}=..., or an error or size"
+        )
+    try:
+        limits = bond_limits(thin)
+    except StructureError as reason:
+        raise StructureError(f"give a size to '{missing[0]}': only ranks of trees can be found ({reason})") from None
+    return thin.replace({bond: limits[bond] for bond in missing}), missing
+
+
+def _budget(error: float | None, parameters: int | None, ratio: float | None, ready: Prepared) -> Budget:
+    given = [n for n, v in (("error", error), ("parameters", parameters), ("ratio", ratio)) if v is not None]
+    if len(given) > 1:
+        raise TenfoldError(f"{' and '.join(given)} are given; one of them is the budget")
+    if error is not None:
+        if isinstance(error, bool) or not isinstance(error, (int, float, np.floating)) or not 0 <= error < 1:
+            raise TenfoldError(f"error must be a relative error of at least 0 and below 1, not {error!r}")
+        return Budget(error=float(error))
+    if ratio is not None:
+        if isinstance(ratio, bool) or not isinstance(ratio, (int, float, np.number)) or not 1 <= ratio < math.inf:
+            raise TenfoldError(f"ratio must be a number of at least 1, not {ratio!r}")
+        parameters = int(ready.cells / ratio)
+        if parameters < 1:
+            raise TenfoldError(f"ratio {ratio:g} leaves no parameter for an array of {ready.cells:,} entries")
+    if parameters is not None:
+        if isinstance(parameters, bool) or not isinstance(parameters, (int, np.integer)) or parameters < 1:
+            raise TenfoldError(f"parameters must be a whole number of at least 1, not {parameters!r}")
+        return Budget(parameters=int(parameters))
+    return Budget()
+
+
+def _check_numbers(seed: int, max_sweeps: int | None, tol: float | None) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise TenfoldError(f"seed must be a whole number, not {seed!r}")
+    if max_sweeps is not None and (isinstance(max_sweeps, bool) or not isinstance(max_sweeps, int) or max_sweeps < 1):
+        raise TenfoldError(f"max_sweeps must be a whole number of at least 1, not {max_sweeps!r}")
+    if tol is not None and not (isinstance(tol, (int, float)) and 0 <= tol < 1):
+        raise TenfoldError(f"tol must be at least 0 and below 1, not {tol!r}")
+
+
+def _target(budget: Budget) -> str:
+    if budget.error is not None:
+        return f"error at most {budget.error:g}"
+    if budget.parameters is not None:
+        return f"at most {budget.parameters:,} parameters"
+    return "the structure given"
+
+
+def _index_names(dims: Sequence[str]) -> list[str]:
+    """Axis names as index names: letters, digits and underscores, each once."""
+    names: list[str] = []
+    for axis, dim in enumerate(dims):
+        word = "".join(c if c.isalnum() or c == "_" else "_" for c in dim)
+        if not word.isidentifier():
+            word = f"_{word}" if word and f"_{word}".isidentifier() else f"i{axis + 1}"
+        while word in names:
+            word += "_"
+        names.append(word)
+    return names
+
+
+def _spectra(ready: Prepared) -> dict[str, tuple[float, ...]]:
+    """Singular values along each axis, from the Gram matrix of the unfolding."""
+    if isinstance(ready.data, Observations):
+        return {}
+    spectra = {}
+    names = [str(axis) for axis in range(ready.data.ndim)]
+    for axis, dim in enumerate(ready.dims):
+        if not 1 < ready.data.shape[axis] <= _SPECTRUM:
+            continue
+        left = [name if n != axis else "row" for n, name in enumerate(names)]
+        right = [name if n != axis else "column" for n, name in enumerate(names)]
+        gram = contract([(left, ready.data), (right, ready.data.conj())], ("row", "column"))
+        values = torch.linalg.eigvalsh(gram.to(torch.promote_types(gram.dtype, torch.float64)))
+        spectra[dim] = tuple(values.clamp(min=0).sqrt().flip(0).tolist())
+    return spectra

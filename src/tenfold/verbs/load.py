@@ -1,0 +1,26 @@
+"""`load`: a file that `Fit.save` or `Network.save` wrote."""
+
+from __future__ import annotations
+
+import os
+
+from tenfold.errors import FileError, TenfoldError
+from tenfold.network import Network, load_file
+from tenfold.verbs.result import Fit, from_record
+
+
+def load(path: str | os.PathLike[str]) -> Fit | Network:
+    """The `Fit` in a file, or the `Network` where the file holds no record of a fit.
+
+    The data that was fitted is not in the file, so ``fit.data`` is None. Nothing in a file is ever executed.
+
+    Raises:
+        FileError: no such file, not a tenfold file, truncated, from a newer version, or its parts do not fit.
+    """
+    network, record = load_file(path)
+    if record is None or "fit" not in record:
+        return network
+    try:
+        return from_record(network, record["fit"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, TenfoldError) as cause:
+        raise FileError(f"'{path}' has a damaged record of its fit ({cause!r})") from cause

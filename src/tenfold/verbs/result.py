@@ -1,0 +1,180 @@
+"""`Fit`: what the verb `fit` returns, and its record in a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from tenfold.network import Network
+from tenfold.observations import Observations
+from tenfold.structure import Structure
+from tenfold.structure_search import Trial
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What `fit` found: a network, its true error, and everything that was tried on the way.
+
+    Attributes:
+        network: the fitted network.
+        error: its true relative Frobenius error ``|X - N| / |X|`` (over what is observed).
+        method: the method that made it.
+        seconds: the time the whole fit took.
+        stopped: why it ended: ``"exact"``, ``"tol"``, ``"max_sweeps"``, ``"error"``, ``"budget"`` (a ladder that met
+            its budget), ``"best"`` (a ladder that could not), ``"interrupted"``.
+        target: what was asked for, in words.
+        front: every network that was tried, without its numbers.
+        dims: the names of the axes.
+        coordinates: labels or positions along axes, by name.
+        spectra: singular values of the unfolding along each axis, largest first (whole arrays only).
+        source, source_dtype: where the data came from and how its numbers were stored.
+        observed, cells: how many cells were known, of how many.
+        seed: the seed of all random draws.
+        data: what was fitted; None for a fit read from a file.
+    """
+
+    network: Network
+    error: float
+    method: str
+    seconds: float
+    stopped: str
+    target: str
+    front: tuple[Trial, ...]
+    dims: tuple[str, ...]
+    coordinates: Mapping[str, np.ndarray]
+    spectra: Mapping[str, tuple[float, ...]]
+    source: str | None
+    source_dtype: str
+    observed: int
+    cells: int
+    seed: int
+    data: Tensor | Observations | None = field(default=None, repr=False)
+
+    @property
+    def structure(self) -> Structure:
+        return self.network.structure
+
+    @property
+    def parameters(self) -> int:
+        return self.network.parameters
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.network.shape
+
+    @property
+    def ratio(self) -> float:
+        """Entries of the array for each parameter of the network."""
+        return self.structure.size / self.parameters
+
+    @property
+    def interrupted(self) -> bool:
+        return self.stopped == "interrupted"
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write one HTML page that opens offline: drawing, front, pictures, spectra, factors."""
+        from tenfold import report
+
+        report.write(self, path)
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: the network, the front and the error at a glance."""
+        from tenfold import report
+
+        return report.plot(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write network and record to one file, ``.tn`` by custom; `tenfold.load` reads it. The data is not in it."""
+        self.network.save(path, record={"fit": _record(self)})
+
+    def __str__(self) -> str:
+        from tenfold.verbs._table import table
+
+        return table(self)
+
+    __repr__ = __str__
+
+
+# --- the record in a file ---------------------------------------------------------------------------------------------
+
+_PLAIN = ("error", "method", "seconds", "stopped", "target", "source", "source_dtype", "observed", "cells", "seed")
+
+
+def _record(fit: Fit) -> dict[str, Any]:
+    return {
+        **{name: getattr(fit, name) for name in _PLAIN},
+        "dims": list(fit.dims),
+        "coordinates": {dim: _labels(values) for dim, values in fit.coordinates.items()},
+        "spectra": {dim: list(values) for dim, values in fit.spectra.items()},
+        "front": [
+            {
+                "name": trial.name,
+                "structure": trial.structure.to_json(),
+                "error": trial.error,
+                "seconds": trial.seconds,
+                "method": trial.method,
+                "held_out": trial.held_out,
+                "chosen": trial.chosen,
+            }
+            for trial in fit.front
+        ],
+    }
+
+
+def _labels(values: np.ndarray) -> dict[str, Any]:
+    if values.dtype.kind == "M":
+        return {"dtype": "datetime64[ns]", "values": values.astype("datetime64[ns]").astype(np.int64).tolist()}
+    if values.dtype.kind in "biuf":
+        return {"dtype": values.dtype.str, "values": values.tolist()}
+    return {"dtype": "str", "values": [str(value) for value in values.tolist()]}
+
+
+def from_record(network: Network, record: Mapping[str, Any]) -> Fit:
+    """The `Fit` whose record was saved with ``network``. Raises KeyError, TypeError or ValueError for anything else."""
+    front = []
+    for item in record["front"]:
+        structure = Structure.from_json(item["structure"])
+        held_out = None if item["held_out"] is None else float(item["held_out"])
+        front.append(
+            Trial(
+                name=str(item["name"]),
+                structure=structure,
+                parameters=structure.parameters,
+                error=float(item["error"]),
+                seconds=float(item["seconds"]),
+                method=str(item["method"]),
+                held_out=held_out,
+                chosen=bool(item["chosen"]),
+            )
+        )
+    coordinates = {}
+    for dim, labels in record["coordinates"].items():
+        kind = np.dtype(labels["dtype"])
+        if kind.kind not in "biufMU":
+            raise ValueError(f"coordinates of '{dim}' have the dtype {kind}")
+        coordinates[dim] = np.asarray(labels["values"], dtype=kind)
+    return Fit(
+        network=network,
+        front=tuple(front),
+        dims=tuple(str(dim) for dim in record["dims"]),
+        coordinates=coordinates,
+        spectra={str(dim): tuple(float(v) for v in values) for dim, values in record["spectra"].items()},
+        error=float(record["error"]),
+        method=str(record["method"]),
+        seconds=float(record["seconds"]),
+        stopped=str(record["stopped"]),
+        target=str(record["target"]),
+        source=None if record["source"] is None else str(record["source"]),
+        source_dtype=str(record["source_dtype"]),
+        observed=int(record["observed"]),
+        cells=int(record["cells"]),
+        seed=int(record["seed"]),
+    )
