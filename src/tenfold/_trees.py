@@ -79,12 +79,12 @@ def _truncated(structure: Structure, cores: Sequence[Tensor], error: float, rank
     return network
 
 
-def check_tree(structure: Structure) -> None:
-    """Raise `StructureError`, saying why, unless the structure is a tree (or several) of cores."""
+def check_tree(structure: Structure, who: str = "round") -> None:
+    """Raise `StructureError`, saying that ``who`` needs it and why not, unless the structure is a tree (or several)."""
     for core in structure.cores:
         if len(core.terms) > 1:
             raise StructureError(
-                f"round needs a tree of different cores, but '{core.name}' is used {len(core.terms)} times"
+                f"{who} needs a tree of different cores, but '{core.name}' is used {len(core.terms)} times"
             )
     outside = set(structure.output_indices)
     joined: set[tuple[int, ...]] = set()
@@ -92,9 +92,9 @@ def check_tree(structure: Structure) -> None:
         places = structure.terms_with(index)
         if index in outside:
             if len(places) > 1:
-                raise StructureError(f"round needs a tree, but output '{index}' lies on {len(places)} cores")
+                raise StructureError(f"{who} needs a tree, but output '{index}' lies on {len(places)} cores")
         elif len(places) != 2:
-            raise StructureError(f"round needs a tree, but '{index}' is a hyperedge of {len(places)} cores")
+            raise StructureError(f"{who} needs a tree, but '{index}' is a hyperedge of {len(places)} cores")
         else:
             joined.add(places)
     parent = list(range(len(structure.terms)))
@@ -105,7 +105,7 @@ def check_tree(structure: Structure) -> None:
             b = parent[b]
         if a == b:
             raise StructureError(
-                f"round needs a tree, but the bonds of '{structure}' close a cycle; fit fewer ranks instead"
+                f"{who} needs a tree, but the bonds of '{structure}' close a cycle; fit fewer ranks instead"
             )
         parent[a] = b
 
