@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tenfold.structure_search.ladder import Budget, Trial, ladder
+from tenfold.structure_search.ladder import Budget, Trial, climb
 from tenfold.structure_search.tree_ranks import choose_ranks
 
-__all__ = ["Budget", "Trial", "choose_ranks", "ladder"]
+__all__ = ["Budget", "Trial", "choose_ranks", "climb"]

@@ -83,7 +83,7 @@ class Trial:
         return replace(self, network=None, chosen=chosen)
 
 
-def ladder(
+def climb(
     data: Tensor | Observations,
     budget: Budget,
     *,

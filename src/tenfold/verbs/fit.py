@@ -20,7 +20,7 @@ from tenfold.errors import StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
-from tenfold.structure_search import Budget, Trial, ladder
+from tenfold.structure_search import Budget, Trial, climb
 from tenfold.structure_search.ladder import tree_trials
 from tenfold.verbs._arrays import Prepared, prepare
 from tenfold.verbs._progress import Bar, progress_bar
@@ -101,7 +101,7 @@ def fit(
                 raise TenfoldError(f"{given[0]} is given without a structure; give a structure, or leave it out")
             if budget.error is None and budget.parameters is None:
                 budget = Budget(error=DEFAULT_ERROR)
-            found = _climb(ladder(ready.data, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
+            found = _best_of(climb(ready.data, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
         else:
             full, open_bonds = _resolve(structure, ready, sizes, budget)
             entry = _entry(method, full, ready.data)
@@ -120,7 +120,7 @@ def fit(
                     )
                 bar.rung("tree", 0, 1)
                 label = formats.name(full) or "tree"
-                found = _climb(tree_trials(ready.data, full, budget, label.replace("_", " ")), budget)
+                found = _best_of(tree_trials(ready.data, full, budget, label.replace("_", " ")), budget)
             else:
                 found = _run(ready, full, entry, budget, seed, options, bar)
     best, trials, stopped = found
@@ -146,7 +146,7 @@ def fit(
     )
 
 
-def _climb(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial], str]:
+def _best_of(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial], str]:
     """Take all trials; keep the numbers of the best only. An interrupt ends the climb with what there is."""
     best: Trial | None = None
     seen: list[Trial] = []
