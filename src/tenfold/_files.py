@@ -23,14 +23,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         FileError: the folder does not exist, ``path`` cannot be written, or the system reported an error while the
             block wrote. Exceptions of the block that are not ``OSError`` pass unchanged.
     """
-    target = Path(path).expanduser().resolve()
-    if not target.parent.is_dir():
-        raise FileError(f"cannot write '{path}': there is no folder '{target.parent}'")
-    if target.exists():
-        if not (target.is_file() or target.is_dir()):
-            raise FileError(f"cannot write '{path}': not a regular file ('-' is standard output)")
-        if not os.access(target, os.W_OK):
-            raise FileError(f"cannot write '{path}': permission denied")
+    target = check_writable(path)
     # The suffix stays last, because writers choose the format by it.
     temporary = target.with_name(f".{secrets.token_hex(6)}.part{target.suffix}")
     try:
@@ -40,6 +33,25 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise FileError(f"cannot write '{path}': {error.strerror or error}") from error
     finally:
         _remove(temporary)
+
+
+def check_writable(path: str | os.PathLike[str]) -> Path:
+    """The absolute path, if a file may be written there as far as can be seen before it is.
+
+    Raises:
+        FileError: the folder does not exist or may not be written to, or something else than a file stands there.
+    """
+    target = Path(path).expanduser().resolve()
+    if not target.parent.is_dir():
+        raise FileError(f"cannot write '{path}': there is no folder '{target.parent}'")
+    if target.exists():
+        if not (target.is_file() or target.is_dir()):
+            raise FileError(f"cannot write '{path}': not a regular file ('-' is standard output)")
+        if not os.access(target, os.W_OK):
+            raise FileError(f"cannot write '{path}': permission denied")
+    elif not os.access(target.parent, os.W_OK):
+        raise FileError(f"cannot write '{path}': the folder '{target.parent}' may not be written to")
+    return target
 
 
 def _replace(temporary: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -253,6 +253,31 @@ def _two_blocks(rows: Sequence[int], columns: Sequence[int], rank: int, *, bond:
     if bond:
         shared, sizes["r"] = ("r",), rank  # type: ignore[assignment]
     return Structure.of([("i1", "i2", "j1", *shared), ("i2", "j1", "j2", *shared)], [("i1", "i2"), ("j1", "j2")], sizes)
+
+
+# --- listing ----------------------------------------------------------------------------------------------------------
+
+
+def for_arrays() -> dict[str, Callable[..., Structure]]:
+    """The families whose functions take ``(shape, ranks)``, by name."""
+    functions = (cp, tucker, tensor_train, tensor_ring, fully_connected, hierarchical_tucker)
+    return {function.__name__: function for function in functions}
+
+
+def examples() -> dict[str, tuple[Callable[..., Structure], Structure]]:
+    """Every family's function with one small structure of it, by name."""
+    arrays = {
+        name: (function, function((4, 5, 6) if name != "hierarchical_tucker" else (4, 5, 6, 7), 2))
+        for name, function in for_arrays().items()
+    }
+    return {
+        **arrays,
+        "kronecker": (kronecker, kronecker((2, 3), (4, 5), 3)),
+        "phm": (phm, phm(8, 12, 4)),
+        "tensor_train_matrix": (tensor_train_matrix, tensor_train_matrix((2, 3), (4, 5), 2)),
+        "block_tensor_train": (block_tensor_train, block_tensor_train((2, 3), (4, 5), 2)),
+        "monarch": (monarch, monarch((2, 3), (4, 5))),
+    }
 
 
 # --- recognising ------------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ def fit(
     dims: Sequence[str] | None = None,
     coordinates: Mapping[str, Any] | None = None,
     source: str | None = None,
+    source_dtype: str | None = None,
     progress: bool | None = None,
 ) -> Fit:
     """Fit a network to data.
@@ -73,7 +74,7 @@ def fit(
         max_sweeps, tol: when an iterative method stops; each method has its own defaults.
         dtype: compute in this dtype instead of the data's own.
         dims, coordinates: names of axes and labels along them, for people; taken from xarray where it has them.
-        source: where the data came from, for people.
+        source, source_dtype: where the data came from and how its numbers were stored there, for people.
         progress: show a progress bar on standard error; by default when that is a terminal.
 
     Returns:
@@ -138,7 +139,7 @@ def fit(
         coordinates=ready.coordinates,
         spectra=_spectra(ready),
         source=source,
-        source_dtype=ready.source_dtype,
+        source_dtype=source_dtype or ready.source_dtype,
         observed=len(ready.data) if isinstance(ready.data, Observations) else ready.cells,
         cells=ready.cells,
         seed=seed,

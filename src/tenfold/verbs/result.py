@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
+from tenfold import formats
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
@@ -78,6 +79,20 @@ class Fit:
     @property
     def interrupted(self) -> bool:
         return self.stopped == "interrupted"
+
+    def summary(self) -> dict[str, Any]:
+        """The result as plain numbers and text, for JSON."""
+        return {
+            **{name: getattr(self, name) for name in _PLAIN},
+            "structure": self.structure.pattern,
+            "sizes": dict(self.structure.sizes),
+            "format": formats.name(self.structure),
+            "shape": list(self.shape),
+            "dims": list(self.dims),
+            "parameters": self.parameters,
+            "ratio": self.ratio,
+            "tried": len(self.front),
+        }
 
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write one HTML page that opens offline: drawing, front, pictures, spectra, factors."""

@@ -1,0 +1,117 @@
+"""The command ``tenfold``: one function for each command, and what happens when something goes wrong."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+import click
+import typer
+
+from tenfold import __version__
+from tenfold.errors import TenfoldError
+
+# Each names a module of this package that has a function `register`.
+_COMMANDS = ("fit", "show", "expand", "formats", "claims", "papers")
+
+EXIT_ERROR = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+
+class Interrupted(Exception):
+    """A command was interrupted, but has written what it had; it ends with the code of an interrupt."""
+
+
+def build() -> typer.Typer:
+    """The application with all commands."""
+    app = typer.Typer(
+        name="tenfold",
+        help="Find the multilinear structure in an array, keep it as a small file, and look at it.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def options(
+        version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
+        debug: bool = typer.Option(False, "--debug", help="Show a traceback when something goes wrong."),
+    ) -> None:
+        if version:
+            typer.echo(f"tenfold {__version__}")
+            raise typer.Exit
+
+    for name in _COMMANDS:
+        importlib.import_module(f"tenfold.cli.{name}").register(app)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 an error in one line, 2 wrong usage, 130 interrupted.
+
+    A traceback is shown only with ``--debug``, which may stand anywhere.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [word for word in given if word != "--debug"]
+    sys.exit(_run(given, debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    command = typer.main.get_command(build())
+    warnings.showwarning = _show_warning
+    try:
+        command.main(args=arguments, prog_name="tenfold", standalone_mode=False)
+        return 0
+    except click.exceptions.NoArgsIsHelpError as help_text:
+        help_text.show()
+        return EXIT_USAGE
+    except click.ClickException as error:
+        _complain(f"{error.format_message()} (see 'tenfold --help')")
+        return EXIT_USAGE
+    except Interrupted:
+        return EXIT_INTERRUPTED
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted before there was anything to keep; nothing was written")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe went away, as `head` does: there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+    except TenfoldError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(str(error))
+        return EXIT_ERROR
+    except MemoryError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(f"not enough memory{f': {error}' if str(error) else ''}")
+        return EXIT_ERROR
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        elif "not enough memory" in str(error):
+            _complain("not enough memory; fit a part of the data, or a smaller network")
+        else:
+            _complain(f"{type(error).__name__}: {_one_line(error)} (an error of tenfold itself; --debug shows where)")
+        return EXIT_ERROR
+
+
+def _complain(message: str) -> None:
+    print(f"tenfold: error: {_one_line(message)}", file=sys.stderr)
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"tenfold: warning: {_one_line(message)}", file=sys.stderr)

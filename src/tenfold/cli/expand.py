@@ -1,0 +1,37 @@
+"""``tenfold expand``: the whole array back from a network."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``expand``."""
+    app.command()(expand)
+
+
+def expand(
+    file: str = typer.Argument(..., help="A file that tenfold wrote."),
+    output: str = typer.Option(
+        ..., "--output", "-o", help="Where the array goes (.npy, .png, .nc, ...); '-' for .npy."
+    ),
+    dtype: str | None = typer.Option(
+        None, help="dtype of the file, as uint8. [default: the network's, images: theirs]"
+    ),
+) -> None:
+    """Make the array that a network stands for and write it in the format of the file's suffix."""
+    from tenfold import io
+    from tenfold.network import Network
+    from tenfold.verbs.load import load
+
+    loaded = load(file)
+    plain = isinstance(loaded, Network)
+    network = loaded if isinstance(loaded, Network) else loaded.network
+    dense = network.dense().resolve_conj().cpu().numpy()
+    if dtype is None and not plain and io.is_image(output):
+        dtype = loaded.source_dtype
+    dims = None if isinstance(loaded, Network) else loaded.dims
+    coordinates = None if isinstance(loaded, Network) else loaded.coordinates
+    io.write(dense, output, dtype=dtype, dims=dims, coordinates=coordinates)
+    if output != "-":
+        typer.echo(f"wrote {output}: {' x '.join(map(str, dense.shape)) or 'a number'}", err=True)

@@ -1,0 +1,149 @@
+"""``tenfold fit``: a file in, a network and a page out."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from tenfold.errors import TenfoldError
+
+if TYPE_CHECKING:
+    from tenfold.verbs.result import Fit
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``fit``."""
+    app.command()(fit)
+
+
+def fit(
+    source: str = typer.Argument(..., help="A file, '-' for standard input, or sample:NAME (see 'tenfold formats')."),
+    error: float | None = typer.Option(None, help="Relative error not to exceed, with few parameters. [default: 0.1]"),
+    parameters: int | None = typer.Option(None, help="Number of parameters not to exceed, with a small error."),
+    ratio: float | None = typer.Option(None, help="The same as a compression ratio: entries for each parameter."),
+    structure: str | None = typer.Option(None, help="A pattern such as 'x a, a t b, b y -> x t y', or a format."),
+    size: list[str] = typer.Option([], help="Size of an index of the pattern, as a=8; repeat for more."),
+    ranks: str | None = typer.Option(None, help="Ranks of a format: one number, or as many as it has, as 8,8."),
+    method: str | None = typer.Option(None, help="Method that fits the structure. [default: the one for its format]"),
+    variable: str | None = typer.Option(None, help="Which array of a file with several."),
+    value: str | None = typer.Option(None, help="Column of a table with the values."),
+    modes: str | None = typer.Option(None, help="Columns of a table with the modes, as user,item,day."),
+    max_sweeps: int | None = typer.Option(None, help="Sweeps after which an iterative method stops."),
+    tol: float | None = typer.Option(None, help="Relative change of the error below which it stops."),
+    seed: int = typer.Option(0, help="Seed of every random draw."),
+    dtype: str | None = typer.Option(None, help="Compute in float32, float64, complex64 or complex128."),
+    output: str = typer.Option("fit.tn", "--output", "-o", help="Where the network goes; '-' for standard output."),
+    report: str = typer.Option("report.html", help="Where the page goes; '' for no page."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON instead of a table."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar and no table."),
+) -> None:
+    """Find the structure in an array and keep it as a small file and a page to look at.
+
+    With --structure it is fitted. Without, common formats are tried and the best within the budget is kept.
+    """
+    _check_places(output, report)
+    sizes = _sizes(size)
+
+    from tenfold import io
+    from tenfold.cli._output import to_file_or_standard_output
+    from tenfold.cli.app import Interrupted
+    from tenfold.observations import Observations
+    from tenfold.verbs.fit import fit as run
+
+    columns = None if modes is None else [name.strip() for name in modes.split(",")]
+    dataset = io.read(source, variable=variable, value=value, modes=columns).load()
+    data: Any = dataset.values
+    if dataset.missing and not isinstance(data, Observations):
+        data = Observations.from_nan(data)
+    chosen = _structure(structure, ranks, dataset.shape, bool(sizes))
+    result = run(
+        data,
+        chosen,
+        error=error,
+        parameters=parameters,
+        ratio=ratio,
+        method=method,
+        sizes=sizes or None,
+        max_sweeps=max_sweeps,
+        tol=tol,
+        seed=seed,
+        dtype=dtype,
+        dims=dataset.dims,
+        coordinates=dataset.coordinates,
+        source=source,
+        source_dtype=dataset.dtype,
+        progress=False if quiet else None,
+    )
+    to_file_or_standard_output(output, result.save)
+    if report:
+        result.report(report)
+    _tell(result, output, report, as_json=as_json, quiet=quiet)
+    if result.interrupted:
+        typer.echo("interrupted: this is the best that was found so far", err=True)
+        raise Interrupted
+
+
+def _tell(result: Fit, output: str, report: str, *, as_json: bool, quiet: bool) -> None:
+    # With the network on standard output, words go to standard error.
+    aside = output == "-"
+    if as_json:
+        typer.echo(json.dumps(result.summary()), err=aside)
+    elif not quiet:
+        typer.echo(str(result), err=aside)
+        places = [place for place in (output, report) if place and place != "-"]
+        if places:
+            typer.echo(f"\nwrote {' and '.join(places)}", err=aside)
+
+
+def _check_places(output: str, report: str) -> None:
+    """What would fail after the work is refused before it."""
+    from tenfold._files import check_writable
+
+    if not output:
+        raise TenfoldError("--output is empty; give a file name, or '-' for standard output")
+    if output == report:
+        raise TenfoldError(f"--output and --report both name '{output}'; give them different names")
+    for place in (output, report):
+        if place and place != "-":
+            check_writable(place)
+    if report == "-":
+        raise TenfoldError("--report '-' is not possible; give a file name, or '' for no page")
+
+
+def _sizes(given: list[str]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for item in given:
+        for part in item.replace(",", " ").split():
+            name, equals, number = part.partition("=")
+            if not equals or not name or not number.isdecimal() or int(number) < 1:
+                raise TenfoldError(f"--size takes an index and a whole number, as a=8, not '{part}'")
+            if name in sizes:
+                raise TenfoldError(f"--size gives '{name}' twice")
+            sizes[name] = int(number)
+    return sizes
+
+
+def _structure(structure: str | None, ranks: str | None, shape: tuple[int, ...], sized: bool) -> Any:
+    """A pattern as it is; the name of a format with its ranks as a structure."""
+    if structure is None or "->" in structure:
+        if ranks is not None:
+            raise TenfoldError("--ranks goes with the name of a format; give --structure tucker, for example")
+        return structure
+    from tenfold import formats
+
+    known = formats.for_arrays()
+    if structure not in known:
+        raise TenfoldError(
+            f"--structure '{structure}' is neither a pattern (with '->') nor a format; formats are {', '.join(known)}"
+        )
+    if sized:
+        raise TenfoldError(f"--size goes with a pattern; give --ranks for the format {structure}")
+    if ranks is None:
+        raise TenfoldError(f"--structure {structure} needs --ranks, as 8 or 8,8")
+    try:
+        numbers = [int(word) for word in ranks.split(",")]
+    except ValueError:
+        raise TenfoldError(f"--ranks takes whole numbers separated by commas, not '{ranks}'") from None
+    return known[structure](shape, numbers[0] if len(numbers) == 1 else numbers)

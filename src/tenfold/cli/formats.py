@@ -1,0 +1,27 @@
+"""``tenfold formats``: the structures, files and samples that there are."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``formats``."""
+    app.command("formats")(list_formats)
+
+
+def list_formats() -> None:
+    """List the named structures, the kinds of files that can be read and written, and the bundled samples."""
+    from tenfold import formats, io
+    from tenfold.cli._tables import columns
+
+    examples = formats.examples()
+    rows = [
+        (name, example.pattern, (function.__doc__ or "").splitlines()[0].rstrip(".:"))
+        for name, (function, example) in examples.items()
+    ]
+    typer.echo(columns(("structure", "pattern", "what it is"), rows))
+    typer.echo(f"\nread   {' '.join(io.suffixes())}  -  sample:NAME")
+    typer.echo(f"write  {' '.join(io.suffixes(writing=True))}  -")
+    samples = [(f"sample:{s.name}", " x ".join(map(str, s.shape)), s.description, s.licence) for s in io.samples()]
+    typer.echo("\n" + columns(("sample", "shape", "what it is", "licence"), samples))

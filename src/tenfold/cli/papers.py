@@ -1,0 +1,19 @@
+"""``tenfold papers``: which method is from which paper."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``papers``."""
+    app.command("papers")(list_papers)
+
+
+def list_papers() -> None:
+    """List every method with its paper, its module, its claim and its status."""
+    from tenfold.claims.papers import papers
+    from tenfold.cli._tables import columns
+
+    rows = [(p.method, f"{p.title}, {p.year}", p.module, p.claim or "-", p.status) for p in papers()]
+    typer.echo(columns(("method", "paper", "module", "claim", "status"), rows))

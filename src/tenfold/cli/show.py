@@ -1,0 +1,49 @@
+"""``tenfold show``: what is in a file."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command ``show``."""
+    app.command()(show)
+
+
+def show(
+    file: str = typer.Argument(..., help="A file that tenfold wrote."),
+    front: bool = typer.Option(False, "--front", help="List everything that was tried."),
+    cost: bool = typer.Option(False, "--cost", help="Show what making the whole array costs, step by step."),
+    report: str = typer.Option("", help="Write the page again; without the data it has no pictures of it."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    """Print what a .tn file holds: the network, how well it fits, what was tried."""
+    from tenfold.cli._tables import cores, trials
+    from tenfold.errors import TenfoldError
+    from tenfold.network import Network
+    from tenfold.report import text
+    from tenfold.verbs.load import load
+
+    loaded = load(file)
+    network = loaded if isinstance(loaded, Network) else loaded.network
+    if isinstance(loaded, Network):
+        if report or front:
+            raise TenfoldError(f"'{file}' holds a network without the record of a fit: it has no front and no page")
+        if as_json:
+            typer.echo(json.dumps({"structure": json.loads(network.structure.to_json()), "shape": network.shape}))
+            return
+        typer.echo(repr(network))
+    elif as_json:
+        typer.echo(json.dumps(loaded.summary()))
+        return
+    else:
+        typer.echo(str(loaded))
+        if report:
+            loaded.report(report)
+    typer.echo(f"\n{text(network.structure)}\n\n{cores(network)}")
+    if front and not isinstance(loaded, Network):
+        typer.echo(f"\n{trials(loaded)}")
+    if cost:
+        typer.echo(f"\n{network.structure.cost()}")
