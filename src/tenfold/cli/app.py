@@ -9,7 +9,6 @@ import traceback
 import warnings
 from collections.abc import Sequence
 
-import click
 import typer
 
 from tenfold import __version__
@@ -32,21 +31,25 @@ def build() -> typer.Typer:
     app = typer.Typer(
         name="tenfold",
         help="Find the multilinear structure in an array, keep it as a small file, and look at it.",
-        no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
 
-    @app.callback()
-    def options(
-        version: bool = typer.Option(False, "--version", help="Print the version and exit.", is_eager=True),
-        debug: bool = typer.Option(False, "--debug", help="Show a traceback when something goes wrong."),
-    ) -> None:
-        if version:
+    def show_version(asked: bool) -> None:
+        if asked:
             typer.echo(f"tenfold {__version__}")
             raise typer.Exit
+
+    @app.callback()
+    def options(
+        version: bool = typer.Option(
+            False, "--version", help="Print the version and exit.", is_eager=True, callback=show_version
+        ),
+        debug: bool = typer.Option(False, "--debug", help="Show a traceback when something goes wrong."),
+    ) -> None:
+        pass
 
     for name in _COMMANDS:
         importlib.import_module(f"tenfold.cli.{name}").register(app)
@@ -68,17 +71,14 @@ def _run(arguments: list[str], debug: bool) -> int:
     command = typer.main.get_command(build())
     warnings.showwarning = _show_warning
     try:
-        command.main(args=arguments, prog_name="tenfold", standalone_mode=False)
+        command.main(args=arguments or ["--help"], prog_name="tenfold", standalone_mode=False)
         return 0
-    except click.exceptions.NoArgsIsHelpError as help_text:
-        help_text.show()
-        return EXIT_USAGE
-    except click.ClickException as error:
+    except typer.TyperException as error:
         _complain(f"{error.format_message()} (see 'tenfold --help')")
         return EXIT_USAGE
     except Interrupted:
         return EXIT_INTERRUPTED
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted before there was anything to keep; nothing was written")
         return EXIT_INTERRUPTED
     except BrokenPipeError:

@@ -11,7 +11,7 @@ from tenfold.errors import TenfoldError
 
 def register(app: typer.Typer) -> None:
     """Add the command ``claims``."""
-    app.command()(claims)
+    app.command("claims", short_help="Measure what papers claim.")(claims)
 
 
 def claims(

@@ -7,7 +7,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the command ``expand``."""
-    app.command()(expand)
+    app.command("expand", short_help="Write the whole array of a .tn file.")(expand)
 
 
 def expand(

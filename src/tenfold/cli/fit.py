@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command ``fit``."""
-    app.command()(fit)
+    app.command("fit", short_help="Find the structure in an array.")(fit)
 
 
 def fit(

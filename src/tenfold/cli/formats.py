@@ -7,7 +7,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the command ``formats``."""
-    app.command("formats")(list_formats)
+    app.command("formats", short_help="List structures, file formats, samples.")(list_formats)
 
 
 def list_formats() -> None:

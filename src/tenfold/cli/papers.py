@@ -7,7 +7,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the command ``papers``."""
-    app.command("papers")(list_papers)
+    app.command("papers", short_help="List methods and their papers.")(list_papers)
 
 
 def list_papers() -> None:

@@ -9,7 +9,7 @@ import typer
 
 def register(app: typer.Typer) -> None:
     """Add the command ``show``."""
-    app.command()(show)
+    app.command("show", short_help="Print what a .tn file holds.")(show)
 
 
 def show(

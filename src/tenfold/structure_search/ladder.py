@@ -192,7 +192,12 @@ def tree_trials(data: Tensor, full: Structure, budget: Budget, label: str) -> It
         assert ranks is not None
         return measured(ranks)
 
-    def measured(ranks: dict[str, int]) -> Trial:
+    seen: set[tuple[int, ...]] = set()
+
+    def measured(ranks: dict[str, int]) -> Trial | None:
+        if tuple(ranks.values()) in seen:
+            return None
+        seen.add(tuple(ranks.values()))
         network = base.round(ranks=ranks)
         return _trial(label, network, relative_error(data, network), started, "tree_svd")
 
@@ -202,6 +207,7 @@ def tree_trials(data: Tensor, full: Structure, budget: Budget, label: str) -> It
         if ranks is None:
             return
         first = measured(ranks)
+        assert first is not None
         yield first
         asked = max(first.error, half)
     else:

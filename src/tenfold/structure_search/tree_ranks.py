@@ -28,7 +28,7 @@ def choose_ranks(
         structure: a tree; only its topology and the sizes of its outputs matter.
         spectra: the singular values across each bond, largest first.
         error: the last ranks on the path whose bound on the relative error stays within this.
-        parameters: the first ranks on the path with at most this many parameters.
+        parameters: the first ranks on the path with at most this many parameters, filled up to them.
 
     Returns:
         The rank of each bond, or None when even ranks of one have more than ``parameters``.
@@ -70,7 +70,24 @@ def choose_ranks(
         ranks[bond] = cut
         lost = after
         if parameters is not None and size.total <= parameters:
+            return _refilled(ranks, size, tails, parameters)
+
+
+def _refilled(
+    ranks: dict[str, int], size: _Parameters, tails: Mapping[str, np.ndarray], parameters: int
+) -> dict[str, int]:
+    """The ranks with what the last cut left of the budget spent again, where it buys most."""
+    while True:
+        best: tuple[float, str] | None = None
+        for bond, rank in ranks.items():
+            if rank + 1 < len(tails[bond]) and size.total + size.added(bond) <= parameters:
+                gain = (tails[bond][rank] - tails[bond][rank + 1]) / size.added(bond)
+                if best is None or gain > best[0]:
+                    best = (gain, bond)
+        if best is None:
             return ranks
+        ranks[best[1]] += 1
+        size.set(best[1], ranks[best[1]])
 
 
 class _Parameters:
@@ -90,6 +107,10 @@ class _Parameters:
         old = self.sizes[bond]
         touched = (n for n, indices in enumerate(self.cores) if bond in indices)
         return sum(self.of_core[n] - self.of_core[n] // old * rank for n in touched)
+
+    def added(self, bond: str) -> int:
+        """What one more on this bond costs."""
+        return -self.saved(bond, self.sizes[bond] + 1)
 
     def set(self, bond: str, rank: int) -> None:
         self.sizes[bond] = rank
