@@ -31,6 +31,8 @@ _LONG = 16
 _ALL_ORDERS = 4
 # Looser errors at which each tree is shown on the front, as multiples of the error asked for.
 _LOOSER = (1.5, 2.5, 4.0)
+# Tries at spending what the bound on the error of a tree leaves of the error asked for.
+_REFINEMENTS = 5
 # Flops that one alternating fit on the ladder may take; more is left to a fit with a structure given.
 _WORK = 3e11
 _SWEEPS = 25
@@ -213,16 +215,21 @@ def tree_trials(data: Tensor, full: Structure, budget: Budget, label: str) -> It
     else:
         asked = budget.error
         yield _trial(label, base, done.error, started, "tree_svd")
-        aim = asked
-        for _ in range(3):
-            # The bound that ranks are chosen by is above the true error: what is left of it is spent in a second try.
+        # The bound that ranks are chosen by is above the true error. What it leaves is spent by asking it for more,
+        # then by halving between what was enough and what was too much.
+        aim, enough, too_much = asked, asked, math.inf
+        for _ in range(_REFINEMENTS):
             trial = at(aim)
             if trial is None:
                 break
             yield trial
-            if trial.error <= 0 or trial.error > asked or trial.error > 0.995 * asked:
-                break
-            aim *= asked / trial.error
+            if trial.error > asked:
+                too_much = aim
+            else:
+                enough = aim
+                if not 0 < trial.error < 0.998 * asked:
+                    break
+            aim = enough * asked / trial.error if math.isinf(too_much) else (enough + too_much) / 2
     for looser in _LOOSER:
         if asked * looser < 1 and (trial := at(asked * looser)) is not None:
             yield trial
