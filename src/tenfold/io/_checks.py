@@ -113,7 +113,7 @@ def closest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 def _listed(shapes: Mapping[str, Sequence[int]]) -> str:
-    told = [f"{key} {tuple(int(size) for size in shape)}" for key, shape in list(shapes.items())[:_LISTED]]
+    told = [f"{key} {tuple(int(size) for size in shape)}" for key, shape in sorted(shapes.items())[:_LISTED]]
     more = len(shapes) - len(told)
     return ", ".join(told) + (f" and {more} more" if more else "")
 

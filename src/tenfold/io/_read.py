@@ -49,9 +49,7 @@ def read(
     if isinstance(source, str) and source.startswith(_SAMPLE):
         sample = samples.find(source.removeprefix(_SAMPLE))
         held = _read_path(sample.path, options)
-        return replace(
-            held, source=source, note=sample.description, licence=sample.licence, origin=sample.origin
-        )
+        return replace(held, source=source, note=sample.description, licence=sample.licence, origin=sample.origin)
     if source == "-":
         return _read_standard_input(options)
     return replace(_read_path(Path(source).expanduser(), options), source=str(source))
@@ -115,7 +113,5 @@ def _similar(path: Path) -> str:
 
 
 def _inside(folder: Path) -> str:
-    files = sorted(
-        entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")
-    )
+    files = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
     return f" in it, such as '{files[0]}'" if files else ""

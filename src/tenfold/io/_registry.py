@@ -63,9 +63,7 @@ def find(name: str, *, writing: bool = False) -> Format:
     known = [format for format in _FORMATS if format.write is not None or not writing]
     lower = name.lower()
     # The longest suffix wins: x.zarr.zip is no plain zip.
-    matching = [
-        (len(suffix), format) for format in known for suffix in format.suffixes if lower.endswith(suffix)
-    ]
+    matching = [(len(suffix), format) for format in known for suffix in format.suffixes if lower.endswith(suffix)]
     if matching:
         return max(matching, key=lambda pair: pair[0])[1]
     suffix = Path(name).suffix

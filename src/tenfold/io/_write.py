@@ -70,9 +70,7 @@ def _labels(
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray], dict[str, str]]:
     names = nameless(values.ndim) if dims is None else tuple(dims)
     if len(names) != values.ndim or len(set(names)) != len(names):
-        raise DataError(
-            f"dims {names} does not name each of the {values.ndim} modes of shape {values.shape} once"
-        )
+        raise DataError(f"dims {names} does not name each of the {values.ndim} modes of shape {values.shape} once")
     labels = {mode: np.asarray(given) for mode, given in (coordinates or {}).items()}
     for mode, given in labels.items():
         if mode not in names:

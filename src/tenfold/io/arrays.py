@@ -30,9 +30,7 @@ _TORCH_ONLY = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 
 def _plain(values: np.ndarray, name: str, key: str = "") -> Dataset:
     numeric(values.dtype, values.shape, name)
-    return Dataset(
-        native(values), nameless(values.ndim), {}, str(values.dtype), name, count_missing(values), key
-    )
+    return Dataset(native(values), nameless(values.ndim), {}, str(values.dtype), name, count_missing(values), key)
 
 
 def _npy_header(handle: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -115,8 +113,7 @@ def _labelled(archive: zipfile.ZipFile, shapes: Mapping[str, tuple[int, ...]], n
     }
     units = [str(unit) for unit in _member(archive, "units", name, labels=True)] if "units" in shapes else []
     if len(dims) != len(held.shape) or any(
-        mode not in dims or given.shape != (held.shape[dims.index(mode)],)
-        for mode, given in coordinates.items()
+        mode not in dims or given.shape != (held.shape[dims.index(mode)],) for mode, given in coordinates.items()
     ):
         raise DataError(f"'{name}' is damaged: its labels do not fit its array of shape {held.shape}")
     named = {mode: unit for mode, unit in zip(dims, units, strict=False) if unit}
@@ -173,11 +170,7 @@ def _write_safetensors(content: Content, path: Path, name: str) -> None:
 def _is_safetensors(path: Path) -> bool:
     with path.open("rb") as handle:
         head = handle.read(9)
-    return (
-        len(head) == 9
-        and head[8:] == b"{"
-        and 2 <= int.from_bytes(head[:8], "little") <= path.stat().st_size - 8
-    )
+    return len(head) == 9 and head[8:] == b"{" and 2 <= int.from_bytes(head[:8], "little") <= path.stat().st_size - 8
 
 
 register(Format("a NumPy array", (".npy",), _read_npy, (), _write_npy, starts_with(b"\x93NUMPY")))

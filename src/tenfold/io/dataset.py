@@ -53,7 +53,7 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, ...]:
         """The size of every mode."""
-        return tuple(int(size) for size in self.values.shape)
+        return tuple(int(size) for size in self.values.shape or ())
 
     @property
     def lazy(self) -> bool:

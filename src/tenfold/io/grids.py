@@ -103,11 +103,7 @@ def _hdf5_entries(path: Path) -> dict[str, _Entry]:
 
     def visit(key: str, item: Any) -> None:
         # A dimension scale labels the arrays; it is none of them.
-        if (
-            not isinstance(item, h5py.Dataset)
-            or item.shape is None
-            or item.attrs.get("CLASS") == b"DIMENSION_SCALE"
-        ):
+        if not isinstance(item, h5py.Dataset) or item.shape is None or item.attrs.get("CLASS") == b"DIMENSION_SCALE":
             return
         labelled = "DIMENSION_LIST" in item.attrs
         opener = partial(_labelled, path, "h5netcdf", key) if labelled else partial(_plain_hdf5, path, key)
@@ -188,11 +184,7 @@ def _described(held: Any, entry: _Entry, name: str, key: str) -> Dataset:
         return Dataset(values, dims, {}, str(held.dtype), name, missing, key)
     dims = tuple(str(mode) for mode in held.dims)
     coordinates = {mode: _labels(held.coords[mode].values) for mode in dims if mode in held.coords}
-    units = {
-        mode: str(held.coords[mode].attrs["units"])
-        for mode in coordinates
-        if "units" in held.coords[mode].attrs
-    }
+    units = {mode: str(held.coords[mode].attrs["units"]) for mode in coordinates if "units" in held.coords[mode].attrs}
     unit = str(held.attrs.get("units", ""))
     return Dataset(values, dims, coordinates, str(held.dtype), name, missing, key, unit, units)
 
@@ -201,7 +193,7 @@ def _labels(values: np.ndarray) -> np.ndarray:
     """Coordinates as numbers, datetimes or strings; calendars that NumPy lacks become strings."""
     if values.dtype.kind == "S":
         return np.char.decode(values, "utf-8", "replace")
-    return values.astype(str) if values.dtype.kind in "OT" else native(values)
+    return np.array([str(label) for label in values]) if values.dtype.kind in "OT" else native(values)
 
 
 def _data_array(content: Content, name: str) -> Any:
@@ -226,9 +218,7 @@ def _write_hdf5(content: Content, path: Path, name: str) -> None:
         _need(package, name)
     array = _data_array(content, name)
     if array.dtype.kind == "c" or array.dtype == np.float16:
-        raise FileError(
-            f"cannot write '{name}': NetCDF does not define {array.dtype}: .npy or .zarr would do"
-        )
+        raise FileError(f"cannot write '{name}': NetCDF does not define {array.dtype}: .npy or .zarr would do")
     array.to_netcdf(path, engine="h5netcdf")
 
 

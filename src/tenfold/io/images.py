@@ -71,9 +71,7 @@ def _from_pillow(picture: Image.Image, name: str) -> Dataset:
 def _is_deep_colour(path: Path) -> bool:
     """Whether a PNG has several channels of 16 bits, which the imaging library would cut to 8."""
     with path.open("rb") as handle:
-        head = handle.read(
-            26
-        )  # signature, length and name of the header chunk, width, height, depth, colour type
+        head = handle.read(26)  # signature, length and name of the header chunk, width, height, depth, colour type
     return head[24] == 16 and head[25] in (2, 4, 6)
 
 
@@ -140,9 +138,7 @@ def _tiff_dims(axes: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _pixels(
-    content: Content, name: str, kind: str, depths: tuple[str, ...], counts: tuple[int, ...]
-) -> np.ndarray:
+def _pixels(content: Content, name: str, kind: str, depths: tuple[str, ...], counts: tuple[int, ...]) -> np.ndarray:
     """The content as (y, x) or (y, x, channel) integers that the format holds."""
     values = content.values
     if values.ndim == 3 and values.shape[2] == 1:
@@ -154,9 +150,7 @@ def _pixels(
         )
     dtype = content.dtype or (str(values.dtype) if str(values.dtype) in depths else "uint8")
     if dtype not in depths:
-        raise FileError(
-            f"cannot write '{name}': {kind} holds {_either(depths)}, not {dtype}: .tiff or .npy would do"
-        )
+        raise FileError(f"cannot write '{name}': {kind} holds {_either(depths)}, not {dtype}: .tiff or .npy would do")
     return cast(values, dtype, name)
 
 
@@ -178,9 +172,7 @@ def _write_png(content: Content, path: Path, name: str) -> None:
     with path.open("wb") as handle:
         if pixels.dtype == np.uint16 and pixels.ndim == 3:
             height, width, planes = pixels.shape
-            writer = _pypng(name).Writer(
-                width, height, greyscale=planes == 2, alpha=planes in (2, 4), bitdepth=16
-            )
+            writer = _pypng(name).Writer(width, height, greyscale=planes == 2, alpha=planes in (2, 4), bitdepth=16)
             writer.write(handle, pixels.reshape(height, width * planes))
         else:
             Image.fromarray(pixels).save(handle, "PNG")
@@ -189,9 +181,7 @@ def _write_png(content: Content, path: Path, name: str) -> None:
 def _write_tiff(content: Content, path: Path, name: str) -> None:
     values = content.values if content.dtype is None else cast(content.values, content.dtype, name)
     if values.ndim < 2:
-        raise FileError(
-            f"cannot write '{name}': a TIFF image has two modes or more, not shape {values.shape}"
-        )
+        raise FileError(f"cannot write '{name}': a TIFF image has two modes or more, not shape {values.shape}")
     colour = values.ndim == 3 and values.shape[2] in (3, 4) and values.dtype in (np.uint8, np.uint16)
     _tifffile(name).imwrite(path, values, photometric="rgb" if colour else "minisblack")
 

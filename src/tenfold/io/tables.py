@@ -32,9 +32,7 @@ def _pyarrow(name: str) -> Any:
     return pyarrow
 
 
-def _read_text(
-    path: Path, name: str, value: str | None = None, modes: Sequence[str] | None = None
-) -> Dataset:
+def _read_text(path: Path, name: str, value: str | None = None, modes: Sequence[str] | None = None) -> Dataset:
     arrow = _pyarrow(name)
     with parsing(name, "a table with as many cells in every row as in the first"):
         options = arrow.csv.ParseOptions(delimiter=_separator(path))
@@ -60,9 +58,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _read_parquet(
-    path: Path, name: str, value: str | None = None, modes: Sequence[str] | None = None
-) -> Dataset:
+def _read_parquet(path: Path, name: str, value: str | None = None, modes: Sequence[str] | None = None) -> Dataset:
     arrow = _pyarrow(name)
     with parsing(name, "a Parquet table"):
         # Not read_table(path), which takes folder names above the file (key=value) for columns.
@@ -86,13 +82,13 @@ def _entries(table: Any, name: str, value: str | None, modes: Sequence[str] | No
     for column in chosen:
         _known(column, columns, name)
     if not chosen:
-        raise DataError(
-            f"'{name}' has no column but '{value}': at least one more must say which cell each row is"
-        )
+        raise DataError(f"'{name}' has no column but '{value}': at least one more must say which cell each row is")
     if value in chosen or len(set(chosen)) < len(chosen):
         raise DataError(f"modes {tuple(chosen)} must be different columns, and '{value}' holds the values")
 
     values, missing = _values(table, value, name)
+    if np.isinf(values).any():
+        raise DataError(f"column '{value}' of '{name}' holds infinite values: leave those cells empty")
     coordinates, indices = {}, []
     for column in chosen:
         coordinates[column], index = np.unique(_labels(table, column, name), return_inverse=True)
@@ -120,17 +116,13 @@ def _value_column(columns: list[str], value: str | None, modes: Sequence[str] | 
 
 def _known(column: str, columns: list[str], name: str) -> str:
     if column not in columns:
-        raise DataError(
-            f"'{name}' has no column '{column}'{closest(column, columns)}; it has {', '.join(columns)}"
-        )
+        raise DataError(f"'{name}' has no column '{column}'{closest(column, columns)}; it has {', '.join(columns)}")
     return column
 
 
 def _is_numeric(arrow: Any, kind: Any) -> bool:
     types = arrow.types
-    return bool(
-        types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind)
-    )
+    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind) or types.is_decimal(kind))
 
 
 def _values(table: Any, column: str, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -161,9 +153,7 @@ def _labels(table: Any, column: str, name: str) -> np.ndarray:
         cells = cells.cast(arrow.float64())
     empty = int(np.sum(cells.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)))
     if empty:
-        raise DataError(
-            f"column '{column}' of '{name}' is empty in {empty} rows: every row must say its cell"
-        )
+        raise DataError(f"column '{column}' of '{name}' is empty in {empty} rows: every row must say its cell")
     if arrow.types.is_nested(cells.type) or arrow.types.is_binary(cells.type):
         raise DataError(f"column '{column}' of '{name}' holds {cells.type}, which labels no mode")
     labels = np.asarray(cells.to_numpy(zero_copy_only=False))
