@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from tenfold._files import atomic
 from tenfold.errors import DataError, FileError, MissingExtra, TenfoldError
-from tenfold.io import _checks, read, write
+from tenfold.io import _checks, read, suffixes, write
 
 
 def complaint(path: Path | str, **options: object) -> str:
@@ -136,7 +138,7 @@ def test_more_than_the_memory_is_refused_before_reading(tmp_path: Path) -> None:
     content[at : at + 4] = struct.pack("<I", 2**32 - 2)
     (tmp_path / "x.npz").write_bytes(content)
     assert "beyond what compression can do" in complaint(tmp_path / "x.npz")
-    with pytest.raises(DataError, match="needs 8000000.0 GB of memory"):
+    with pytest.raises(DataError, match=r"needs 8000000\.0 GB of memory"):
         _checks.fits_memory((10**15,), np.dtype("f8"), "x")
 
 
@@ -180,6 +182,38 @@ TABLES = {
 def test_tables_that_are_none(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "x.csv").write_text(text)
     assert said in complaint(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize("text", ["größe,value\n1,2\n", "ort,value\nKöln,2\n"])
+def test_tables_in_other_encodings(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.csv").write_text(text, encoding="latin-1")
+    said = complaint(tmp_path / "x.csv")
+    assert "x.csv" in said
+    assert "utf" in said.lower()
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in suffixes(writing=True) if suffix != ".zarr"])
+@given(st.data())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damage_is_told_in_one_line_or_read(
+    tmp_path: Path, suffix: str, capfd: pytest.CaptureFixture[str], data: st.DataObject
+) -> None:
+    path = tmp_path / f"x{suffix}"
+    if not path.exists() or not (tmp_path / "whole").exists():
+        write(np.random.default_rng(0).integers(0, 256, (6, 6, 3), np.uint8), path)
+        (tmp_path / "whole").write_bytes(path.read_bytes())
+    content = bytearray((tmp_path / "whole").read_bytes())
+    at = data.draw(st.lists(st.integers(0, min(len(content), 600) - 1), min_size=1, max_size=4))
+    for position in at:
+        content[position] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    said = ""
+    try:
+        read(path).load()
+    except TenfoldError as error:
+        said = str(error)
+    assert "\n" not in said
+    assert capfd.readouterr().err == ""
 
 
 def test_unknown_columns_and_options(tmp_path: Path) -> None:
@@ -339,8 +373,13 @@ def test_atomic_directories(tmp_path: Path) -> None:
             temporary.mkdir()
             (temporary / "a").write_text(content)
         assert (target / "a").read_text() == content
-    with pytest.raises(RuntimeError), atomic(target) as temporary:
-        temporary.mkdir()
-        raise RuntimeError
+
+    def begin_and_break() -> None:
+        with atomic(target) as temporary:
+            temporary.mkdir()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        begin_and_break()
     assert (target / "a").read_text() == "two"
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.zarr"]

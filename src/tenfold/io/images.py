@@ -6,6 +6,7 @@ expanded. The first frame of an animation is read. TIFF files keep all their mod
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -102,6 +103,8 @@ def _tifffile(name: str) -> Any:
         import tifffile
     except ImportError as error:
         raise missing_extra("tifffile", "images", f"'{name}'") from error
+    # It also logs what it raises; without a handler that would go to standard error beside our one line.
+    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     return tifffile
 
 

@@ -38,7 +38,8 @@ def _read_text(path: Path, name: str, value: str | None = None, modes: Sequence[
         options = arrow.csv.ParseOptions(delimiter=_separator(path))
         strings = arrow.csv.ConvertOptions(strings_can_be_null=True)
         table = arrow.csv.read_csv(path, parse_options=options, convert_options=strings)
-    if all(_is_number(column) for column in table.column_names):
+        columns = table.column_names  # decoded only now, so that other encodings than UTF-8 fail here
+    if all(_is_number(column) for column in columns):
         raise DataError(f"'{name}' has numbers in its first row, where the names of the columns belong")
     return _entries(table, name, value, modes)
 
@@ -155,7 +156,9 @@ def _labels(table: Any, column: str, name: str) -> np.ndarray:
     if empty:
         raise DataError(f"column '{column}' of '{name}' is empty in {empty} rows: every row must say its cell")
     if arrow.types.is_nested(cells.type) or arrow.types.is_binary(cells.type):
-        raise DataError(f"column '{column}' of '{name}' holds {cells.type}, which labels no mode")
+        raise DataError(
+            f"column '{column}' of '{name}' holds {cells.type} (or text that is not UTF-8), which labels no mode"
+        )
     labels = np.asarray(cells.to_numpy(zero_copy_only=False))
     return labels.astype(str) if labels.dtype.kind == "O" else labels
 
