@@ -25,13 +25,13 @@ def expand(
     from tenfold.verbs.load import load
 
     loaded = load(file)
-    plain = isinstance(loaded, Network)
     network = loaded if isinstance(loaded, Network) else loaded.network
     dense = network.dense().resolve_conj().cpu().numpy()
-    if dtype is None and not plain and io.is_image(output):
-        dtype = loaded.source_dtype
-    dims = None if isinstance(loaded, Network) else loaded.dims
-    coordinates = None if isinstance(loaded, Network) else loaded.coordinates
-    io.write(dense, output, dtype=dtype, dims=dims, coordinates=coordinates)
+    if isinstance(loaded, Network):
+        io.write(dense, output, dtype=dtype)
+    else:
+        if dtype is None and io.is_picture(output) and loaded.source_dtype in ("uint8", "uint16"):
+            dtype = loaded.source_dtype
+        io.write(dense, output, dtype=dtype, dims=loaded.dims, coordinates=loaded.coordinates)
     if output != "-":
         typer.echo(f"wrote {output}: {' x '.join(map(str, dense.shape)) or 'a number'}", err=True)

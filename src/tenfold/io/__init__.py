@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from tenfold.io import arrays, grids, images, tables
 from tenfold.io._read import read
-from tenfold.io._registry import suffixes
+from tenfold.io._registry import is_picture, suffixes
 from tenfold.io._write import write
 from tenfold.io.dataset import Dataset
 from tenfold.io.lazy import LazyArray
@@ -26,6 +26,7 @@ __all__ = [
     "arrays",
     "grids",
     "images",
+    "is_picture",
     "read",
     "samples",
     "suffixes",

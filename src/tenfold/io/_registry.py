@@ -35,6 +35,7 @@ class Format:
         write: ``write(content, path, name)`` creates ``path``; None when tenfold does not write the format.
         sniff: whether a file without a name is of this format, told from its content.
         directory: whether a file of this format may be a directory.
+        picture: whether people look at it, so that numbers go into it as they came out of one.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Format:
     write: Callable[[Content, Path, str], None] | None = None
     sniff: Callable[[Path], bool] | None = None
     directory: bool = False
+    picture: bool = False
 
 
 _FORMATS: list[Format] = []
@@ -70,6 +72,12 @@ def find(name: str, *, writing: bool = False) -> Format:
     what = f"the suffix '{suffix}' is not known" if suffix else "a file name without a suffix says no format"
     verb = "write" if writing else "read"
     raise FileError(f"cannot {verb} '{name}': {what}; known are {', '.join(suffixes(writing=writing))}")
+
+
+def is_picture(name: str) -> bool:
+    """Whether the suffix of a file name means a picture."""
+    lower = name.lower()
+    return any(format.picture and lower.endswith(format.suffixes) for format in _FORMATS)
 
 
 def suffixes(*, writing: bool = False) -> tuple[str, ...]:

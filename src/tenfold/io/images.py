@@ -195,7 +195,9 @@ def _is_bmp(path: Path) -> bool:
     return head[:2] == b"BM" and head[6:10] == b"\0\0\0\0"  # two letters alone begin many a text
 
 
-register(Format("a PNG image", (".png",), _read_picture, (), _write_png, starts_with(b"\x89PNG\r\n\x1a\n")))
+register(
+    Format("a PNG image", (".png",), _read_picture, (), _write_png, starts_with(b"\x89PNG\r\n\x1a\n"), picture=True)
+)
 register(
     Format(
         "a JPEG image",
@@ -204,12 +206,15 @@ register(
         (),
         _pillow_writer("a JPEG image", "JPEG", (3,), quality=95, subsampling=0),
         starts_with(b"\xff\xd8\xff"),
+        picture=True,
     )
 )
 register(
-    Format("a BMP image", (".bmp",), _read_picture, (), _pillow_writer("a BMP image", "BMP", (3,)), _is_bmp),
+    Format(
+        "a BMP image", (".bmp",), _read_picture, (), _pillow_writer("a BMP image", "BMP", (3,)), _is_bmp, picture=True
+    ),
 )
-register(Format("a GIF image", (".gif",), _read_picture, (), None, starts_with(b"GIF87a", b"GIF89a")))
+register(Format("a GIF image", (".gif",), _read_picture, (), None, starts_with(b"GIF87a", b"GIF89a"), picture=True))
 register(
     Format(
         "a WebP image",
@@ -218,6 +223,7 @@ register(
         (),
         _pillow_writer("a WebP image", "WEBP", (3, 4), lossless=True),
         starts_with(b"RIFF????WEBP"),
+        picture=True,
     )
 )
 register(
@@ -228,5 +234,6 @@ register(
         (),
         _write_tiff,
         starts_with(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+        picture=True,
     )
 )
