@@ -10,21 +10,18 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from tenfold.decomposition._anderson import Iterated, iterate
 from tenfold.decomposition._arrays import whole_array
 from tenfold.decomposition._blas import product
-from tenfold.decomposition._error import relative_error, squared_norm
-from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
-from tenfold.decomposition.tree_svd import st_hosvd
+from tenfold.decomposition._compressed import alternate
+from tenfold.decomposition._error import squared_norm
+from tenfold.decomposition._normal import solve_normal
+from tenfold.decomposition._registry import Callback, Data, Decomposition, method
 from tenfold.errors import StructureError
 from tenfold.network import Network
 from tenfold.structure import Structure
 
-# Random starts beside the one from singular vectors, and the sweeps after which the best start goes on alone.
+# Random starts beside those computed from the data.
 _RANDOM_STARTS = 3
-_TRIAL = 10
-# The polish on the whole tensor that follows a solution of the compressed one ends at this relative change.
-_POLISH = 1e-5
 
 
 @method("cp_als", formats=("cp",))
@@ -70,59 +67,15 @@ def cp_als(
     'Eckart-Young' decomposition", 1970; "Fast alternating LS algorithms for high order CANDECOMP/PARAFAC tensor
     factorizations", 2013.
     """
-    layout = _Layout.of(structure)
-    if init is not None and init.structure != structure:
-        raise StructureError(f"init has structure '{init.structure}', not '{structure}'")
+    family = _Canonical.of(structure)
     whole = whole_array(data, structure, "cp_als")
-    if whole.norm2 == 0:
-        zeros = [torch.zeros(core.shape, dtype=whole.dtype, device=whole.tensor.device) for core in structure.cores]
-        return Decomposition(Network(structure, zeros), 0.0, (), "exact")
-    tensor = layout.modes(whole.tensor)
-    rank = layout.rank
-    total: list[float] = []
-
-    def network(factors: Sequence[Tensor]) -> Network:
-        return Network(structure, whole.finish(layout.cores(factors)))
-
-    def run(problem: _Problem, start: list[Tensor], bases: Sequence[Tensor] | None, tol: float) -> Iterated:
-        done = len(total)
-
-        def report(state: list[Tensor], reached: float, number: int) -> None:
-            # Between the compressed and the whole data nothing but rounding can raise it.
-            total.append(min(reached, total[-1]) if total else reached)
-            if callback is not None:
-                callback(Progress(total[-1], number + done, max_sweeps, lambda: network(_expand(state, bases))))
-
-        return iterate(
-            problem.sweep, start, error=error, tol=tol, max_sweeps=max(max_sweeps - done, 1), report=report
-        )
-
-    if init is not None:
-        factors = layout.factors([core.to(tensor.dtype) for core in init.cores])
-        factors[0] = factors[0] / whole.scale
-        found = run(_Problem.of(tensor, whole.norm2, 0.0), _balanced(factors), None, tol)
-    elif _compresses(tensor.shape, rank):
-        core, bases = st_hosvd(tensor, [min(n, max(2 * rank, rank + 8)) for n in tensor.shape])
-        # The core is small enough for double precision, which starts from eigenvectors profit from.
-        core = core.to(torch.complex128 if core.is_complex() else torch.float64)
-        small = _Problem.of(core, whole.norm2, max(whole.norm2 - squared_norm(core), 0.0))
-        found = run(small, _start(small, rank, seed), bases, tol)
-        if len(total) < max_sweeps:
-            whole_problem = _Problem.of(tensor, whole.norm2, 0.0)
-            state = _expand(found.state, bases)
-            found = run(whole_problem, state, None, max(tol, _POLISH))
-    else:
-        problem = _Problem.of(tensor, whole.norm2, 0.0)
-        found = run(problem, _start(problem, rank, seed), None, tol)
-    result = network(found.state)
-    if whole.scale == 1:
-        return Decomposition(result, relative_error(data, result), tuple(total), found.stopped)
-    scaled = Network(structure, layout.cores(found.state))
-    return Decomposition(result, relative_error(whole.tensor.reshape(structure.shape), scaled), tuple(total), found.stopped)
+    return alternate(
+        data, whole, family, error=error, init=init, seed=seed, max_sweeps=max_sweeps, tol=tol, callback=callback
+    )
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _Canonical:
     """How the cores of a CP structure lie in the data: modes are cores in the order of their outputs."""
 
     structure: Structure
@@ -130,7 +83,7 @@ class _Layout:
     order: tuple[int, ...]
 
     @classmethod
-    def of(cls, structure: Structure) -> _Layout:
+    def of(cls, structure: Structure) -> _Canonical:
         inner = structure.inner_indices
         if len(inner) != 1 or len(structure.terms_with(inner[0])) != len(structure.terms):
             raise StructureError(f"cp_als needs one inner index that lies on every core, not '{structure}'")
@@ -158,16 +111,39 @@ class _Layout:
         sizes = [math.prod(self.structure.sizes[i] for i in self._own(number)) for number in self.order]
         return tensor.permute(order).reshape(sizes).contiguous()
 
-    def factors(self, cores: Sequence[Tensor]) -> list[Tensor]:
-        """rank x mode for each mode."""
+    def ranks(self, shape: Sequence[int]) -> list[int]:
+        """Twice the rank is room enough for what noise adds to the exact range; one compressed mode saves too little."""
+        if sum(2 * self.rank < n for n in shape) < 2:
+            return list(shape)
+        return [min(n, max(2 * self.rank, self.rank + 8)) for n in shape]
+
+    def problem(self, tensor: Tensor, norm2: float, outside: float) -> _Problem:
+        sides = [abs(math.prod(tensor.shape[:s]) - math.prod(tensor.shape[s:])) for s in range(1, tensor.ndim)]
+        return _Problem(tensor, 1 + sides.index(min(sides)), norm2, squared_norm(tensor), outside)
+
+    def starts(self, tensor: Tensor, generator: torch.Generator) -> list[list[Tensor]]:
+        """From singular vectors, from slices where they determine the factors, and random ones."""
+        made = [_singular_vectors(tensor, self.rank, generator)]
+        by_slices = _from_slices(tensor, self.rank, generator)
+        if by_slices is not None:
+            made.append(by_slices)
+        for _ in range(_RANDOM_STARTS):
+            made.append([_gaussian(self.rank, n, tensor, generator) for n in tensor.shape])
+        return made
+
+    def expand(self, state: Sequence[Tensor], bases: Sequence[Tensor]) -> list[Tensor]:
+        return [factor @ basis.T for factor, basis in zip(state, bases, strict=True)]
+
+    def state(self, cores: Sequence[Tensor]) -> list[Tensor]:
+        """The factors, rank x mode for each mode, balanced."""
         found = []
         for number in self.order:
             axis = self.structure.cores[number].indices.index(self.index)
             found.append(cores[number].movedim(axis, 0).reshape(self.rank, -1))
-        return found
+        return _balanced(found)
 
-    def cores(self, factors: Sequence[Tensor]) -> list[Tensor]:
-        by_number = dict(zip(self.order, factors, strict=True))
+    def cores(self, state: Sequence[Tensor]) -> list[Tensor]:
+        by_number = dict(zip(self.order, state, strict=True))
         made = []
         for number, core in enumerate(self.structure.cores):
             axis = core.indices.index(self.index)
@@ -189,11 +165,6 @@ class _Problem:
     norm2: float
     own2: float
     outside: float
-
-    @classmethod
-    def of(cls, tensor: Tensor, norm2: float, outside: float) -> _Problem:
-        sides = [abs(math.prod(tensor.shape[:s]) - math.prod(tensor.shape[s:])) for s in range(1, tensor.ndim)]
-        return cls(tensor, 1 + sides.index(min(sides)), norm2, squared_norm(tensor), outside)
 
     @property
     def matrix(self) -> Tensor:
@@ -219,7 +190,7 @@ class _Problem:
         if len(modes) == 1:
             mode = modes[0]
             others = [gram for m, gram in enumerate(grams) if m != mode]
-            factors[mode] = _solve(reduce(torch.mul, others), partial)
+            factors[mode] = solve_normal(reduce(torch.mul, others), partial)
             grams[mode] = _gram(factors[mode])
             return partial
         half = len(modes) // 2
@@ -260,25 +231,6 @@ def _inner(a: Tensor, b: Tensor) -> float:
     return float(torch.vdot(a.to(double).reshape(-1), b.to(double).reshape(-1)).real)
 
 
-def _solve(gram: Tensor, right: Tensor) -> Tensor:
-    """``gram^-1 right`` in double precision for a positive semidefinite matrix, scaled to a unit diagonal.
-
-    Where columns of the factors (nearly) coincide this is the solution of least norm.
-    """
-    scale = gram.diagonal().real.clamp(min=torch.finfo(torch.float64).tiny).rsqrt()
-    scaled = gram * scale[:, None] * scale
-    wide = scale[:, None] * right.to(gram.dtype)
-    lower, failed = torch.linalg.cholesky_ex(scaled)
-    pivots = lower.diagonal().real
-    if int(failed) or float(pivots.min()) < 1e-6 * float(pivots.max()):
-        values, vectors = torch.linalg.eigh(scaled)
-        keep = values > 1e-12 * values[-1]
-        solved = vectors[:, keep] @ ((vectors[:, keep].mH @ wide) / values[keep, None])
-    else:
-        solved = torch.cholesky_solve(wide, lower)
-    return (scale[:, None] * solved).to(right.dtype)
-
-
 def _balanced(factors: Sequence[Tensor]) -> list[Tensor]:
     """The same terms with all their vectors equally long."""
     norms = [torch.linalg.vector_norm(factor, dim=1).double() for factor in factors]
@@ -289,33 +241,7 @@ def _balanced(factors: Sequence[Tensor]) -> list[Tensor]:
     return [factor * (target / norm.clamp(min=tiny)).to(factor.real.dtype)[:, None] for factor, norm in zip(factors, norms, strict=True)]
 
 
-def _expand(factors: Sequence[Tensor], bases: Sequence[Tensor] | None) -> list[Tensor]:
-    if bases is None:
-        return list(factors)
-    return [factor.to(basis.dtype) @ basis.T for factor, basis in zip(factors, bases, strict=True)]
-
-
-def _compresses(shape: Sequence[int], rank: int) -> bool:
-    kept = math.prod(min(n, max(2 * rank, rank + 8)) for n in shape)
-    return sum(2 * rank < n for n in shape) >= 2 and kept < 0.2 * math.prod(shape)
-
-
 # --- where to start ---------------------------------------------------------------------------------------------------
-
-
-def _start(problem: _Problem, rank: int, seed: int) -> list[Tensor]:
-    """The best of several starts after a few sweeps each."""
-    generator = torch.Generator().manual_seed(seed)
-    tensor = problem.tensor
-    starts = [_singular_vectors(tensor, rank, generator)]
-    by_slices = _from_slices(tensor, rank, generator)
-    if by_slices is not None:
-        starts.append(by_slices)
-    for _ in range(_RANDOM_STARTS):
-        starts.append([_gaussian(rank, n, tensor, generator) for n in tensor.shape])
-    # One sweep brings each start to the scale of the data.
-    runs = [iterate(problem.sweep, start, error=None, tol=0.0, max_sweeps=_TRIAL) for start in starts]
-    return min(runs, key=lambda run: run.errors[-1]).state
 
 
 def _gaussian(rank: int, extent: int, like: Tensor, generator: torch.Generator) -> Tensor:
