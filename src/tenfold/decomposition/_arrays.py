@@ -53,7 +53,8 @@ def whole_array(data: Data, structure: Structure, method: str) -> Whole:
     dtype = tensor.dtype
     if dtype in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
-    norm2 = squared_norm(tensor)
+    # In the order of memory there is nothing to copy.
+    norm2 = squared_norm(tensor.permute(sorted(range(tensor.ndim), key=lambda axis: -tensor.stride(axis))))
     # Gram matrices and their eigensolvers square the data again, so stay far from both ends of the range.
     safe = 1e12 if tensor.dtype in (torch.float32, torch.complex64) else 1e100
     scale = 1.0

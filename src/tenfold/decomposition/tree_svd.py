@@ -12,8 +12,10 @@ from torch import Tensor
 
 from tenfold._trees import check_tree
 from tenfold.decomposition._arrays import whole_array
-from tenfold.decomposition._error import relative_error
+from tenfold.decomposition._blas import product
+from tenfold.decomposition._error import relative_error, squared_norm
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
+from tenfold.formats import tucker
 from tenfold.network import Network
 from tenfold.structure import Structure
 
@@ -96,6 +98,17 @@ def tree_svd(
     return Decomposition(network, reached, (reached,), "exact")
 
 
+def st_hosvd(tensor: Tensor, ranks: Sequence[int]) -> tuple[Tensor, list[Tensor]]:
+    """The sequentially truncated higher-order SVD: a core of shape ``ranks`` and an orthonormal basis for each mode.
+
+    Ranks may not exceed the modes' sizes.
+    """
+    structure = tucker(tensor.shape, ranks)
+    work = _Projection(structure, tensor, squared_norm(tensor), None, False)
+    _, (core, *bases), _ = work.run()
+    return core, bases
+
+
 def _true_error(tensor: Tensor, network: Network) -> float:
     return relative_error(tensor.reshape(network.shape), network)
 
@@ -130,7 +143,10 @@ class _Projection:
     cores: dict[int, tuple[tuple[str, ...], Tensor]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.axes = list(self.structure.output_indices)
+        # Axes in the order of memory, so that transposed data needs no copy.
+        order = sorted(range(self.tensor.ndim), key=lambda axis: -self.tensor.stride(axis))
+        self.tensor = self.tensor.permute(order)
+        self.axes = [self.structure.output_indices[axis] for axis in order]
         self.nodes, self.bonds, self.sizes = _tree(self.structure)
         self.eps = torch.finfo(self.tensor.dtype).eps
 
@@ -330,26 +346,26 @@ def _gram(view: Tensor, double: bool) -> Tensor:
         for batch in view.split(step, 0):
             for part in batch.split(width, 2):
                 wide = _matrix(part.to(view_dtype))
-                total.addmm_(wide, wide.mH)
+                total += product(wide, wide.mH)
         return total
     if before == 1:
-        return view[0] @ view[0].mH
+        return product(view[0], view[0].mH)
     if after == 1:
         tall = view[:, :, 0]
         # The conjugate transpose goes into the product as a flag; a plain conjugate would be a copy.
-        return (tall.mH @ tall).conj().resolve_conj()
-    total = view[0] @ view[0].mH
+        return product(tall.mH, tall).conj().resolve_conj()
+    total = product(view[0], view[0].mH)
     for part in view[1:]:
-        total.addmm_(part, part.mH)
+        total += product(part, part.mH)
     return total
 
 
 def _apply(basis: Tensor, view: Tensor) -> Tensor:
     """The coordinates of the rows in the basis: (before, rank, after)."""
     if view.shape[2] == 1:
-        return (view[:, :, 0] @ basis.conj().resolve_conj()).unsqueeze(2)
+        return product(view[:, :, 0], basis.conj().resolve_conj()).unsqueeze(2)
     if view.shape[0] == 1:
-        return (basis.mH @ view[0]).unsqueeze(0)
+        return product(basis.mH, view[0]).unsqueeze(0)
     return basis.mH @ view
 
 
@@ -391,10 +407,14 @@ def _tree(structure: Structure) -> tuple[list[_Node], dict[str, tuple[str, ...]]
 def _plan(
     nodes: list[_Node], sizes: dict[str, int], axes: Sequence[str], *, exact_ranks: bool
 ) -> tuple[int, list[_Step]]:
-    """The root and the order of the steps with the least predicted work."""
+    """The root and the order of the steps with the least predicted work.
+
+    A node without outputs is preferred for the root: it holds what couples the others, as the core of a Tucker network.
+    """
     total = math.prod(sizes[label] for label in axes)
     found: list[tuple[float, int, list[_Step]]] = []
-    for root in range(len(nodes)):
+    inner = [number for number, node in enumerate(nodes) if not node.outputs]
+    for root in inner or range(len(nodes)):
         work, steps = _order(nodes, sizes, total, root, exact_ranks)
         found.append((work, root, steps))
     _, root, steps = min(found, key=lambda plan: plan[:2])

@@ -1,0 +1,372 @@
+"""Tensor ring decomposition by alternating least squares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from tenfold.decomposition._arrays import whole_array
+from tenfold.decomposition._blas import product
+from tenfold.decomposition._compressed import alternate
+from tenfold.decomposition._error import squared_norm
+from tenfold.decomposition._normal import solve_normal
+from tenfold.decomposition._registry import Callback, Data, Decomposition, method
+from tenfold.errors import StructureError
+from tenfold.network import Network
+from tenfold.structure import Structure
+
+# Random starts beside those by singular values, which begin at each mode in turn, at most so many.
+_RANDOM_STARTS = 2
+_TURNS = 4
+# What fills the places that singular values leave empty, against the root mean square of the rest.
+_FILL = 0.1
+
+
+@method("tensor_ring_als", formats=("tensor_ring",))
+@torch.no_grad()
+def tensor_ring_als(
+    data: Data,
+    structure: Structure,
+    *,
+    error: float | None = None,
+    init: Network | None = None,
+    seed: int = 0,
+    max_sweeps: int = 500,
+    tol: float = 1e-7,
+    callback: Callback | None = None,
+) -> Decomposition:
+    """Tensor ring by alternating least squares with Anderson acceleration, started by singular values.
+
+    Each core in turn solves its normal equations: their matrix is a product of the other cores' transfer matrices, their
+    right side comes from a two-group tree of products on views of the data. Starts are rings opened at different modes
+    and cut by singular values, and random ones; each runs a few sweeps and the best goes on. Where modes are much larger
+    than the ranks around them, this happens on the core of a Tucker compression first.
+
+    Args:
+        data: the whole array, real or complex, of the structure's shape.
+        structure: one closed ring of cores, in any order of the modes, each with outputs of its own.
+        error: stop once the relative error is as small as this.
+        init: where to start instead, a network of this structure.
+        seed: for the random starts.
+        max_sweeps: at most so many sweeps after the starts.
+        tol: stop when two sweeps running change the error by less than this part of it.
+        callback: called after each sweep.
+
+    Returns:
+        The network with cores of one norm and balanced bonds, its true error, and the error after each sweep. The cores
+        are determined up to an invertible matrix on each bond only.
+
+    Raises:
+        StructureError: the structure is no ring, or ``init`` is of another one.
+        DataError: NaN or infinite entries, another shape, or observations.
+
+    Cost: about ``4 |X| r^2 + N r^6`` flops a sweep and two passes over the data.
+    Paper: "Tensor ring decomposition", 2016.
+    """
+    family = _Ring.of(structure)
+    whole = whole_array(data, structure, "tensor_ring_als")
+    return alternate(
+        data, whole, family, error=error, init=init, seed=seed, max_sweeps=max_sweeps, tol=tol, callback=callback
+    )
+
+
+@dataclass(frozen=True)
+class _Ring:
+    """The cores in the order of the ring, each with the bond that enters it; states are (bond, mode, bond) tensors."""
+
+    structure: Structure
+    order: tuple[int, ...]
+    entering: tuple[str, ...]
+
+    @classmethod
+    def of(cls, structure: Structure) -> _Ring:
+        inner = structure.inner_indices
+        count = len(structure.cores)
+
+        def refuse(why: str) -> StructureError:
+            return StructureError(f"tensor_ring_als needs a closed ring of cores, but in '{structure}' {why}")
+
+        for core in structure.cores:
+            if len(core.terms) > 1:
+                raise refuse(f"'{core.name}' is used {len(core.terms)} times")
+            bonds = sum(index in inner for index in core.indices)
+            if bonds != 2:
+                raise refuse(f"'{core.name}' has {bonds} bonds, not 2")
+        for index in structure.sizes:
+            places = len(structure.terms_with(index))
+            if places != (2 if index in inner else 1):
+                raise refuse(f"'{index}' lies on {places} cores")
+        # Begin at the core of the first output and go on towards that of the second one, where that is a neighbour.
+        outside = structure.output_indices
+        start = structure.terms_with(outside[0])[0] if outside else 0
+        ahead = [structure.terms_with(index)[0] for index in outside]
+        second = next((core for core in ahead if core != start), start)
+        bonds = [index for index in structure.cores[start].indices if index in inner]
+        leaving = next((bond for bond in bonds if second in structure.terms_with(bond)), bonds[-1])
+        (first,) = (bond for bond in bonds if bond != leaving)
+        order, entering = [start], [first]
+        while len(order) < count:
+            here = next(n for n in structure.terms_with(leaving) if n != order[-1])
+            if here == start:
+                raise refuse("the cores make more than one ring")
+            order.append(here)
+            entering.append(leaving)
+            leaving = next(i for i in structure.cores[here].indices if i in inner and i != leaving)
+        return cls(structure, tuple(order), tuple(entering))
+
+    @property
+    def bonds(self) -> list[int]:
+        """The size of the bond that enters each core."""
+        return [self.structure.sizes[bond] for bond in self.entering]
+
+    def _leaving(self, place: int) -> str:
+        return self.entering[(place + 1) % len(self.entering)]
+
+    def _own(self, place: int) -> list[str]:
+        core = self.structure.cores[self.order[place]]
+        return [index for index in core.indices if index not in self.structure.inner_indices]
+
+    def modes(self, tensor: Tensor) -> Tensor:
+        """The data with one axis for each core, in the order of the ring."""
+        outside = self.structure.output_indices
+        groups = [self._own(place) for place in range(len(self.order))]
+        order = [outside.index(index) for group in groups for index in group]
+        sizes = [math.prod(self.structure.sizes[index] for index in group) for group in groups]
+        return tensor.permute(order).reshape(sizes).contiguous()
+
+    def ranks(self, shape: Sequence[int]) -> list[int]:
+        """A mode's unfolding has at most the rank of its two bonds together; twice that is room for noise."""
+        bonds = self.bonds
+        around = [a * b for a, b in zip(bonds, bonds[1:] + bonds[:1], strict=True)]
+        return [min(n, max(2 * r, r + 8)) for n, r in zip(shape, around, strict=True)]
+
+    def problem(self, tensor: Tensor, norm2: float, outside: float) -> _Problem:
+        sides = [abs(math.prod(tensor.shape[:s]) - math.prod(tensor.shape[s:])) for s in range(1, tensor.ndim)]
+        return _Problem(tensor, 1 + sides.index(min(sides)), norm2, squared_norm(tensor), outside)
+
+    def starts(self, tensor: Tensor, generator: torch.Generator) -> list[list[Tensor]]:
+        count = tensor.ndim
+        bonds = self.bonds
+        made = [_opened(tensor, bonds, turn, generator) for turn in range(min(count, _TURNS))]
+        scale = (squared_norm(tensor) / tensor.numel() / math.prod(bonds)) ** (0.5 / count)
+        for _ in range(_RANDOM_STARTS):
+            shapes = zip(bonds, tensor.shape, bonds[1:] + bonds[:1], strict=True)
+            made.append([_gaussian(shape, tensor, generator) * scale for shape in shapes])
+        return made
+
+    def expand(self, state: Sequence[Tensor], bases: Sequence[Tensor]) -> list[Tensor]:
+        return [torch.einsum("aib,ni->anb", core, basis) for core, basis in zip(state, bases, strict=True)]
+
+    def state(self, cores: Sequence[Tensor]) -> list[Tensor]:
+        made = []
+        for place, number in enumerate(self.order):
+            names = self.structure.cores[number].indices
+            order = [self.entering[place], *self._own(place), self._leaving(place)]
+            tensor = cores[number].permute([names.index(index) for index in order])
+            made.append(tensor.reshape(tensor.shape[0], -1, tensor.shape[-1]))
+        return _balanced(made)
+
+    def cores(self, state: Sequence[Tensor]) -> list[Tensor]:
+        made: dict[int, Tensor] = {}
+        for place, number in enumerate(self.order):
+            names = [self.entering[place], *self._own(place), self._leaving(place)]
+            tensor = state[place].reshape([self.structure.sizes[index] for index in names])
+            made[number] = tensor.permute([names.index(index) for index in self.structure.cores[number].indices])
+        return [made[number] for number in range(len(made))]
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A tensor to fit: its two-group unfolding, and what its relative error is counted against.
+
+    ``outside`` are squares that no cores can reach (what a compression left out) and ``norm2`` those of all the data.
+    """
+
+    tensor: Tensor
+    split: int
+    norm2: float
+    own2: float
+    outside: float
+
+    @property
+    def matrix(self) -> Tensor:
+        return self.tensor.reshape(math.prod(self.tensor.shape[: self.split]), -1)
+
+    def sweep(self, state: list[Tensor]) -> tuple[list[Tensor], float]:
+        """Every core once, and the relative error after that."""
+        work = _Sweep(list(state))
+        count, matrix = len(state), self.matrix
+        left, right = range(self.split), range(self.split, count)
+        # (e, P, f) with e the bond that enters the right group and f the one that leaves it for the left one.
+        chain = _chain(work.cores, right)
+        e, extent, f = chain.shape
+        flat = chain.movedim(1, 0).reshape(extent, e * f).conj().resolve_conj()
+        partial = product(matrix, flat).reshape(-1, e, f).permute(2, 0, 1)
+        work.update(partial, left)
+        chain = _chain(work.cores, left)
+        e, extent, f = chain.shape
+        flat = chain.movedim(1, 0).reshape(extent, e * f).conj().resolve_conj()
+        partial = product(flat.T, matrix).reshape(e, f, -1).permute(1, 2, 0)
+        square = work.update(partial, right) + self.own2
+        floor = 1e-2 if torch.finfo(self.tensor.dtype).eps > 1e-10 else 1e-6
+        if not square > floor**2 * self.own2:
+            square = self._residual(work.cores)
+        return _balanced(work.cores), math.sqrt(max(square + self.outside, 0.0) / self.norm2)
+
+    def _residual(self, cores: list[Tensor]) -> float:
+        wide = torch.complex128 if self.tensor.is_complex() else torch.float64
+        rows = _chain(cores, range(self.split)).movedim(1, 0).flatten(1).to(wide)
+        columns = _chain(cores, range(self.split, len(cores))).permute(2, 0, 1).flatten(0, 1).to(wide)
+        step = max(1, 2**20 // columns.shape[1])
+        pieces = zip(rows.split(step), self.matrix.split(step), strict=True)
+        return math.fsum(squared_norm(x.to(wide) - a @ columns) for a, x in pieces)
+
+
+class _Sweep:
+    """The cores during a sweep, with the products of transfer matrices that their normal equations need."""
+
+    def __init__(self, cores: list[Tensor]) -> None:
+        self.cores = cores
+        # after[k]: the transfer matrices behind core k, as they were before the sweep; before: those of the cores done.
+        self.after: list[Tensor | None] = [None] * len(cores)
+        for place in range(len(cores) - 2, -1, -1):
+            behind = self.after[place + 1]
+            own = _transfer(cores[place + 1])
+            self.after[place] = own if behind is None else own @ behind
+        self.before: Tensor | None = None
+
+    def update(self, partial: Tensor, places: range) -> float:
+        """Solve for a group of cores, given the data contracted with all others, (entering, modes, leaving).
+
+        Returns ``|N|^2 - 2 Re <N, X>`` after the last of them.
+        """
+        if len(places) > 1:
+            half = len(places) // 2
+            low, high = places[:half], places[half:]
+            entering, _, leaving = partial.shape
+            width = math.prod(self.cores[place].shape[1] for place in high)
+            matrix = partial.reshape(-1, width * leaving)
+            chain = _chain(self.cores, high).flatten(1)
+            self.update((matrix @ chain.mH).reshape(entering, -1, chain.shape[0]), low)
+            chain = _chain(self.cores, low).flatten(0, 1)
+            return self.update((chain.mH @ matrix).reshape(-1, width, leaving), high)
+        (place,) = places
+        entering, extent, leaving = partial.shape
+        parts = [part for part in (self.after[place], self.before) if part is not None]
+        around = reduce(torch.matmul, parts).reshape(leaving, leaving, entering, entering)
+        # Conjugates come first in each pair of a transfer matrix: rows of the normal equations, then columns.
+        gram = around.permute(2, 0, 3, 1).reshape(entering * leaving, entering * leaving)
+        right = partial.permute(0, 2, 1).reshape(entering * leaving, extent)
+        solved = solve_normal(gram, right)
+        self.cores[place] = solved.reshape(entering, leaving, extent).permute(0, 2, 1).contiguous()
+        own = _transfer(self.cores[place])
+        self.before = own if self.before is None else self.before @ own
+        wide = solved.to(gram.dtype)
+        return float((wide.conj() * (gram @ wide - 2 * right.to(gram.dtype))).sum().real)
+
+
+def _transfer(core: Tensor) -> Tensor:
+    """``sum_i conj(G_i) (x) G_i``, bonds on the left x bonds on the right, in double precision."""
+    wide = core.to(torch.complex128 if core.is_complex() else torch.float64)
+    left, extent, right = wide.shape
+    flat = wide.movedim(1, 0).reshape(extent, left * right)
+    pairs = (flat.mH @ flat).reshape(left, right, left, right)
+    return pairs.permute(0, 2, 1, 3).reshape(left * left, right * right)
+
+
+def _chain(cores: Sequence[Tensor], places: Sequence[int]) -> Tensor:
+    """The product of neighbouring cores: (bond, modes together, bond)."""
+    made = cores[places[0]]
+    for place in places[1:]:
+        core = cores[place]
+        made = (made.flatten(0, 1) @ core.flatten(1)).reshape(made.shape[0], -1, core.shape[2])
+    return made
+
+
+def _balanced(cores: Sequence[Tensor]) -> list[Tensor]:
+    """The same ring with every bond's slices equally large on both sides, and all cores of one norm."""
+    cores = list(cores)
+    for place, left in enumerate(cores):
+        following = (place + 1) % len(cores)
+        right = cores[following]
+        ratio = torch.linalg.vector_norm(right, dim=(1, 2)).double() / torch.linalg.vector_norm(left, dim=(0, 1)).double()
+        scale = torch.where((ratio > 0) & ratio.isfinite(), ratio, torch.ones_like(ratio)).sqrt().to(left.real.dtype)
+        cores[place] = left * scale
+        cores[following] = right / scale[:, None, None]
+    norms = torch.stack([torch.linalg.vector_norm(core).double() for core in cores])
+    if not bool((norms > 0).all()):
+        return cores
+    scales = norms.log().mean().exp() / norms
+    return [core * scale.to(core.real.dtype) for core, scale in zip(cores, scales, strict=True)]
+
+
+# --- where to start ---------------------------------------------------------------------------------------------------
+
+
+def _gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(list(shape), generator=generator, dtype=like.dtype).to(like.device)
+
+
+def _opened(tensor: Tensor, bonds: Sequence[int], turn: int, generator: torch.Generator) -> list[Tensor]:
+    """The ring cut by singular values, beginning at mode ``turn``: that mode's rank is split over its two bonds."""
+    count = tensor.ndim
+    places = [(turn + k) % count for k in range(count)]
+    sizes = [tensor.shape[place] for place in places]
+    ranks = [bonds[place] for place in places]
+    rest = tensor.permute(places).reshape(sizes[0], -1)
+    basis, values, vectors = _svd(rest, ranks[0] * ranks[1])
+    # Bonds as equal as the ranks allow: with less to share, the wider one is used in part only.
+    found = len(values)
+    used = _balanced_split(found, ranks[0], ranks[1])
+    first = _filled(basis, (sizes[0], used[0] * used[1]), generator)
+    first = _filled(first.reshape(sizes[0], used[0], used[1]).permute(1, 0, 2), (ranks[0], sizes[0], ranks[1]), generator)
+    work = _filled(values[:, None] * vectors, (used[0] * used[1], vectors.shape[1]), None)
+    work = work.reshape(used[0], used[1], -1).permute(1, 2, 0)
+    made = [first]
+    for step in range(1, count - 1):
+        entering = work.shape[0]
+        matrix = work.reshape(entering * sizes[step], -1)
+        basis, values, vectors = _svd(matrix, ranks[step + 1])
+        core = basis.reshape(entering, sizes[step], -1)
+        made.append(_filled(core, (ranks[step], sizes[step], ranks[step + 1]), generator))
+        work = (values[:, None] * vectors).reshape(len(values), -1, used[0])
+    made.append(_filled(work, (ranks[-1], sizes[-1], ranks[0]), generator))
+    return _balanced([made[(place - turn) % count] for place in range(count)])
+
+
+def _svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Leading singular triplets by the smaller Gram matrix; a start needs no more digits than that has."""
+    if matrix.shape[0] > matrix.shape[1]:
+        left, values, right = _svd(matrix.mH, rank)
+        return right.mH, values, left.mH
+    left = torch.linalg.eigh(product(matrix, matrix.mH)).eigenvectors.flip(1)[:, :rank]
+    right = product(left.mH, matrix)
+    values = torch.linalg.vector_norm(right, dim=1)
+    right = right / values.clamp(min=torch.finfo(values.dtype).tiny)[:, None]
+    return left, values, right
+
+
+def _balanced_split(count: int, first: int, second: int) -> tuple[int, int]:
+    """Two numbers of at most ``first`` and ``second``, as equal as can be, whose product holds ``count``."""
+    options = [(a, -(-count // a)) for a in range(1, first + 1) if -(-count // a) <= second]
+    return min(options, key=lambda pair: (abs(pair[0] - pair[1]), pair[0] * pair[1]))
+
+
+def _filled(tensor: Tensor, shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    """The tensor in the corner of a larger one, whose other entries are small and random, or zero without a generator.
+
+    Zeros on both sides of a bond would stay zeros in every sweep.
+    """
+    if tuple(tensor.shape) == tuple(shape):
+        return tensor
+    if generator is None:
+        made = tensor.new_zeros(list(shape))
+    else:
+        made = _gaussian(shape, tensor, generator) * (_FILL * float(torch.linalg.vector_norm(tensor)) / math.sqrt(tensor.numel()))
+    made[tuple(slice(extent) for extent in tensor.shape)] = tensor
+    return made
