@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ STARTS = 3
 START_SWEEPS = 5
 # So many sweeps in a row must change the error by less than the tolerance.
 QUIET = 2
-# So many without a smaller error, within this factor of the precision at hand, are rounding noise.
+# So many sweeps that do not lower the error by a tenth, within this factor of the precision at hand, are rounding noise.
 STALLED, NOISE = 10, 1e4
 
 Sweep = Callable[[], tuple[list[Tensor], float]]
@@ -44,7 +44,7 @@ def iterate(
     Args:
         loss: what is minimised.
         begin: makes, from starting cores, the function that does one sweep and returns cores and their relative error.
-        several: whether structures with loops or hyperedges are worth several starts.
+        several: whether structures with loops or hyperedges, and data with gaps, are worth several starts.
 
     Returns:
         The best network seen. ``errors`` has the smallest error so far after each sweep, those of discarded starts too.
@@ -58,7 +58,9 @@ def iterate(
     if init is not None:
         firsts = [loss.start(init)]
     else:
-        count = min(STARTS, max_sweeps // (2 * START_SWEEPS)) if several and not is_tree(structure) else 1
+        # With cells missing even trees have local minima.
+        simple = is_tree(structure) and loss.background
+        count = min(STARTS, max_sweeps // (2 * START_SWEEPS)) if several and not simple else 1
         generator = torch.Generator().manual_seed(seed)
         firsts = [
             loss.start(Network.random(structure, std=loss.scale, seed=generator, dtype=loss.dtype))
@@ -69,11 +71,13 @@ def iterate(
         for n, first in enumerate(firsts):
             candidate = sweep if n == 0 else begin(first)
             for _ in range(START_SWEEPS):
-                stopped = stopped or record.add(*candidate())
+                stopped = record.add(*candidate())
                 if stopped:
                     break
             if record.last < reached:
                 sweep, reached = candidate, record.last
+            if stopped == "tol" and record.smallest > loss.exact:
+                stopped = None  # a start that settles early may have settled badly
             if stopped:
                 break
             record.settle()
@@ -94,15 +98,18 @@ class _Record:
         self.smallest = math.inf
         self.last = math.inf
         self.quiet = 0
-        self.stalled = 0
+        self.stalled, self.mark = 0, math.inf
 
     def settle(self) -> None:
         """Another start comes next: its first error is no change of the last one."""
         self.last, self.quiet = math.inf, 0
+        self.stalled, self.mark = 0, math.inf
 
     def add(self, cores: list[Tensor], error: float) -> str | None:
         """Note a sweep; returns why to stop, or None."""
-        self.stalled = 0 if error < self.smallest * (1 - self.tol) else self.stalled + 1
+        self.stalled += 1
+        if error < 0.9 * self.mark:
+            self.stalled, self.mark = 0, error
         if not self.best or error < self.smallest:
             self.best, self.smallest = cores, error
         self.errors.append(self.smallest)
@@ -156,7 +163,3 @@ def _check_arguments(
     if init is not None and init.structure != structure:
         raise StructureError(f"init has structure {init.structure!r}, not {structure!r}")
 
-
-def copies(cores: Sequence[Tensor]) -> list[Tensor]:
-    """Detached copies."""
-    return [core.detach().clone() for core in cores]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Shaped
@@ -123,40 +123,46 @@ class Loss:
 
     # --- the distance -------------------------------------------------------------------------------------------------
 
-    def relative(self, cores: Sequence[Tensor], *, residual: bool = False) -> Shaped[Tensor, ""]:
-        """``|X - N|^2 / |X|^2`` for dense or sparse data, differentiable.
+    def measure(self, cores: Sequence[Tensor]) -> float:
+        """The relative error; a true residual is summed where the norms have cancelled."""
+        with torch.no_grad():
+            error = math.sqrt(max(float(self.relative(cores)), 0.0))
+        return self.error(cores) if self.cancelled(error) else error
 
-        From norms and an inner product, which cancel for small errors; with ``residual``, dense data is subtracted.
+    def cancelled(self, error: float) -> bool:
+        """Whether a relative error made from norms is too small to be known that way, and can be known better."""
+        return error < self.floor and self.exact < self.floor
+
+    def relative(self, cores: Sequence[Tensor], *, residual: bool = False) -> Shaped[Tensor, ""]:
+        """``|X - N|^2 / |X|^2``, differentiable.
+
+        From norms and inner products, which cancel for small errors; with ``residual``, dense data is subtracted.
         """
+        return sum(self._parts(cores, residual), torch.zeros((), dtype=torch.float64, device=self.device))
+
+    def backward(self, cores: Sequence[Tensor], *, residual: bool = False) -> float:
+        """`relative`, adding its gradient to that of the cores; listed cells batch by batch, to save memory."""
+        values = []
+        for part in self._parts(cores, residual):
+            if part.requires_grad:
+                part.backward()  # type: ignore[no-untyped-call]
+            values.append(float(part.detach()))
+        return math.fsum(values)
+
+    def _parts(self, cores: Sequence[Tensor], residual: bool) -> Iterator[Shaped[Tensor, ""]]:
+        """What `relative` is the sum of."""
         terms = self.terms(cores)
         if residual and self.data is not None:
             difference = self.data.to(self.dtype) / self.scale - contract(terms, self.structure.output_indices)
-            return difference.abs().square().sum() / self.total
-        square = self.total + contract(double(self.structure, terms), ()).real
-        if self.data is not None:
-            square = square - 2 * contract([*self._conjugate(terms), self.operand()], ()).real / self.scale
-        else:
-            assert self.cells is not None
-            for cells in self.cells.batches(None):
-                square = square + self._listed(cores, cells)
-        return square / self.total
-
-    def backward(self, cores: Sequence[Tensor], *, residual: bool = False) -> float:
-        """`relative`, adding its gradient to that of the cores; cells batch by batch."""
-        if self.cells is None:
-            value = self.relative(cores, residual=residual)
-            value.backward()  # type: ignore[no-untyped-call]
-            return float(value.detach())
-        parts = []
+            yield difference.abs().square().sum() / self.total
+            return
         if self.background:
-            value = contract(double(self.structure, self.terms(cores)), ()).real / self.total
-            value.backward()  # type: ignore[no-untyped-call]
-            parts += [1.0, float(value.detach())]
-        for cells in self.cells.batches(None):
-            value = self._listed(cores, cells) / self.total
-            value.backward()  # type: ignore[no-untyped-call]
-            parts.append(float(value.detach()))
-        return math.fsum(parts)
+            yield 1 + contract(double(self.structure, terms), ()).real / self.total
+        if self.data is not None:
+            yield -2 * contract([*self._conjugate(terms), self.operand()], ()).real / (self.scale * self.total)
+        if self.cells is not None:
+            for cells in self.cells.batches(None):
+                yield self._listed(cores, cells) / self.total
 
     def _listed(self, cores: Sequence[Tensor], cells: slice) -> Shaped[Tensor, ""]:
         """What listed cells add to the squared distance: beyond ``|X|^2 + |N|^2`` where the rest is zero."""

@@ -18,6 +18,8 @@ from tenfold.structure import Structure
 
 # Gram matrices with more entries than this (128 MiB) are applied by contraction instead of made.
 _GRAM_ENTRIES = 2**24
+# So are those of a core with more unknowns than this in a row, if all neighbours can be made orthogonal for it.
+_ORTHOGONAL = 256
 # Conjugate gradients in one core: relative residual and iterations at most.
 _CG_TOLERANCE = 1e-9
 _CG_ITERATIONS = 60
@@ -83,20 +85,19 @@ def _sweeps(loss: Loss, cores: list[Tensor]) -> Sweep:
     structure = loss.structure
     once = [core.terms[0] for core in structure.cores if len(core.terms) == 1]
     often = [n for n, core in enumerate(structure.cores) if len(core.terms) > 1]
-    large = [n for n in structure.term_core if len(structure.cores[n].terms) == 1 and _too_large(loss, n)]
+    large = [structure.term_core[place] for place in once if _too_large(loss, place)]
     # What orthogonal neighbours are worth: the Gram matrix of a Tucker core becomes the identity.
     gauges = [
-        (place, structure.term_core[place], number, index)
+        (source, number, index)
         for number in large
         for index in structure.cores[number].indices
-        for place in once
-        if _can_move(structure, place, number, index)
+        for source in _movable(structure, number, index)
     ]
     current = list(cores)
 
     def sweep() -> tuple[list[Tensor], float]:
         nonlocal current
-        for _, source, target, index in gauges:
+        for source, target, index in gauges:
             _orthogonalise(structure, current, source, target, index)
         square = math.nan
         if once:
@@ -113,22 +114,24 @@ def _sweeps(loss: Loss, cores: list[Tensor]) -> Sweep:
         current = balance(structure, current)
         error = math.sqrt(max(square / loss.total, 0.0))
         # Near an exact fit the terms of the squared error have cancelled.
-        if error < loss.floor and loss.exact < loss.floor:
+        if loss.cancelled(error):
             error = loss.error(current)
         return list(current), error
 
     return sweep
 
 
-def _too_large(loss: Loss, number: int) -> bool:
-    """Whether the normal equations of a core are too large to be made."""
+def _too_large(loss: Loss, place: int) -> bool:
+    """Whether the normal equations of a core are better applied than made."""
     structure = loss.structure
-    core = structure.cores[number]
-    outside = set(structure.output_indices)
-    columns = math.prod(structure.sizes[i] for i in core.indices if i not in outside)
+    number = structure.term_core[place]
+    inner = [i for i in structure.terms[place].indices if i not in structure.output_indices]
+    columns = math.prod(structure.sizes[i] for i in inner)
     if loss.gram_weights is not None:
         return columns**2 > _GRAM_ENTRIES
-    return columns**2 * _shared_rows(structure, core.terms[0])[1] > _GRAM_ENTRIES
+    if columns > _ORTHOGONAL and all(_movable(structure, number, i) for i in inner):
+        return True
+    return columns**2 * _shared_rows(structure, place)[1] > _GRAM_ENTRIES
 
 
 def _shared_rows(structure: Structure, place: int) -> tuple[tuple[str, ...], int]:
@@ -253,7 +256,7 @@ def _line_search(loss: Loss, cores: list[Tensor], number: int, step: Tensor) -> 
 
     def at(length: float) -> float:
         cores[number] = old + length * step
-        return float(loss.relative(cores)) * loss.total
+        return loss.measure(cores) ** 2 * loss.total
 
     before = at(0.0)
     for halving in range(_HALVINGS):
@@ -264,14 +267,14 @@ def _line_search(loss: Loss, cores: list[Tensor], number: int, step: Tensor) -> 
     return before
 
 
-def _can_move(structure: Structure, place: int, number: int, index: str) -> bool:
-    """Whether a square factor can be taken out of a term over a bond and into a core at the other end."""
-    if structure.term_core[place] == number or index in structure.output_indices:
-        return False
-    if sorted(structure.terms_with(index)) != sorted((place, structure.cores[number].terms[0])):
-        return False
-    rest = math.prod(structure.sizes[i] for i in structure.terms[place].indices if i != index)
-    return rest >= structure.sizes[index]
+def _movable(structure: Structure, number: int, index: str) -> list[int]:
+    """The core at the other end of a bond of core ``number``, as a list, if its columns there can be made orthonormal."""
+    if index in structure.output_indices or len(structure.terms_with(index)) != 2:
+        return []
+    (source,) = {structure.term_core[place] for place in structure.terms_with(index)} - {number} or {number}
+    core = structure.cores[source]
+    rest = math.prod(size for i, size in zip(core.indices, core.shape, strict=True) if i != index)
+    return [source] if source != number and len(core.terms) == 1 and rest >= structure.sizes[index] else []
 
 
 def _orthogonalise(structure: Structure, cores: list[Tensor], source: int, target: int, index: str) -> None:
