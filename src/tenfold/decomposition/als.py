@@ -23,6 +23,9 @@ _ORTHOGONAL = 256
 # Conjugate gradients in one core: relative residual and iterations at most.
 _CG_TOLERANCE = 1e-9
 _CG_ITERATIONS = 60
+# Ridges, relative to the diagonal, of the first sweeps from a random start where cells are missing: rows with few cells
+# would else fit them exactly with huge numbers, and never come back.
+_DAMPING = (0.3, 0.1, 0.03, 0.01, 0.003)
 # Halvings of a Gauss-Newton step until it lowers the error.
 _HALVINGS = 12
 
@@ -42,7 +45,8 @@ def als(
     """Alternating least squares: each core in turn gets the values that are best while all others stay.
 
     With all cores but one fixed the network is linear in it, so a sweep solves one least-squares problem for each core
-    and the error never grows. A core that is used several times makes a Gauss-Newton step, shortened until it lowers the
+    and the error never grows (but where cells are missing, in the first five sweeps from a random start, which are damped).
+    A core that is used several times makes a Gauss-Newton step, shortened until it lowers the
     error. Structures with loops, hyperedges or shared parts start from a few random networks and go on with the best.
 
     Args:
@@ -71,7 +75,7 @@ def als(
     loss = Loss(data, structure, init=init)
     return iterate(
         loss,
-        lambda cores: _sweeps(loss, cores),
+        lambda cores: _sweeps(loss, cores, _DAMPING if init is None else ()),
         error=error,
         init=init,
         seed=seed,
@@ -81,7 +85,7 @@ def als(
     )
 
 
-def _sweeps(loss: Loss, cores: list[Tensor]) -> Sweep:
+def _sweeps(loss: Loss, cores: list[Tensor], damped: tuple[float, ...] = ()) -> Sweep:
     structure = loss.structure
     once = [core.terms[0] for core in structure.cores if len(core.terms) == 1]
     often = [n for n, core in enumerate(structure.cores) if len(core.terms) > 1]
@@ -95,8 +99,12 @@ def _sweeps(loss: Loss, cores: list[Tensor]) -> Sweep:
     ]
     current = list(cores)
 
+    done = 0
+
     def sweep() -> tuple[list[Tensor], float]:
-        nonlocal current
+        nonlocal current, done
+        damping = damped[done] if done < len(damped) else 0.0
+        done += 1
         for source, target, index in gauges:
             _orthogonalise(structure, current, source, target, index)
         square = math.nan
@@ -106,7 +114,7 @@ def _sweeps(loss: Loss, cores: list[Tensor]) -> Sweep:
                 if number in large:
                     square = _iterative_update(loss, current, number)
                 elif loss.gram_weights is not None:
-                    square = _row_update(loss, current, place, gram)
+                    square = _row_update(loss, current, place, gram, damping)
                 else:
                     square = _update(loss, current, place, operands, gram)
         for number in often:
@@ -179,8 +187,11 @@ def _update(loss: Loss, cores: list[Tensor], place: int, operands: list[Operand]
     return loss.total + _quadratic(matrix @ new - 2 * right, new)
 
 
-def _row_update(loss: Loss, cores: list[Tensor], place: int, gram: list[Operand]) -> float:
-    """The same where each row of the core sees cells of its own; rows with too few for their unknowns get the least norm."""
+def _row_update(loss: Loss, cores: list[Tensor], place: int, gram: list[Operand], damping: float) -> float:
+    """The same where each row of the core sees cells of its own.
+
+    Rows with fewer cells than unknowns get the solution of least norm. ``damping`` is a ridge that pulls to zero.
+    """
     structure = loss.structure
     cells, weights = loss.cells, loss.gram_weights
     assert cells is not None and weights is not None
@@ -206,7 +217,10 @@ def _row_update(loss: Loss, cores: list[Tensor], place: int, gram: list[Operand]
         before = old[part, :, None]
         if background is None:
             before = before * (count >= old.shape[1])[:, None, None]
-        after = before + solve(matrix, right[:, :, None] - matrix @ before, _ridge(loss))
+        if damping and background is None:
+            after = solve(matrix, right[:, :, None], damping)
+        else:
+            after = before + solve(matrix, right[:, :, None] - matrix @ before, _ridge(loss))
         new[part] = after.squeeze(2)
         square += _quadratic(matrix @ after - 2 * right[:, :, None], after)
     cores[number] = cells.untable(new, place)
