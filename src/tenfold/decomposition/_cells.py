@@ -1,0 +1,202 @@
+"""Listed cells of a tensor, and what a network's other terms make of each of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from tenfold.contraction import contract, plan
+from tenfold.observations import Observations
+from tenfold.structure import Structure
+
+# Entries of the largest tensor of one batch of cells (128 MiB of float64).
+_BATCH_ENTRIES = 2**24
+# Entries of the normal matrices that are kept at once.
+_GRAM_ENTRIES = 2**24
+# Rows of one block of cells that share a row of the core; between these limits it follows the data.
+_BLOCK_ROWS = (4, 256)
+# No index of a structure contains a space, so this name is free.
+_BATCH = "the batch"
+
+
+class Cells:
+    """The cells that `Observations` list, in the indices of a structure.
+
+    For a term t of the structure, ``x[n] = sum_k e[n, k] W[g[n], k]``: the environment e is what all other terms make of
+    cell n, k runs over the inner indices of t, and g is the row of t's core W that the cell reads.
+
+    Args:
+        structure: what the cells are cells of.
+        data: integer coordinates in ``structure.shape``.
+        scale: by what values are divided.
+        dtype: of the values and of all results; float64 or complex128.
+    """
+
+    def __init__(self, structure: Structure, data: Observations, scale: float, dtype: torch.dtype) -> None:
+        self.structure = structure
+        self.values: Shaped[Tensor, " n"] = data.values.to(dtype) / scale
+        self.weights: Float[Tensor, " n"] | None = None if data.weights is None else data.weights.double()
+        self.columns: dict[str, Int[Tensor, " n"]] = {}
+        for axis, group in enumerate(structure.outputs):
+            rest = data.coordinates[:, axis]
+            for index in reversed(group):
+                self.columns[index] = rest % structure.sizes[index]
+                rest = rest // structure.sizes[index]
+        self._blocks: dict[tuple[str, ...], tuple[Tensor, Tensor, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def outer(self, place: int) -> tuple[str, ...]:
+        """The output indices of a term."""
+        return tuple(i for i in self.structure.terms[place].indices if i in self.columns)
+
+    def inner(self, place: int) -> tuple[str, ...]:
+        """The inner indices of a term."""
+        return tuple(i for i in self.structure.terms[place].indices if i not in self.columns)
+
+    def table(self, core: Tensor, place: int) -> Shaped[Tensor, "g k"]:
+        """A core as rows (all its output indices) and columns (all its inner ones)."""
+        indices = self.structure.terms[place].indices
+        order = [indices.index(i) for i in (*self.outer(place), *self.inner(place))]
+        return core.permute(order).reshape(-1, math.prod(self.structure.sizes[i] for i in self.inner(place)))
+
+    def untable(self, rows: Shaped[Tensor, "g k"], place: int) -> Tensor:
+        """The core whose `table` is given."""
+        indices, made = self.structure.terms[place].indices, (*self.outer(place), *self.inner(place))
+        return rows.reshape([self.structure.sizes[i] for i in made]).permute([made.index(i) for i in indices])
+
+    def rows(self, place: int, cells: Tensor | slice = slice(None)) -> Int[Tensor, " n"]:
+        """The row of the term's table that each cell reads."""
+        row = torch.zeros_like(self.values[cells], dtype=torch.int64)
+        for index in self.outer(place):
+            row = row * self.structure.sizes[index] + self.columns[index][cells]
+        return row
+
+    def evaluate(self, cores: Sequence[Tensor], cells: slice) -> Shaped[Tensor, " n"]:
+        """The network at some cells; differentiable."""
+        return contract(self._gathered(cores, None, cells), (_BATCH,))
+
+    def environments(self, cores: Sequence[Tensor], place: int, cells: Tensor | slice) -> Shaped[Tensor, "n k"]:
+        """What the terms other than ``place`` make of some cells."""
+        found = contract(self._gathered(cores, place, cells), (_BATCH, *self.inner(place)))
+        return found.reshape(found.shape[0], -1)
+
+    def batches(self, place: int | None) -> Iterator[slice]:
+        """All cells, in pieces whose environments fit into memory."""
+        step = _batch(self.structure, place)
+        return (slice(start, start + step) for start in range(0, len(self), step))
+
+    def adjoint(
+        self, cores: Sequence[Tensor], place: int, numbers: Shaped[Tensor, " n"]
+    ) -> Shaped[Tensor, "g k"]:
+        """``sum_n conj(e[n]) numbers[n]`` by rows of the term's table."""
+        table = torch.zeros_like(self.table(cores[self.structure.term_core[place]], place))
+        for cells in self.batches(place):
+            part = self.environments(cores, place, cells).conj() * numbers[cells, None]
+            table.index_add_(0, self.rows(place, cells), part)
+        return table
+
+    def apply(self, cores: Sequence[Tensor], place: int, table: Shaped[Tensor, "g k"]) -> Shaped[Tensor, " n"]:
+        """``sum_k e[n, k] table[g[n], k]`` for all cells."""
+        return torch.cat(
+            [
+                (self.environments(cores, place, cells) * table[self.rows(place, cells)]).sum(1)
+                for cells in self.batches(place)
+            ]
+        )
+
+    def systems(
+        self, cores: Sequence[Tensor], place: int, weights: Float[Tensor, " n"], numbers: Shaped[Tensor, " n"]
+    ) -> Iterator[tuple[slice, Shaped[Tensor, "r k k"], Shaped[Tensor, "r k"], Int[Tensor, " r"]]]:
+        """Normal equations for ranges of the term's rows: ``sum w conj(e) e^T``, ``sum conj(e) numbers``, cells a row.
+
+        Cells are laid out in padded blocks that share a row, so that the sums are batched matrix products.
+        """
+        rows, columns = self.table(cores[self.structure.term_core[place]], place).shape
+        blocks, row_of, count = self._layout(place)
+        width = blocks.shape[1]
+        at_once = max(1, _GRAM_ENTRIES // columns**2)
+        step = max(1, min(_batch(self.structure, place), _BATCH_ENTRIES // columns) // width)
+        # The padding points at cell 0 with nothing in it.
+        padded = blocks < 0
+        for start in range(0, rows, at_once):
+            part = slice(start, min(start + at_once, rows))
+            gram = torch.zeros(part.stop - start, columns, columns, dtype=self.values.dtype, device=self.values.device)
+            right = torch.zeros_like(gram[:, :, 0])
+            low, high = torch.searchsorted(row_of, torch.tensor([start, part.stop], device=row_of.device)).tolist()
+            for first in range(low, high, step):
+                chosen = slice(first, min(first + step, high))
+                cells = blocks[chosen].clamp(min=0).reshape(-1)
+                e = self.environments(cores, place, cells).reshape(-1, width, columns)
+                e = e.masked_fill(padded[chosen][:, :, None], 0)
+                adjoint = e.mH
+                weighted = e * weights[cells].reshape(-1, width, 1)
+                gram.index_add_(0, row_of[chosen] - start, adjoint @ weighted)
+                right.index_add_(
+                    0, row_of[chosen] - start, (adjoint @ numbers[cells].reshape(-1, width, 1)).squeeze(2)
+                )
+            yield part, gram, right, count[part]
+
+    def _layout(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Cells in blocks of one row each, padded by -1; the row of each block; the number of cells of each row."""
+        outer = self.outer(place)
+        if outer not in self._blocks:
+            row = self.rows(place)
+            count = torch.bincount(row, minlength=math.prod(self.structure.sizes[i] for i in outer))
+            mean = len(self) / max(int((count > 0).sum()), 1)
+            width = min(max(2 ** round(math.log2(mean)), _BLOCK_ROWS[0]), _BLOCK_ROWS[1])
+            order = torch.argsort(row, stable=True)
+            first = torch.cumsum(count, 0) - count
+            in_row = torch.arange(len(self), device=row.device) - first[row[order]]
+            blocks_of = (count + width - 1) // width
+            first_block = torch.cumsum(blocks_of, 0) - blocks_of
+            table = torch.full((int(blocks_of.sum()), width), -1, device=row.device)
+            table[first_block[row[order]] + in_row // width, in_row % width] = order
+            row_of = torch.repeat_interleave(torch.arange(len(count), device=row.device), blocks_of)
+            self._blocks[outer] = table, row_of, count
+        return self._blocks[outer]
+
+    def _gathered(
+        self, cores: Sequence[Tensor], place: int | None, cells: Tensor | slice
+    ) -> list[tuple[tuple[str, ...], Tensor]]:
+        """All terms but one, each at the positions that the cells read."""
+        count = len(self.values[cells])
+        terms: list[tuple[tuple[str, ...], Tensor]] = []
+        batched = False
+        for n, (term, number) in enumerate(zip(self.structure.terms, self.structure.term_core, strict=True)):
+            if n == place:
+                continue
+            mine, kept = self.outer(n), self.inner(n)
+            tensor = cores[number]
+            if mine:
+                order = [term.indices.index(i) for i in (*mine, *kept)]
+                picked = tensor.permute(order)[tuple(self.columns[i][cells] for i in mine)]
+                terms.append(((_BATCH, *kept), picked))
+                batched = True
+            else:
+                terms.append((term.indices, tensor))
+        if not batched:
+            terms.append(((_BATCH,), torch.ones(count, dtype=self.values.dtype, device=self.values.device)))
+        return terms
+
+
+@lru_cache(maxsize=1024)
+def _batch(structure: Structure, place: int | None) -> int:
+    """Cells whose gathered terms and their products fit into one batch."""
+    probe = 1024
+    outside = set(structure.output_indices)
+    inputs = [
+        ((_BATCH,) if outside & set(term.indices) else ()) + tuple(i for i in term.indices if i not in outside)
+        for n, term in enumerate(structure.terms)
+        if n != place
+    ]
+    inputs.append((_BATCH,))
+    kept = () if place is None else tuple(i for i in structure.terms[place].indices if i not in outside)
+    found = plan(inputs, (_BATCH, *kept), {**structure.sizes, _BATCH: probe})
+    return max(1, _BATCH_ENTRIES * probe // found.peak)
