@@ -40,9 +40,7 @@ class Loss:
         DataError: the data is of another shape than the structure, or has NaN or infinite entries.
     """
 
-    def __init__(
-        self, data: Data, structure: Structure, *, init: Network | None = None, double: bool = False
-    ) -> None:
+    def __init__(self, data: Data, structure: Structure, *, init: Network | None = None, double: bool = False) -> None:
         self.original, self.structure = data, structure
         self.device = data.device
         is_complex = data.dtype.is_complex or (init is not None and init.dtype.is_complex)

@@ -145,9 +145,7 @@ def _too_large(loss: Loss, place: int) -> bool:
 def _shared_rows(structure: Structure, place: int) -> tuple[tuple[str, ...], int]:
     """The output indices that a term shares with others, for each value of which there is one Gram matrix."""
     shared = tuple(
-        i
-        for i in structure.terms[place].indices
-        if i in structure.output_indices and len(structure.terms_with(i)) > 1
+        i for i in structure.terms[place].indices if i in structure.output_indices and len(structure.terms_with(i)) > 1
     )
     return shared, math.prod(structure.sizes[i] for i in shared)
 
@@ -299,5 +297,3 @@ def _orthogonalise(structure: Structure, cores: list[Tensor], source: int, targe
     cores[source] = orthogonal.reshape(moved.shape).movedim(-1, axis)
     axis = structure.cores[target].indices.index(index)
     cores[target] = torch.tensordot(factor, cores[target], dims=([1], [axis])).movedim(0, axis)
-
-

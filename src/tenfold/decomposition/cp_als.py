@@ -94,7 +94,10 @@ class _Canonical:
         for index in outside:
             if len(structure.terms_with(index)) > 1:
                 raise StructureError(f"cp_als needs each output on one core, but '{index}' lies on several")
-        first = [min((outside.index(i) for i in core.indices if i != inner[0]), default=len(outside)) for core in structure.cores]
+        first = [
+            min((outside.index(i) for i in core.indices if i != inner[0]), default=len(outside))
+            for core in structure.cores
+        ]
         return cls(structure, inner[0], tuple(sorted(range(len(first)), key=first.__getitem__)))
 
     @property
@@ -177,7 +180,9 @@ class _Problem:
         order = len(factors)
         left, right = range(self.split), range(self.split, order)
         self._group(product(_khatri_rao(factors, right).conj().resolve_conj(), self.matrix.T), left, factors, grams)
-        last = self._group(product(_khatri_rao(factors, left).conj().resolve_conj(), self.matrix), right, factors, grams)
+        last = self._group(
+            product(_khatri_rao(factors, left).conj().resolve_conj(), self.matrix), right, factors, grams
+        )
         overlap = _inner(factors[-1], last)
         square = self.own2 - 2 * overlap + float(reduce(torch.mul, grams).sum().real)
         floor = 1e-2 if torch.finfo(self.tensor.dtype).eps > 1e-10 else 1e-6
@@ -197,12 +202,8 @@ class _Problem:
         low, high = modes[:half], modes[half:]
         rank = partial.shape[0]
         cube = partial.reshape(rank, math.prod(factors[m].shape[1] for m in low), -1)
-        self._group(
-            (cube @ _khatri_rao(factors, high).conj().unsqueeze(2)).squeeze(2), low, factors, grams
-        )
-        return self._group(
-            (_khatri_rao(factors, low).conj().unsqueeze(1) @ cube).squeeze(1), high, factors, grams
-        )
+        self._group((cube @ _khatri_rao(factors, high).conj().unsqueeze(2)).squeeze(2), low, factors, grams)
+        return self._group((_khatri_rao(factors, low).conj().unsqueeze(1) @ cube).squeeze(1), high, factors, grams)
 
     def _residual(self, factors: list[Tensor]) -> float:
         left = _khatri_rao(factors, range(self.split))
@@ -238,7 +239,10 @@ def _balanced(factors: Sequence[Tensor]) -> list[Tensor]:
     target = torch.exp(torch.stack([norm.clamp(min=tiny).log() for norm in norms]).mean(0))
     dead = torch.stack([norm == 0 for norm in norms]).any(0)
     target[dead] = 0
-    return [factor * (target / norm.clamp(min=tiny)).to(factor.real.dtype)[:, None] for factor, norm in zip(factors, norms, strict=True)]
+    return [
+        factor * (target / norm.clamp(min=tiny)).to(factor.real.dtype)[:, None]
+        for factor, norm in zip(factors, norms, strict=True)
+    ]
 
 
 # --- where to start ---------------------------------------------------------------------------------------------------

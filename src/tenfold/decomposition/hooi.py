@@ -152,7 +152,9 @@ class _Star:
         for centre in centres:
             found = []
             for bond in structure.cores[centre].indices:
-                others = [structure.term_core[t] for t in structure.terms_with(bond) if structure.term_core[t] != centre]
+                others = [
+                    structure.term_core[t] for t in structure.terms_with(bond) if structure.term_core[t] != centre
+                ]
                 if len(others) == 1:
                     found.append(others[0])
             leaves = [structure.cores[n] for n in found]
@@ -182,7 +184,9 @@ class _Star:
         """The data with one axis for each bond of the centre."""
         groups = [self._own(place) for place in range(len(self.around))]
         order = [self.structure.output_indices.index(index) for group in groups for index in group]
-        return tensor.permute(order).reshape([math.prod(self.structure.sizes[i] for i in g) for g in groups]).contiguous()
+        return (
+            tensor.permute(order).reshape([math.prod(self.structure.sizes[i] for i in g) for g in groups]).contiguous()
+        )
 
     def factors(self, cores: Sequence[Tensor]) -> list[Tensor]:
         """mode x rank for each bond of the centre."""

@@ -294,7 +294,9 @@ def _balanced(cores: Sequence[Tensor]) -> list[Tensor]:
     for place, left in enumerate(cores):
         following = (place + 1) % len(cores)
         right = cores[following]
-        ratio = torch.linalg.vector_norm(right, dim=(1, 2)).double() / torch.linalg.vector_norm(left, dim=(0, 1)).double()
+        ratio = (
+            torch.linalg.vector_norm(right, dim=(1, 2)).double() / torch.linalg.vector_norm(left, dim=(0, 1)).double()
+        )
         scale = torch.where((ratio > 0) & ratio.isfinite(), ratio, torch.ones_like(ratio)).sqrt().to(left.real.dtype)
         cores[place] = left * scale
         cores[following] = right / scale[:, None, None]
@@ -324,7 +326,9 @@ def _opened(tensor: Tensor, bonds: Sequence[int], turn: int, generator: torch.Ge
     found = len(values)
     used = _balanced_split(found, ranks[0], ranks[1])
     first = _filled(basis, (sizes[0], used[0] * used[1]), generator)
-    first = _filled(first.reshape(sizes[0], used[0], used[1]).permute(1, 0, 2), (ranks[0], sizes[0], ranks[1]), generator)
+    first = _filled(
+        first.reshape(sizes[0], used[0], used[1]).permute(1, 0, 2), (ranks[0], sizes[0], ranks[1]), generator
+    )
     work = _filled(values[:, None] * vectors, (used[0] * used[1], vectors.shape[1]), None)
     work = work.reshape(used[0], used[1], -1).permute(1, 2, 0)
     made = [first]
@@ -367,6 +371,8 @@ def _filled(tensor: Tensor, shape: Sequence[int], generator: torch.Generator | N
     if generator is None:
         made = tensor.new_zeros(list(shape))
     else:
-        made = _gaussian(shape, tensor, generator) * (_FILL * float(torch.linalg.vector_norm(tensor)) / math.sqrt(tensor.numel()))
+        made = _gaussian(shape, tensor, generator) * (
+            _FILL * float(torch.linalg.vector_norm(tensor)) / math.sqrt(tensor.numel())
+        )
     made[tuple(slice(extent) for extent in tensor.shape)] = tensor
     return made

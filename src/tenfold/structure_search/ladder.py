@@ -33,8 +33,11 @@ _ALL_ORDERS = 4
 _LOOSER = (1.5, 2.5, 4.0)
 # Tries at spending what the bound on the error of a tree leaves of the error asked for.
 _REFINEMENTS = 5
+# How many times the parameters of the best so far make these tries not worth their time.
+_HOPELESS = 2
 # Flops that one alternating fit on the ladder may take; more is left to a fit with a structure given.
 _WORK = 3e11
+_OBSERVED_WORK = 5e10
 _SWEEPS = 25
 
 
@@ -164,12 +167,14 @@ def _tree_rung(label: str, full: Structure) -> Rung:
         data: Tensor | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
     ) -> Iterator[Trial]:
         assert isinstance(data, Tensor)
-        return tree_trials(data, full, budget, label)
+        return tree_trials(data, full, budget, label, best)
 
     return rung
 
 
-def tree_trials(data: Tensor, full: Structure, budget: Budget, label: str) -> Iterator[Trial]:
+def tree_trials(
+    data: Tensor, full: Structure, budget: Budget, label: str, best: Trial | None = None
+) -> Iterator[Trial]:
     """Networks of one tree topology with ranks up to those of ``full``, the budgeted one and looser ones.
 
     One sequential SVD at half the error asked for (or as exact as the dtype allows) gives the spectra of all bonds;
@@ -223,6 +228,8 @@ def tree_trials(data: Tensor, full: Structure, budget: Budget, label: str) -> It
             if trial is None:
                 break
             yield trial
+            if best is not None and trial.parameters > _HOPELESS * best.parameters:
+                break
             if trial.error > asked:
                 too_much = aim
             else:
@@ -430,6 +437,8 @@ def _growing_rung(label: str, build: Callable[[tuple[int, ...], int], Structure]
             previous = structure.parameters
             if structure.parameters > (budget.parameters or known):
                 return
+            if not sparse and 2 * _SWEEPS * len(train) * _unknowns(structure) > _OBSERVED_WORK:
+                return
             started = time.perf_counter()
             done = als(train, structure, seed=seed, max_sweeps=2 * _SWEEPS, tol=1e-4)
             outside = None if held_out is None else relative_error(held_out, done.network)
@@ -448,6 +457,12 @@ def _growing_rung(label: str, build: Callable[[tuple[int, ...], int], Structure]
                 return
 
     return rung
+
+
+def _unknowns(structure: Structure) -> int:
+    """Squares of how many unknowns one observation has in each core, added up: what its row costs a sweep."""
+    inner = set(structure.inner_indices)
+    return sum(math.prod(structure.sizes[i] for i in term.indices if i in inner) ** 2 for term in structure.terms)
 
 
 def _trial(name: str, network: Network, error: float, started: float, method: str) -> Trial:
