@@ -79,12 +79,16 @@ def hooi(
         cores = layout.cores(core, bases)
         return Network(structure, whole.finish(cores, layout.centre) if finish else cores)
 
+    # Below this the difference of two norms holds rounding only.
+    floor = 1e-2 if torch.finfo(tensor.dtype).eps > 1e-10 else 1e-6
     errors: list[float] = []
     stopped = "max_sweeps"
     for number in range(1, max_sweeps + 1):
         bases = list(bases)
         kept = _update(tensor, range(tensor.ndim), bases)
         reached = math.sqrt(max(1 - kept / whole.norm2, 0.0))
+        if reached < floor:
+            reached = relative_error(whole.tensor.reshape(structure.shape), network(bases, finish=False))
         change = abs(errors[-1] - reached) if errors else math.inf
         errors.append(min(reached, errors[-1]) if errors else reached)
         if callback is not None:
@@ -92,8 +96,7 @@ def hooi(
         if error is not None and errors[-1] <= error:
             stopped = "error"
             break
-        # Below this the difference of two norms holds rounding only.
-        if change <= tol * reached or reached < 10 * math.sqrt(torch.finfo(tensor.dtype).eps):
+        if change <= tol * reached or reached <= 4 * torch.finfo(tensor.dtype).eps:
             stopped = "tol"
             break
     result = network(bases)
@@ -111,7 +114,7 @@ def _update(tensor: Tensor, modes: range, bases: list[Tensor]) -> float:
     """
     if len(modes) == 1:
         (mode,) = modes
-        matrix = tensor.movedim(mode, 0).flatten(1)
+        matrix = tensor.movedim(mode, 0).reshape(tensor.shape[mode], -1)
         values, vectors = torch.linalg.eigh(product(matrix, matrix.mH))
         rank = bases[mode].shape[1]
         bases[mode] = vectors.flip(1)[:, :rank]

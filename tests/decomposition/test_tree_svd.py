@@ -1,0 +1,282 @@
+"""tree_svd: exactness on planted trees, agreement with NumPy's SVD and TensorLy, error bounds, ranks found."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tenfold import formats
+from tenfold.decomposition import choose, find
+from tenfold.decomposition.tree_svd import st_hosvd, tree_svd
+from tenfold.errors import DataError, StructureError
+from tenfold.network import Network
+from tenfold.observations import Observations
+from tenfold.structure import Structure
+
+DTYPES = [torch.float64, torch.complex128, torch.float32, torch.complex64]
+
+PLANTED = [
+    Structure("x a, a t b, b y z c, c w -> x t (y z) w", x=5, t=4, y=3, z=2, w=6, a=3, b=4, c=3),
+    Structure("a b c, i a, j b, k c -> k i j", i=5, j=6, k=4, a=2, b=3, c=2),
+    Structure("i a, a j b, b k -> k i j", i=5, j=6, k=4, a=3, b=3),
+    Structure("i a b, a b j -> j i", i=7, j=8, a=2, b=2),
+    Structure("i, j -> i j", i=3, j=4),
+    Structure("i a, a j, k -> (i k) j", i=4, j=5, a=2, k=3),
+    Structure("i a, a c b, b j, c -> i j", i=4, j=5, a=2, b=2, c=1),
+    Structure("i r, r -> i", i=3, r=2),
+    Structure("i -> i", i=3),
+    Structure("[] ->"),
+    formats.hierarchical_tucker((5, 6, 7, 4), 3),
+    formats.hierarchical_tucker((3, 4, 2, 3, 4), 3, ((0, (3, 1)), (2, 4))),
+    formats.tensor_train_matrix((3, 4, 5), (2, 3, 2), 4),
+    formats.tensor_train((4, 5, 6, 7), 3),
+    formats.tucker((9, 8, 7), (3, 4, 2)),
+    formats.tucker((1, 5, 1), (1, 1, 1)),
+]
+
+
+def true_error(data: torch.Tensor, network: Network) -> float:
+    return float(torch.linalg.vector_norm(data - network.dense()) / torch.linalg.vector_norm(data))
+
+
+@pytest.mark.parametrize("structure", PLANTED, ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_planted_trees_are_found_exactly(structure, dtype):
+    data = Network.random(structure, dtype=dtype, seed=3).dense()
+    result = tree_svd(data, structure)
+    assert result.network.structure == structure
+    assert result.network.dtype == dtype
+    assert result.stopped == "exact"
+    limit = 1e-12 if dtype in (torch.float64, torch.complex128) else 3e-6
+    assert true_error(data, result.network) < limit
+    assert result.error < limit
+
+
+@pytest.mark.parametrize("structure", PLANTED, ids=str)
+def test_ranks_of_planted_trees_are_found(structure):
+    data = Network.random(structure, seed=1).dense()
+    largest = structure.replace({index: 4 * structure.sizes[index] for index in structure.inner_indices})
+    for dtype, error in [(torch.float64, 1e-9), (torch.float64, 1e-4), (torch.float32, 1e-5)]:
+        result = tree_svd(data.to(dtype), largest, error=error)
+        assert result.error <= error
+        assert result.network.parameters <= structure.parameters
+
+
+def test_tensor_train_ranks_are_those_of_numpy():
+    generator = torch.Generator().manual_seed(0)
+    shape = (6, 5, 4, 7)
+    data = torch.randn(shape, generator=generator, dtype=torch.float64)
+    decay = [torch.exp(-1.2 * torch.arange(n, dtype=torch.float64)) for n in shape]
+    for axis, scale in enumerate(decay):
+        data = data * scale.reshape([-1 if a == axis else 1 for a in range(4)])
+    norm = float(torch.linalg.vector_norm(data))
+    error = 1e-3
+    result = tree_svd(data, formats.tensor_train(shape, 100), error=error)
+    for bond, cut in zip("abc", (1, 2, 3), strict=True):
+        values = np.linalg.svd(data.numpy().reshape(math.prod(shape[:cut]), -1), compute_uv=False)
+        tail = np.append(np.sqrt(np.cumsum(values[::-1] ** 2))[::-1], 0.0)
+        # With a third of the budget or all of it: the rank lies between what NumPy says for the two.
+        fewest = int((tail > error * norm).sum())
+        most = int((tail > error * norm / math.sqrt(3)).sum())
+        assert fewest <= result.network.structure.sizes[bond] <= most
+    assert error / 3 < result.error <= error
+
+
+def test_error_is_that_of_sequential_numpy_svd():
+    """TT-SVD from the right, written out with numpy.linalg.svd, loses what the method from its root loses, or more."""
+    generator = torch.Generator().manual_seed(5)
+    data = torch.randn(30, 4, 5, generator=generator, dtype=torch.float64)
+    u, s, vh = np.linalg.svd(data.numpy().reshape(120, 5), full_matrices=False)
+    lost = (s[3:] ** 2).sum()
+    matrix = (u[:, :3] * s[:3]).reshape(30, 12)
+    lost += (np.linalg.svd(matrix, compute_uv=False)[6:] ** 2).sum()
+    result = tree_svd(data, formats.tensor_train((30, 4, 5), (6, 3)))
+    assert result.error == pytest.approx(math.sqrt(lost) / float(torch.linalg.vector_norm(data)), rel=1e-10)
+
+
+def best_bound(data: torch.Tensor, structure: Structure) -> tuple[float, int]:
+    """The largest error that a single bond forces, and the sum of the squares that all bonds would lose alone."""
+    outside = structure.output_indices
+    losses = []
+    for bond in structure.inner_indices:
+        first, second = structure.terms_with(bond)
+        side, todo = {first}, [first]
+        while todo:
+            for index in structure.terms[todo.pop()].indices:
+                for other in structure.terms_with(index):
+                    if index != bond and other not in side:
+                        side.add(other)
+                        todo.append(other)
+        rows = [n for n, index in enumerate(outside) if structure.terms_with(index)[0] in side]
+        columns = [n for n in range(len(outside)) if n not in rows]
+        tensor = data.reshape(structure.output_shape).permute(rows + columns)
+        matrix = tensor.reshape(math.prod(tensor.shape[: len(rows)]), -1)
+        values = torch.linalg.svdvals(matrix)
+        losses.append(float((values[structure.sizes[bond] :] ** 2).sum()))
+    return math.sqrt(max(losses, default=0.0)), math.sqrt(sum(losses))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 6), min_size=1, max_size=5),
+    rank=st.integers(1, 4),
+    family=st.sampled_from(["tensor_train", "tucker", "hierarchical_tucker"]),
+    smooth=st.booleans(),
+    error=st.sampled_from([0.5, 0.1, 1e-3, 1e-9, 0.0]),
+    seed=st.integers(0, 1000),
+    dtype=st.sampled_from([torch.float64, torch.complex128]),
+)
+def test_bounds_and_requested_errors(shape, rank, family, smooth, error, seed, dtype):
+    if family == "hierarchical_tucker" and len(shape) < 2:
+        return
+    generator = torch.Generator().manual_seed(seed)
+    data = torch.randn(shape, generator=generator, dtype=dtype)
+    if smooth:
+        grids = torch.meshgrid(*[torch.linspace(0, 1, n, dtype=torch.float64) for n in shape], indexing="ij")
+        data = torch.exp(-sum(grids)) / (1 + sum(grids)) + 0 * data
+    norm = float(torch.linalg.vector_norm(data))
+    make = getattr(formats, family)
+    structure = make(shape, rank)
+    result = tree_svd(data, structure)
+    assert result.error == pytest.approx(true_error(data, result.network), rel=1e-3, abs=1e-13)
+    least, most = best_bound(data, structure)
+    assert least <= result.error * norm * (1 + 1e-9) + 1e-12 * norm
+    assert result.error * norm <= most * (1 + 1e-9) + 1e-12 * norm
+    # Ranks without limits: any error can be reached.
+    result = tree_svd(data, make(shape, 10**6), error=error)
+    assert result.error <= max(error, 1e-14)
+    assert true_error(data, result.network) <= max(error, 1e-14) * (1 + 1e-9)
+
+
+def test_limits_of_the_structure_are_kept():
+    data = torch.randn(6, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    structure = formats.tensor_train((6, 6, 6), (2, 3))
+    result = tree_svd(data, structure, error=0.01)
+    assert result.network.structure == structure
+    assert result.error == pytest.approx(true_error(data, result.network))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_axes_may_come_in_any_order_of_memory(seed):
+    generator = torch.Generator().manual_seed(seed)
+    data = torch.randn(5, 6, 7, 4, generator=generator, dtype=torch.float64)
+    order = torch.randperm(4, generator=generator).tolist()
+    turned = data.permute(order).contiguous().permute([order.index(n) for n in range(4)])
+    structure = formats.hierarchical_tucker(data.shape, 3)
+    assert tree_svd(turned, structure).error == pytest.approx(tree_svd(data, structure).error, rel=1e-12)
+
+
+def test_small_singular_values_beyond_the_reach_of_a_gram_matrix():
+    generator = torch.Generator().manual_seed(0)
+    u, v = (torch.linalg.qr(torch.randn(40, 40, generator=generator, dtype=torch.float64)).Q for _ in range(2))
+    values = torch.logspace(0, -12, 13, dtype=torch.float64)
+    data = (u[:, :13] * values) @ v[:, :13].T
+    structure = formats.tensor_train((40, 40), 40)
+    for error, rank in [(3e-4, 4), (3e-8, 8), (3e-11, 11)]:
+        result = tree_svd(data, structure, error=error)
+        assert result.network.structure.sizes["a"] == rank
+        assert result.error <= error
+    assert tree_svd(data, formats.tensor_train((40, 40), 11)).error < 2e-11
+
+
+def test_wider_bonds_than_can_be_used_are_kept():
+    structure = Structure("i a, a j -> i j", i=3, j=4, a=9)
+    data = torch.arange(12, dtype=torch.float64).reshape(3, 4)
+    result = tree_svd(data, structure)
+    assert result.network.structure == structure
+    assert result.error < 1e-14
+    assert tree_svd(data, structure, error=1e-12).network.structure.sizes["a"] == 2
+
+
+def test_zero_and_single_entries():
+    structure = formats.tensor_train((3, 4, 5), 2)
+    result = tree_svd(torch.zeros(3, 4, 5), structure)
+    assert result.error == 0
+    assert result.network.structure == structure
+    assert not result.network.dense().any()
+    found = tree_svd(torch.zeros(3, 4, 5), structure, error=0.1)
+    assert found.error == 0
+    assert found.network.parameters == 12
+    one = tree_svd(torch.full((1, 1, 1), -2.5), formats.tucker((1, 1, 1), 1))
+    assert float(one.network.dense()) == pytest.approx(-2.5)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_range_of_the_numbers(scale):
+    structure = formats.tucker((5, 4, 6), (2, 2, 2))
+    data = Network.random(structure, seed=2).dense()
+    result = tree_svd(data * scale, structure)
+    assert result.error < 1e-13
+    torch.testing.assert_close(result.network.dense() / scale, data, rtol=1e-9, atol=1e-11)
+    narrow = tree_svd((data * 1e30).float(), structure)
+    assert narrow.error < 1e-5
+
+
+def test_half_precision_data_keep_their_dtype():
+    structure = formats.tensor_train((5, 4, 6), 2)
+    data = Network.random(structure, seed=2).dense().to(torch.bfloat16)
+    result = tree_svd(data, structure)
+    assert result.network.dtype == torch.bfloat16
+    assert 1e-4 < result.error < 2e-2
+
+
+def test_bad_data_and_structures_are_refused():
+    structure = formats.tensor_train((3, 4), 2)
+    for bad in (math.nan, math.inf):
+        data = torch.ones(3, 4)
+        data[1, 2] = bad
+        with pytest.raises(DataError, match="1 entries that are NaN or infinite"):
+            tree_svd(data, structure)
+    with pytest.raises(DataError, match="shape"):
+        tree_svd(torch.ones(4, 3), structure)
+    with pytest.raises(DataError, match="floating"):
+        tree_svd(torch.ones(3, 4, dtype=torch.int64), structure)
+    with pytest.raises(DataError, match="whole array"):
+        tree_svd(Observations(torch.zeros(1, 2, dtype=torch.int64), torch.ones(1), (3, 4)), structure)
+    with pytest.raises(StructureError, match="tree_svd needs a tree"):
+        tree_svd(torch.ones(3, 4, 5), formats.cp((3, 4, 5), 2))
+    with pytest.raises(StructureError, match="close a cycle"):
+        tree_svd(torch.ones(3, 4, 5), formats.tensor_ring((3, 4, 5), 2))
+
+
+def test_callback_and_registry():
+    structure = formats.tucker((4, 5, 6), 2)
+    data = Network.random(structure).dense()
+    seen = []
+    result = tree_svd(data, structure, callback=seen.append)
+    (progress,) = seen
+    assert progress.error == result.error
+    assert progress.network() is result.network
+    assert find("tree_svd").finds_ranks
+    for made in (structure, formats.tensor_train((4, 5, 6), 2), formats.hierarchical_tucker((4, 5, 6), 2)):
+        assert choose(made, data).name == "tree_svd"
+
+
+def test_tucker_factors_are_orthonormal():
+    data = torch.randn(6, 7, 8, generator=torch.Generator().manual_seed(0), dtype=torch.complex128)
+    core, bases = st_hosvd(data, (2, 3, 4))
+    assert core.shape == (2, 3, 4)
+    for basis in bases:
+        torch.testing.assert_close(basis.mH @ basis, torch.eye(basis.shape[1], dtype=basis.dtype))
+
+
+def test_agrees_with_tensorly():
+    tensorly = pytest.importorskip("tensorly")
+    from tensorly.decomposition import tensor_train as peer_train
+
+    data = torch.randn(8, 9, 10, 7, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    peer = tensorly.tt_to_tensor(peer_train(data.numpy(), rank=[1, 4, 5, 3, 1]))
+    expected = np.linalg.norm(data.numpy() - peer) / np.linalg.norm(data.numpy())
+    result = tree_svd(data, formats.tensor_train(data.shape, (4, 5, 3)))
+    # Both are quasi-optimal, from different ends.
+    assert result.error == pytest.approx(expected, rel=2e-2)
+    planted = Network.random(formats.tensor_train((8, 9, 10), (3, 4)), seed=4).dense()
+    noisy = planted + 1e-2 * planted.std() * torch.randn(8, 9, 10, generator=torch.Generator().manual_seed(2))
+    peer = tensorly.tt_to_tensor(peer_train(noisy.numpy(), rank=[1, 3, 4, 1]))
+    expected = np.linalg.norm(noisy.numpy() - peer) / np.linalg.norm(noisy.numpy())
+    assert tree_svd(noisy, formats.tensor_train((8, 9, 10), (3, 4))).error == pytest.approx(expected, rel=1e-3)
