@@ -22,8 +22,8 @@ from tenfold.structure import Structure
 _WORTH = 0.2
 # The sweeps on the whole tensor after a solution of the compressed one end at this relative change.
 _POLISH = 1e-5
-# Sweeps after which the best of several starts goes on alone.
-_TRIAL = 10
+# Rounds of the starts: sweeps for each, after which the better third goes on.
+_ROUNDS = (10, 25)
 
 
 class Problem(Protocol):
@@ -110,7 +110,7 @@ def alternate(
         # The core is small enough for double precision.
         core = core.to(torch.complex128 if core.is_complex() else torch.float64)
         small = family.problem(core, whole.norm2, max(whole.norm2 - squared_norm(core), 0.0))
-        found = run(small, _best_start(family, small, core, seed), bases, tol)
+        found = run(small, _best_start(family, small, core, seed, error), bases, tol)
         if len(errors) < max_sweeps and found.stopped != "error":
             state = _expand(family, found.state, bases, tensor.dtype)
             polished = run(family.problem(tensor, whole.norm2, 0.0), state, None, max(tol, _POLISH))
@@ -119,7 +119,7 @@ def alternate(
             found = found._replace(state=_expand(family, found.state, bases, tensor.dtype))
     else:
         problem = family.problem(tensor, whole.norm2, 0.0)
-        found = run(problem, _best_start(family, problem, tensor, seed), None, tol)
+        found = run(problem, _best_start(family, problem, tensor, seed, error), None, tol)
     scaled = Network(structure, [core.contiguous() for core in family.cores(found.state)])
     result = Network(structure, whole.finish(family.cores(found.state)))
     if whole.scale != 1:
@@ -136,10 +136,17 @@ def _expand(family: Family, state: State, bases: Sequence[Tensor] | None, dtype:
     return [part.to(dtype) for part in family.expand(state, [basis.to(state[0].dtype) for basis in bases])]
 
 
-def _best_start(family: Family, problem: Problem, tensor: Tensor, seed: int) -> State:
+def _best_start(family: Family, problem: Problem, tensor: Tensor, seed: int, error: float | None) -> State:
+    """The start that gets ahead of the others, a few sweeps on, or at once one that gets where there is nothing left to do."""
     generator = torch.Generator().manual_seed(seed)
-    runs = [
-        iterate(problem.sweep, start, error=None, tol=0.0, max_sweeps=_TRIAL)
-        for start in family.starts(tensor, generator)
-    ]
-    return min(runs, key=lambda run: run.errors[-1]).state
+    states = family.starts(tensor, generator)
+    enough = max(error or 0.0, 4 * torch.finfo(tensor.dtype).eps)
+    for sweeps in _ROUNDS:
+        runs = []
+        for start in states:
+            runs.append(iterate(problem.sweep, start, error=enough, tol=1e-7, max_sweeps=sweeps))
+            if runs[-1].errors[-1] <= enough:
+                return start
+        runs.sort(key=lambda run: run.errors[-1])
+        states = [run.state for run in runs[: -(-len(runs) // 3)]]
+    return states[0]

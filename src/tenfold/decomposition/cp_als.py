@@ -20,8 +20,9 @@ from tenfold.errors import StructureError
 from tenfold.network import Network
 from tenfold.structure import Structure
 
-# Random starts beside those computed from the data.
-_RANDOM_STARTS = 3
+# Random starts beside those computed from the data; fewer where a sweep takes long, down to none.
+_RANDOM_STARTS = 7
+_START_ENTRIES = 10**7
 
 
 @method("cp_als", formats=("cp",))
@@ -125,12 +126,11 @@ class _Canonical:
         return _Problem(tensor, 1 + sides.index(min(sides)), norm2, squared_norm(tensor), outside)
 
     def starts(self, tensor: Tensor, generator: torch.Generator) -> list[list[Tensor]]:
-        """From singular vectors, from slices where they determine the factors, and random ones."""
-        made = [_singular_vectors(tensor, self.rank, generator)]
+        """From slices where they determine the factors, from singular vectors, and random ones."""
         by_slices = _from_slices(tensor, self.rank, generator)
-        if by_slices is not None:
-            made.append(by_slices)
-        for _ in range(_RANDOM_STARTS):
+        made = [] if by_slices is None else [by_slices]
+        made.append(_singular_vectors(tensor, self.rank, generator))
+        for _ in range(min(_RANDOM_STARTS, _START_ENTRIES // tensor.numel())):
             made.append([_gaussian(self.rank, n, tensor, generator) for n in tensor.shape])
         return made
 

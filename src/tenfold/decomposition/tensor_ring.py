@@ -20,8 +20,9 @@ from tenfold.errors import StructureError
 from tenfold.network import Network
 from tenfold.structure import Structure
 
-# Random starts beside those by singular values, which begin at each mode in turn, at most so many.
-_RANDOM_STARTS = 2
+# Random starts beside those by singular values, fewer where a sweep takes long; the latter begin at each mode in turn.
+_RANDOM_STARTS = 5
+_START_ENTRIES = 10**7
 _TURNS = 4
 # What fills the places that singular values leave empty, against the root mean square of the rest.
 _FILL = 0.1
@@ -154,7 +155,7 @@ class _Ring:
         bonds = self.bonds
         made = [_opened(tensor, bonds, turn, generator) for turn in range(min(count, _TURNS))]
         scale = (squared_norm(tensor) / tensor.numel() / math.prod(bonds)) ** (0.5 / count)
-        for _ in range(_RANDOM_STARTS):
+        for _ in range(min(_RANDOM_STARTS, _START_ENTRIES // tensor.numel())):
             shapes = zip(bonds, tensor.shape, bonds[1:] + bonds[:1], strict=True)
             made.append([_gaussian(shape, tensor, generator) * scale for shape in shapes])
         return made
