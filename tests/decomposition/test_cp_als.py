@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ def true_error(data: torch.Tensor, network: Network) -> float:
 
 
 def falls(errors: tuple[float, ...]) -> bool:
-    return all(b <= a for a, b in zip(errors, errors[1:], strict=False))
+    return all(b <= a for a, b in pairwise(errors))
 
 
 PLANTED = [
@@ -141,7 +142,12 @@ def test_same_seed_same_bits_and_callback():
     data = torch.randn(6, 7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     structure = formats.cp(data.shape, 4)
     seen = []
-    first = cp_als(data, structure, seed=5, callback=lambda p: seen.append((p.error, p.sweep, true_error(data, p.network()))))
+    first = cp_als(
+        data,
+        structure,
+        seed=5,
+        callback=lambda p: seen.append((p.error, p.sweep, true_error(data, p.network()))),
+    )
     second = cp_als(data, structure, seed=5)
     assert all(torch.equal(a, b) for a, b in zip(first.network.cores, second.network.cores, strict=True))
     assert tuple(error for error, _, _ in seen) == first.errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_never_worse_than_one_pass(shape, rank, seed, dtype):
     data = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
     structure = formats.tucker(shape, rank)
     result = hooi(data, structure)
-    assert all(b <= a for a, b in zip(result.errors, result.errors[1:], strict=False))
+    assert all(b <= a for a, b in pairwise(result.errors))
     assert result.error <= tree_svd(data, structure).error * (1 + 1e-5) + 1e-6 * (dtype in DTYPES[2:]) + 1e-13
     exact = torch.complex128 if dtype.is_complex else torch.float64
     assert result.error == pytest.approx(true_error(data.to(exact), result.network.to(exact)), rel=1e-3, abs=1e-13)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def true_error(data: torch.Tensor, network: Network) -> float:
 
 
 def falls(errors: tuple[float, ...]) -> bool:
-    return all(b <= a for a, b in zip(errors, errors[1:], strict=False))
+    return all(b <= a for a, b in pairwise(errors))
 
 
 @pytest.mark.parametrize("structure", PLANTED, ids=str)
@@ -136,7 +137,7 @@ def test_zero_scale_and_bad_data():
         tensor_ring_als(torch.full((3, 4, 5), math.nan), structure)
     with pytest.raises(StructureError, match="closed ring"):
         tensor_ring_als(torch.ones(3, 4, 5), formats.tensor_train((3, 4, 5), 2))
+    two = Structure("i a b, j a b, k c d, l c d -> i j k l", i=2, j=2, k=2, l=2, a=2, b=2, c=2, d=2)
     with pytest.raises(StructureError, match="more than one ring"):
-        two = Structure("i a b, j a b, k c d, l c d -> i j k l", i=2, j=2, k=2, l=2, a=2, b=2, c=2, d=2)
         tensor_ring_als(torch.ones(2, 2, 2, 2), two)
     assert choose(structure, planted).name == "tensor_ring_als"

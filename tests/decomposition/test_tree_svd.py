@@ -91,7 +91,7 @@ def test_error_is_that_of_sequential_numpy_svd():
     """TT-SVD from the right, written out with numpy.linalg.svd, loses what the method from its root loses, or more."""
     generator = torch.Generator().manual_seed(5)
     data = torch.randn(30, 4, 5, generator=generator, dtype=torch.float64)
-    u, s, vh = np.linalg.svd(data.numpy().reshape(120, 5), full_matrices=False)
+    u, s, _ = np.linalg.svd(data.numpy().reshape(120, 5), full_matrices=False)
     lost = (s[3:] ** 2).sum()
     matrix = (u[:, :3] * s[:3]).reshape(30, 12)
     lost += (np.linalg.svd(matrix, compute_uv=False)[6:] ** 2).sum()
@@ -104,7 +104,7 @@ def best_bound(data: torch.Tensor, structure: Structure) -> tuple[float, int]:
     outside = structure.output_indices
     losses = []
     for bond in structure.inner_indices:
-        first, second = structure.terms_with(bond)
+        first = structure.terms_with(bond)[0]
         side, todo = {first}, [first]
         while todo:
             for index in structure.terms[todo.pop()].indices:
@@ -169,6 +169,22 @@ def test_axes_may_come_in_any_order_of_memory(seed):
     turned = data.permute(order).contiguous().permute([order.index(n) for n in range(4)])
     structure = formats.hierarchical_tucker(data.shape, 3)
     assert tree_svd(turned, structure).error == pytest.approx(tree_svd(data, structure).error, rel=1e-12)
+
+
+def test_lazily_conjugated_data():
+    data = torch.randn(5, 6, 7, generator=torch.Generator().manual_seed(0), dtype=torch.complex128)
+    structure = formats.tensor_train(data.shape, 3)
+    assert tree_svd(data.conj(), structure).error == pytest.approx(tree_svd(data, structure).error)
+    assert tree_svd(data.conj().imag, structure).error == pytest.approx(tree_svd(data.imag, structure).error)
+
+
+def test_many_binary_modes():
+    grid = torch.linspace(0, 1, 2**14, dtype=torch.float64)
+    data = (torch.sin(9 * grid) * torch.exp(-grid)).reshape([2] * 14)
+    result = tree_svd(data, formats.tensor_train(data.shape, 10**6), error=1e-10)
+    assert result.error <= 1e-10
+    # A damped sine takes two states.
+    assert max(result.network.structure.sizes[bond] for bond in result.network.structure.inner_indices) == 2
 
 
 def test_small_singular_values_beyond_the_reach_of_a_gram_matrix():

@@ -34,8 +34,9 @@ def iterate(
 ) -> Iterated:
     """Repeat ``sweep`` from ``start``, each time from a combination of the last states that should be nearer the limit.
 
-    Type II of Anderson's method. A sweep from a combination that does not lower the error is thrown away and the next one
-    starts from the best state, so the errors never rise and plain sweeps are what is left when the combinations fail.
+    Type II of Anderson's method. A sweep from a combination that does not lower the error is thrown away and the next
+    one starts from the best state, so the errors never rise and plain sweeps are what is left when the combinations
+    fail.
 
     Args:
         sweep: from a state to the next and its relative error; plain sweeps must not raise the error.

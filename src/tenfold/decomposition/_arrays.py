@@ -31,10 +31,10 @@ class Whole(NamedTuple):
     dtype: torch.dtype
 
     def finish(self, cores: list[Tensor], scaled: int = 0) -> list[Tensor]:
-        """Cores that fit ``tensor`` turned into cores that fit the data, in its dtype; core ``scaled`` takes the scale."""
+        """Cores that fit ``tensor`` made to fit the data, in its dtype; core ``scaled`` takes the scale."""
         if self.scale != 1:
             cores[scaled] = cores[scaled] * self.scale
-        return [core.to(self.dtype).contiguous() for core in cores]
+        return [core.to(self.dtype).resolve_conj().contiguous() for core in cores]
 
 
 def whole_array(data: Data, structure: Structure, method: str) -> Whole:
@@ -48,13 +48,15 @@ def whole_array(data: Data, structure: Structure, method: str) -> Whole:
         raise DataError(
             f"method '{method}' needs a whole array, not observations; use one that takes them, such as 'als'"
         )
-    tensor = split_axes(data, structure).detach()
+    tensor = split_axes(data, structure)
     assert isinstance(tensor, Tensor)
+    tensor = tensor.detach().resolve_conj().resolve_neg()
     dtype = tensor.dtype
     if dtype in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
     # In the order of memory there is nothing to copy.
-    norm2 = squared_norm(tensor.permute(sorted(range(tensor.ndim), key=lambda axis: -tensor.stride(axis))))
+    strides = tensor.stride()
+    norm2 = squared_norm(tensor.permute(sorted(range(tensor.ndim), key=lambda axis: -strides[axis])))
     # Gram matrices and their eigensolvers square the data again, so stay far from both ends of the range.
     safe = 1e12 if tensor.dtype in (torch.float32, torch.complex64) else 1e100
     scale = 1.0

@@ -1,4 +1,4 @@
-"""Alternating methods on the core of a Tucker compression first, where that is much smaller, then on the whole tensor."""
+"""Alternating methods on the core of a Tucker compression first, where that is much smaller, then on the whole."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Family(Protocol):
     States have one tensor for each mode of ``modes(data)``.
     """
 
-    structure: Structure
+    @property
+    def structure(self) -> Structure: ...
 
     def modes(self, tensor: Tensor) -> Tensor: ...
 
@@ -137,7 +138,7 @@ def _expand(family: Family, state: State, bases: Sequence[Tensor] | None, dtype:
 
 
 def _best_start(family: Family, problem: Problem, tensor: Tensor, seed: int, error: float | None) -> State:
-    """The start that gets ahead of the others, a few sweeps on, or at once one that gets where there is nothing left to do."""
+    """The start that is ahead of the others a few sweeps on; at once, one after which there is nothing left to do."""
     generator = torch.Generator().manual_seed(seed)
     states = family.starts(tensor, generator)
     enough = max(error or 0.0, 4 * torch.finfo(tensor.dtype).eps)

@@ -40,11 +40,11 @@ def cp_als(
 ) -> Decomposition:
     """Canonical polyadic decomposition by alternating least squares with Anderson acceleration.
 
-    The modes are split into two groups whose unfolding is a view of the data; a sweep contracts it once with the factors of
-    each group, and the rest works on what is left. Starts from leading singular vectors, from a generalised
-    eigenproblem (exact for noiseless data whose rank no two modes are smaller than) and from random factors run a few
-    sweeps each, and the best goes on. If the rank is small against the modes, all of this happens on the core of a
-    Tucker compression, and some sweeps on the whole data follow.
+    The modes are split into two groups whose unfolding is a view of the data; a sweep contracts it once with the
+    factors of each group, and the rest works on what is left. Starts from leading singular vectors, from a
+    generalised eigenproblem (exact for noiseless data whose rank no two modes are smaller than) and from random
+    factors run a few sweeps each, and the best goes on. If the rank is small against the modes, all of this happens
+    on the core of a Tucker compression, and some sweeps on the whole data follow.
 
     Args:
         data: the whole array, real or complex, of the structure's shape.
@@ -71,7 +71,15 @@ def cp_als(
     family = _Canonical.of(structure)
     whole = whole_array(data, structure, "cp_als")
     return alternate(
-        data, whole, family, error=error, init=init, seed=seed, max_sweeps=max_sweeps, tol=tol, callback=callback
+        data,
+        whole,
+        family,
+        error=error,
+        init=init,
+        seed=seed,
+        max_sweeps=max_sweeps,
+        tol=tol,
+        callback=callback,
     )
 
 
@@ -116,7 +124,7 @@ class _Canonical:
         return tensor.permute(order).reshape(sizes).contiguous()
 
     def ranks(self, shape: Sequence[int]) -> list[int]:
-        """Twice the rank is room enough for what noise adds to the exact range; one compressed mode saves too little."""
+        """Twice the rank leaves room for what noise adds to the exact range; one compressed mode saves too little."""
         if sum(2 * self.rank < n for n in shape) < 2:
             return list(shape)
         return [min(n, max(2 * self.rank, self.rank + 8)) for n in shape]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -34,10 +35,10 @@ def hooi(
 ) -> Decomposition:
     """Tucker by higher-order orthogonal iteration, from the sequentially truncated higher-order SVD.
 
-    Each mode's basis in turn becomes the leading left singular vectors of the data projected on all other bases; no sweep
-    raises the error. It usually gains a digit in the fourth or fifth place over ``tree_svd``, and more where the spectra
-    of the modes fall slowly. Bonds wider than a mode are filled with zeros. Nothing is random, so ``seed`` changes
-    nothing.
+    Each mode's basis in turn becomes the leading left singular vectors of the data projected on all other bases; no
+    sweep raises the error. It usually gains a digit in the fourth or fifth place over ``tree_svd``, and more where
+    the spectra of the modes fall slowly. Bonds wider than a mode are filled with zeros. Nothing is random, so
+    ``seed`` changes nothing.
 
     Args:
         data: the whole array, real or complex, of the structure's shape.
@@ -92,7 +93,7 @@ def hooi(
         change = abs(errors[-1] - reached) if errors else math.inf
         errors.append(min(reached, errors[-1]) if errors else reached)
         if callback is not None:
-            callback(Progress(errors[-1], number, max_sweeps, lambda bases=bases: network(bases)))
+            callback(Progress(errors[-1], number, max_sweeps, partial(network, bases)))
         if error is not None and errors[-1] <= error:
             stopped = "error"
             break

@@ -43,10 +43,10 @@ def tensor_ring_als(
 ) -> Decomposition:
     """Tensor ring by alternating least squares with Anderson acceleration, started by singular values.
 
-    Each core in turn solves its normal equations: their matrix is a product of the other cores' transfer matrices, their
-    right side comes from a two-group tree of products on views of the data. Starts are rings opened at different modes
-    and cut by singular values, and random ones; each runs a few sweeps and the best goes on. Where modes are much larger
-    than the ranks around them, this happens on the core of a Tucker compression first.
+    Each core in turn solves its normal equations: their matrix is a product of the other cores' transfer matrices,
+    their right side comes from a two-group tree of products on views of the data. Starts are rings opened at
+    different modes and cut by singular values, and random ones; each runs a few sweeps and the best goes on. Where
+    modes are much larger than the ranks around them, this happens on the core of a Tucker compression first.
 
     Args:
         data: the whole array, real or complex, of the structure's shape.
@@ -72,7 +72,15 @@ def tensor_ring_als(
     family = _Ring.of(structure)
     whole = whole_array(data, structure, "tensor_ring_als")
     return alternate(
-        data, whole, family, error=error, init=init, seed=seed, max_sweeps=max_sweeps, tol=tol, callback=callback
+        data,
+        whole,
+        family,
+        error=error,
+        init=init,
+        seed=seed,
+        max_sweeps=max_sweeps,
+        tol=tol,
+        callback=callback,
     )
 
 
@@ -87,7 +95,6 @@ class _Ring:
     @classmethod
     def of(cls, structure: Structure) -> _Ring:
         inner = structure.inner_indices
-        count = len(structure.cores)
 
         def refuse(why: str) -> StructureError:
             return StructureError(f"tensor_ring_als needs a closed ring of cores, but in '{structure}' {why}")
@@ -95,9 +102,9 @@ class _Ring:
         for core in structure.cores:
             if len(core.terms) > 1:
                 raise refuse(f"'{core.name}' is used {len(core.terms)} times")
-            bonds = sum(index in inner for index in core.indices)
-            if bonds != 2:
-                raise refuse(f"'{core.name}' has {bonds} bonds, not 2")
+            count = sum(index in inner for index in core.indices)
+            if count != 2:
+                raise refuse(f"'{core.name}' has {count} bonds, not 2")
         for index in structure.sizes:
             places = len(structure.terms_with(index))
             if places != (2 if index in inner else 1):
@@ -111,7 +118,7 @@ class _Ring:
         leaving = next((bond for bond in bonds if second in structure.terms_with(bond)), bonds[-1])
         (first,) = (bond for bond in bonds if bond != leaving)
         order, entering = [start], [first]
-        while len(order) < count:
+        while len(order) < len(structure.cores):
             here = next(n for n in structure.terms_with(leaving) if n != order[-1])
             if here == start:
                 raise refuse("the cores make more than one ring")

@@ -48,10 +48,11 @@ def tree_svd(
 ) -> Decomposition:
     """Any tree of cores by singular values, in one pass from its leaves to a root.
 
-    Each core but the root becomes an orthonormal basis of the leading left singular vectors of (its outputs and the bonds
-    from below) x (everything else), and the tensor is projected on it before the next core is taken. On a chain this is
-    TT-SVD, on a star ST-HOSVD, on a dimension tree the leaves-to-root hierarchical SVD. The squares of what the steps
-    discard add up to the squared error exactly, so what a step leaves of ``error`` the later ones may spend.
+    Each core but the root becomes an orthonormal basis of the leading left singular vectors of (its outputs and the
+    bonds from below) x (everything else), and the tensor is projected on it before the next core is taken. On a chain
+    this is TT-SVD, on a star ST-HOSVD, on a dimension tree the leaves-to-root hierarchical SVD. The squares of what
+    the steps discard add up to the squared error exactly, so what a step leaves of ``error`` the later ones may
+    spend.
 
     The result is within ``sqrt(number of bonds)`` of the best error possible with its ranks. Bonds wider than their
     matricisation are filled with zeros. There is nothing random and nothing iterative here, so ``init``, ``seed``,
@@ -59,8 +60,8 @@ def tree_svd(
 
     Args:
         data: the whole array, of the structure's shape.
-        structure: a tree: every inner index joins two cores, no cycle, each output on one core. Its sizes are the ranks,
-            or with ``error`` the largest ranks allowed.
+        structure: a tree: every inner index joins two cores, no cycle, each output on one core. Its sizes are the
+            ranks, or with ``error`` the largest ranks allowed.
         error: relative Frobenius error to reach with the smallest ranks; None for exactly the structure's ranks.
         callback: called once, at the end.
 
@@ -144,7 +145,8 @@ class _Projection:
 
     def __post_init__(self) -> None:
         # Axes in the order of memory, so that transposed data needs no copy.
-        order = sorted(range(self.tensor.ndim), key=lambda axis: -self.tensor.stride(axis))
+        strides = self.tensor.stride()
+        order = sorted(range(self.tensor.ndim), key=lambda axis: -strides[axis])
         self.tensor = self.tensor.permute(order)
         self.axes = [self.structure.output_indices[axis] for axis in order]
         self.nodes, self.bonds, self.sizes = _tree(self.structure)
@@ -161,7 +163,10 @@ class _Projection:
             budget -= spent
             lost += spent
         root = self.nodes[self.root]
-        self.cores[self.root] = (root.labels, self.tensor.permute([self.axes.index(label) for label in root.labels]))
+        self.cores[self.root] = (
+            root.labels,
+            self.tensor.permute([self.axes.index(label) for label in root.labels]),
+        )
         if self.error is not None:
             for step in reversed(steps):
                 self._trim(step.node)
@@ -200,7 +205,10 @@ class _Projection:
             self._permute([*places, *others])
             places = list(range(len(places)))
         elif places:
-            before, slice_ = math.prod(self.tensor.shape[: places[0]]), math.prod(self.tensor.shape[places[0] :])
+            before, slice_ = (
+                math.prod(self.tensor.shape[: places[0]]),
+                math.prod(self.tensor.shape[places[0] :]),
+            )
             if before > 1 and places[-1] < len(self.axes) - 1 and slice_ < _SLICE:
                 others = [n for n in range(len(self.axes)) if n not in places]
                 self._permute([*others, *places])
@@ -209,7 +217,7 @@ class _Projection:
         return first, len(places), len(self.axes) - first - len(places)
 
     def _permute(self, order: Sequence[int]) -> None:
-        self.tensor = self.tensor.permute(order)
+        self.tensor = self.tensor.permute(tuple(order))
         self.axes = [self.axes[n] for n in order]
 
     def _turn(self, left: int, right: int, following: tuple[str, ...]) -> None:
@@ -242,7 +250,7 @@ class _Projection:
         return vectors.flip(1)[:, :rank].to(view.dtype), spent
 
     def _unresolved(self, values: Tensor, rank: int, spent: float) -> bool:
-        """Whether the squares of the Gram matrix have drowned directions that matter: little is lost, and much is small.
+        """Whether the squares in the Gram matrix have drowned what matters: little is lost, and much is small.
 
         A direction of relative singular value ``s`` comes out of a Gram matrix with an error of about ``eps / s``.
         """
@@ -250,7 +258,7 @@ class _Projection:
         return spent < 100 * self.eps * self.norm2 and last < math.sqrt(self.eps) * top
 
     def _by_factor(self, view: Tensor, cap: int, allowed: float) -> tuple[Tensor, float]:
-        """By the triangular factor instead of the Gram matrix: a few times slower, but singular values are not squared."""
+        """By the triangular factor instead of the Gram matrix: a few times slower, but nothing is squared."""
         triangle = torch.linalg.qr(_matrix(view).mH, mode="r").R
         basis, values, _ = torch.linalg.svd(triangle.mH, full_matrices=False)
         rank, spent = self._choose(values.double() ** 2, cap, allowed)
@@ -327,7 +335,7 @@ def _place(axes: Sequence[str], rows: Sequence[str]) -> int:
     return 0 if not places or places[0] == 0 or places[-1] == len(axes) - 1 else 1
 
 
-# --- products on views (before, rows, after) ---------------------------------------------------------------------------
+# --- products on views (before, rows, after) --------------------------------------------------------------------------
 
 
 def _matrix(view: Tensor) -> Tensor:
