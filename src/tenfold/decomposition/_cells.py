@@ -27,8 +27,8 @@ _BATCH = "the batch"
 class Cells:
     """The cells that `Observations` list, in the indices of a structure.
 
-    For a term t of the structure, ``x[n] = sum_k e[n, k] W[g[n], k]``: the environment e is what all other terms make of
-    cell n, k runs over the inner indices of t, and g is the row of t's core W that the cell reads.
+    For a term t of the structure, ``x[n] = sum_k e[n, k] W[g[n], k]``: the environment e is what all other terms make
+    of cell n, k runs over the inner indices of t, and g is the row of t's core W that the cell reads.
 
     Args:
         structure: what the cells are cells of.
@@ -92,9 +92,7 @@ class Cells:
         step = _batch(self.structure, place)
         return (slice(start, start + step) for start in range(0, len(self), step))
 
-    def adjoint(
-        self, cores: Sequence[Tensor], place: int, numbers: Shaped[Tensor, " n"]
-    ) -> Shaped[Tensor, "g k"]:
+    def adjoint(self, cores: Sequence[Tensor], place: int, numbers: Shaped[Tensor, " n"]) -> Shaped[Tensor, "g k"]:
         """``sum_n conj(e[n]) numbers[n]`` by rows of the term's table."""
         table = torch.zeros_like(self.table(cores[self.structure.term_core[place]], place))
         for cells in self.batches(place):
@@ -138,9 +136,7 @@ class Cells:
                 adjoint = e.mH
                 weighted = e * weights[cells].reshape(-1, width, 1)
                 gram.index_add_(0, row_of[chosen] - start, adjoint @ weighted)
-                right.index_add_(
-                    0, row_of[chosen] - start, (adjoint @ numbers[cells].reshape(-1, width, 1)).squeeze(2)
-                )
+                right.index_add_(0, row_of[chosen] - start, (adjoint @ numbers[cells].reshape(-1, width, 1)).squeeze(2))
             yield part, gram, right, count[part]
 
     def _layout(self, place: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -21,7 +21,7 @@ STARTS = 3
 START_SWEEPS = 5
 # So many sweeps in a row must change the error by less than the tolerance.
 QUIET = 2
-# So many sweeps that do not lower the error by a tenth, within this factor of the precision at hand, are rounding noise.
+# So many sweeps that do not lower the error by a tenth, within this factor of the precision at hand, are rounding.
 STALLED, NOISE = 10, 1e4
 
 Sweep = Callable[[], tuple[list[Tensor], float]]
@@ -89,9 +89,7 @@ def iterate(
 class _Record:
     """The errors so far and the best cores."""
 
-    def __init__(
-        self, loss: Loss, error: float | None, max_sweeps: int, tol: float, callback: Callback | None
-    ) -> None:
+    def __init__(self, loss: Loss, error: float | None, max_sweeps: int, tol: float, callback: Callback | None) -> None:
         self.loss, self.goal, self.max_sweeps, self.tol, self.callback = loss, error, max_sweeps, tol, callback
         self.errors: list[float] = []
         self.best: list[Tensor] = []
@@ -162,4 +160,3 @@ def _check_arguments(
         raise TenfoldError(f"tol must be at least 0, not {tol}")
     if init is not None and init.structure != structure:
         raise StructureError(f"init has structure {init.structure!r}, not {structure!r}")
-
