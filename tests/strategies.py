@@ -29,9 +29,11 @@ def structures(
     """
     names = [f"i{n}" for n in range(draw(st.integers(1, indices)))]
     sizes = {name: draw(st.integers(1, size)) for name in names}
-    fewest = 0 if scalars else 1
-    chosen = st.lists(st.sampled_from(names), unique=True, min_size=fewest, max_size=min(3, len(names)))
-    made: list[Term] = [Term(None, tuple(draw(chosen))) for _ in range(draw(st.integers(1, terms)))]
+    chosen = st.lists(st.sampled_from(names), unique=True, min_size=1, max_size=min(3, len(names)))
+    made: list[Term] = []
+    for _ in range(draw(st.integers(1, terms))):
+        empty = scalars and draw(st.integers(0, 7)) == 0
+        made.append(Term(None, () if empty else tuple(draw(chosen))))
     if shared and draw(st.booleans()):
         first = draw(st.integers(0, len(made) - 1))
         pattern = made[first].indices

@@ -16,6 +16,8 @@ from tenfold.structure import Structure
 
 # Entries of a block of the residual (32 MiB of float64).
 _BLOCK = 2**22
+# Relative errors below this have lost digits when they come from norms: at 1e-4 eight of sixteen are left.
+_CANCELLED = 1e-4
 # Norms whose squares are safe in double precision.
 _SAFE = (1e-100, 1e100)
 
@@ -61,8 +63,7 @@ def relative_error(data: Data, network: Network) -> float:
             return relative_error(data.to(_double(data.dtype)) / largest, _divided(network, largest))
     own = float(network.norm()) ** 2
     square = total - 2 * float(network.inner(data).real) + own
-    floor = 1e-2 if data.dtype in (torch.float32, torch.complex64, torch.float16, torch.bfloat16) else 1e-6
-    if square < floor**2 * max(total, own) or not math.isfinite(square):
+    if square < _CANCELLED**2 * max(total, own) or not math.isfinite(square):
         square = _residual(data, network)
     return _ratio(square, total)
 

@@ -77,7 +77,7 @@ class Loss:
     @property
     def floor(self) -> float:
         """Below this relative error, errors made from norms have cancelled."""
-        return 1e-2 if self.coarse else 1e-6
+        return 1e-2 if self.coarse else 1e-5
 
     @property
     def exact(self) -> float:
