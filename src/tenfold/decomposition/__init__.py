@@ -37,7 +37,9 @@ __all__ = [
 ]
 
 
+# Importing a method's file leaves the module under the method's name; its function belongs there.
+globals().update({name: entry.function for name, entry in methods().items()})
+
+
 def __getattr__(name: str) -> Any:
-    if not name.startswith("_") and name in methods():
-        return methods()[name].function
     raise AttributeError(f"there is no method {name!r} in tenfold.decomposition; there are {', '.join(methods())}")

@@ -27,8 +27,8 @@ _BATCH = "the batch"
 class Cells:
     """The cells that `Observations` list, in the indices of a structure.
 
-    For a term t of the structure, ``x[n] = sum_k e[n, k] W[g[n], k]``: the environment e is what all other terms make of
-    cell n, k runs over the inner indices of t, and g is the row of t's core W that the cell reads.
+    For a term t of the structure, ``x[n] = sum_k e[n, k] W[g[n], k]``: the environment e is what all other terms make
+    of cell n, k runs over the inner indices of t, and g is the row of t's core W that the cell reads.
 
     Args:
         structure: what the cells are cells of.

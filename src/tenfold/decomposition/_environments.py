@@ -1,8 +1,9 @@
 """All environments of a sweep, sharing what they have in common.
 
-The terms are halved again and again. Below each half, data and the doubled network are first contracted with the terms of
-the other half, so that dense data of any order is read about twice a sweep instead of once for each core: the dimension
-tree of "Parallel nonnegative CP decomposition of dense tensors", 2018, for any network.
+The terms are halved again and again. Below each half, data and the doubled network are first contracted with the terms
+of the other half, so that dense data of any order is read about twice a sweep instead of once for each core: the
+dimension tree of "Fast alternating LS algorithms for high order CANDECOMP/PARAFAC tensor factorizations", 2013, for any
+network.
 """
 
 from __future__ import annotations

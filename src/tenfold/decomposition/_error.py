@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,6 +16,10 @@ from tenfold.structure import Structure
 
 # Entries of a block of the residual (32 MiB of float64).
 _BLOCK = 2**22
+# Relative errors below this have lost digits when they come from norms: at 1e-4 eight of sixteen are left.
+_CANCELLED = 1e-4
+# Norms whose squares are safe in double precision.
+_SAFE = (1e-100, 1e100)
 
 
 def split_axes(data: Data, structure: Structure) -> Data:
@@ -52,41 +57,62 @@ def relative_error(data: Data, network: Network) -> float:
     if isinstance(data, Observations):
         return _observed_error(data, network)
     total = squared_norm(data)
+    if not _SAFE[0] ** 2 < total < _SAFE[1] ** 2:
+        largest = float(data.abs().max())
+        if 0 < largest < math.inf:
+            return relative_error(data.to(_double(data.dtype)) / largest, _divided(network, largest))
     own = float(network.norm()) ** 2
     square = total - 2 * float(network.inner(data).real) + own
-    floor = 1e-2 if data.dtype in (torch.float32, torch.complex64, torch.float16, torch.bfloat16) else 1e-6
-    if square < floor**2 * max(total, own) or not math.isfinite(square):
+    if square < _CANCELLED**2 * max(total, own) or not math.isfinite(square):
         square = _residual(data, network)
     return _ratio(square, total)
 
 
 def _residual(data: Tensor, network: Network) -> float:
-    """``|X - N|^2`` by blocks of the first axis, where it can be cut."""
-    rows = network.shape[0] if network.shape and len(network.structure.outputs[0]) == 1 else 1
-    if rows == 1:
-        return squared_norm(_difference(data, network))
-    step = max(1, _BLOCK * rows // max(network.structure.size, 1))
+    """``|X - N|^2`` by blocks of the longest output index."""
+    structure = network.structure
+    flat = Network(Structure.of(structure.terms, structure.output_indices, structure.sizes), network.cores)
+    whole = data.reshape(structure.output_shape)
+    if not flat.shape:
+        return squared_norm(_difference(whole, flat))
+    axis = max(range(len(flat.shape)), key=flat.shape.__getitem__)
+    rows = flat.shape[axis]
+    step = max(1, _BLOCK * rows // structure.size)
+    before = (slice(None),) * axis
     return math.fsum(
-        squared_norm(_difference(data[start : start + step], network[start : start + step]))
-        for start in range(0, rows, step)
+        squared_norm(_difference(whole[part], flat[part]))
+        for part in ((*before, slice(start, start + step)) for start in range(0, rows, step))
     )
 
 
 def _difference(data: Tensor, network: Network) -> Tensor:
-    double = torch.complex128 if data.is_complex() or network.dtype.is_complex else torch.float64
+    double = _double(torch.promote_types(data.dtype, network.dtype))
     return data.to(double) - network.to(double).dense()
 
 
 def _observed_error(data: Observations, network: Network) -> float:
+    norm = data.norm()
+    if norm and not _SAFE[0] < norm < _SAFE[1]:
+        wide = data.to(_double(data.dtype))
+        return _observed_error(replace(wide, values=wide.values / norm), _divided(network, norm))
+    network = network.to(_double(network.dtype))
     found = network.at(data.coordinates)
-    weights = torch.ones((), dtype=torch.float64) if data.weights is None else data.weights.double()
-    values = data.values.to(torch.promote_types(data.values.dtype, torch.float64))
-    total = float((weights * values.abs() ** 2).sum())
-    square = float((weights * (found.to(values.dtype) - values).abs() ** 2).sum())
+    weights = 1.0 if data.weights is None else data.weights.double()
+    square = float((weights * (found - data.values).abs() ** 2).sum())
     if data.rest == "zero":
         # Cells that are not listed hold zero: their residual is the network itself.
-        square += max(float(network.norm()) ** 2 - float((found.abs().double() ** 2).sum()), 0.0)
-    return _ratio(square, total)
+        square += max(float(network.norm()) ** 2 - float((found.abs() ** 2).sum()), 0.0)
+    return _ratio(square, norm**2)
+
+
+def _double(dtype: torch.dtype) -> torch.dtype:
+    return torch.complex128 if dtype.is_complex else torch.float64
+
+
+def _divided(network: Network, factor: float) -> Network:
+    """The network over ``factor``, in double precision."""
+    each = factor ** (-1 / len(network.structure.terms))
+    return Network(network.structure, [core.to(_double(core.dtype)) * each for core in network.cores])
 
 
 def _ratio(square: float, total: float) -> float:

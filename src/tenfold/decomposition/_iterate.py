@@ -21,7 +21,7 @@ STARTS = 3
 START_SWEEPS = 5
 # So many sweeps in a row must change the error by less than the tolerance.
 QUIET = 2
-# So many sweeps that do not lower the error by a tenth, within this factor of the precision at hand, are rounding noise.
+# So many sweeps that do not lower the error by a tenth, within this factor of the precision at hand, are rounding.
 STALLED, NOISE = 10, 1e4
 
 Sweep = Callable[[], tuple[list[Tensor], float]]

@@ -27,8 +27,9 @@ Operand = tuple[tuple[str, ...], Tensor]
 class Loss:
     """``|X - N|^2`` for dense, sparse or partly known X, and networks N of one structure.
 
-    Inside, X is divided by ``scale``, its root mean square, and cores are double precision. Cells that nobody listed are
-    known to be zero (``background``) for sparse data, and do not count for partly known data.
+    Inside, X is divided by ``scale``, its root mean square, and cores are double precision. Cells that nobody listed
+    are known to be zero (``background``) for sparse data, and do not count for partly known data. ``coarse``: products
+    with the data have single precision only.
 
     Args:
         data: what to fit.
@@ -45,53 +46,38 @@ class Loss:
         self.device = data.device
         is_complex = data.dtype.is_complex or (init is not None and init.dtype.is_complex)
         self.dtype = torch.complex128 if is_complex else torch.float64
-        self.result_dtype = torch.promote_types(data.dtype, torch.complex32) if is_complex else data.dtype
-        if is_complex and not data.dtype.is_complex:
-            self.result_dtype = torch.complex128 if data.dtype == torch.float64 else torch.complex64
+        self.result_dtype = torch.promote_types(data.dtype, torch.complex64) if is_complex else data.dtype
         self.data: Tensor | None = None
         self.cells: Cells | None = None
         self.background = True
+        # Divided by its root mean square, the data has as large a squared norm as it has entries.
+        self.total = float(structure.size)
+        split = split_axes(data, structure)
         if isinstance(data, Observations):
-            if data.continuous:
-                raise DataError("data has continuous coordinates: make cells of them with on_grid() first")
-            if tuple(data.shape or ()) != structure.shape:
-                raise DataError(f"data has shape {data.shape}, but '{structure}' makes {structure.shape}")
             self.background = data.rest == "zero"
-            square, count = data.norm() ** 2, structure.size
             if not self.background:
-                count = len(data) if data.weights is None else float(data.weights.double().sum())
+                self.total = float(len(data) if data.weights is None else data.weights.double().sum())
+            norm = data.norm()
         else:
-            split = split_axes(data, structure)
-            square, count = squared_norm(split), structure.size
-            if not math.isfinite(square):
-                _check_finite(data)
-                # Finite numbers whose squares overflow.
-                largest = float(data.abs().max())
-                square = math.inf
-        self.scale = math.sqrt(square / count) if math.isfinite(square) else largest
-        self.scale = self.scale or 1.0
+            norm = _norm(data)
+        if norm == 0:
+            self.total = 0.0
+        self.scale = norm / math.sqrt(self.total) if norm else 1.0
         if isinstance(data, Observations):
             self.cells = Cells(structure, data, self.scale, self.dtype)
-            self.total = square / self.scale**2
-            self.fine = torch.float64
+            self.coarse = False
         else:
-            wanted = torch.promote_types(data.dtype, torch.float32)
-            if is_complex:
-                wanted = torch.promote_types(wanted, torch.complex64)
-            wanted = self.dtype if double or data.numel() <= _SMALL else wanted
-            self.data = split.to(wanted)
-            self.fine = wanted.to_real()
-            self.total = square / self.scale**2 if math.isfinite(square) else squared_norm(split / self.scale)
-
-    @property
-    def coarse(self) -> bool:
-        """Whether products with the data have single precision only."""
-        return self.fine == torch.float32
+            wanted = torch.promote_types(data.dtype, torch.complex64 if is_complex else torch.float32)
+            if double or data.numel() <= _SMALL:
+                wanted = self.dtype
+            assert isinstance(split, Tensor)
+            self.data = split.detach().to(wanted)
+            self.coarse = wanted.to_real() == torch.float32
 
     @property
     def floor(self) -> float:
         """Below this relative error, errors made from norms have cancelled."""
-        return 1e-2 if self.coarse else 1e-6
+        return 1e-2 if self.coarse else 1e-5
 
     @property
     def exact(self) -> float:
@@ -143,7 +129,7 @@ class Loss:
         values = []
         for part in self._parts(cores, residual):
             if part.requires_grad:
-                part.backward()  # type: ignore[no-untyped-call]
+                part.backward()
             values.append(float(part.detach()))
         return math.fsum(values)
 
@@ -257,7 +243,11 @@ def balance(structure: Structure, cores: Sequence[Tensor]) -> list[Tensor]:
     return [core * math.exp(level - math.log(norm)) for core, norm in zip(cores, norms, strict=True)]
 
 
-def _check_finite(data: Tensor) -> None:
+def _norm(data: Tensor) -> float:
+    """The Frobenius norm, safe from overflow; refuses NaN and infinity."""
+    square = squared_norm(data)
+    if 1e-200 < square < 1e200:
+        return math.sqrt(square)
     finite = torch.isfinite(data)
     if not finite.all():
         where = tuple((~finite).nonzero()[0].tolist())
@@ -265,3 +255,9 @@ def _check_finite(data: Tensor) -> None:
             f"data holds {data[where].item()} at {where}: give finite numbers, or Observations.from_nan(data) "
             f"where NaN means missing"
         )
+    largest = float(data.abs().max())
+    return (
+        largest * math.sqrt(squared_norm(data.to(torch.promote_types(data.dtype, torch.float64)) / largest))
+        if largest
+        else 0.0
+    )

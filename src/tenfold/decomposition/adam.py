@@ -51,8 +51,8 @@ def adam(
         DataError: the data has another shape than the structure, or NaN or infinite entries.
         StructureError: ``init`` has another structure.
 
-    Cost of a step: about three times the contraction of the network with the data. Paper: "Adam: a method for stochastic
-    optimization", 2015.
+    Cost of a step: about three times the contraction of the network with the data. Paper: "Adam: a method for
+    stochastic optimization", 2015.
     """
     loss = Loss(data, structure, init=init, double=True)
     return iterate(

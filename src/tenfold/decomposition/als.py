@@ -45,9 +45,10 @@ def als(
     """Alternating least squares: each core in turn gets the values that are best while all others stay.
 
     With all cores but one fixed the network is linear in it, so a sweep solves one least-squares problem for each core
-    and the error never grows (but where cells are missing, in the first five sweeps from a random start, which are damped).
-    A core that is used several times makes a Gauss-Newton step, shortened until it lowers the
-    error. Structures with loops, hyperedges or shared parts start from a few random networks and go on with the best.
+    and the error never grows (but in the first five sweeps from a random start where cells are missing, which are
+    damped). A core that is used several times makes a Gauss-Newton step, shortened until it lowers the error.
+    Structures with loops, hyperedges or shared parts, and data with gaps, are tried from three random networks for five
+    sweeps each; the best goes on.
 
     Args:
         data: a dense tensor, sparse data (only its entries are read, nothing is made dense) or partly known data, whose
@@ -67,10 +68,10 @@ def als(
         DataError: the data has another shape than the structure, or NaN or infinite entries.
         StructureError: ``init`` has another structure.
 
-    Cost of a sweep, for a core with bond indices of product K: the data times the other cores along the best path, about
-    ``2 |X| K`` where nothing is shared, and a Cholesky factor of K x K; above 2^24 entries of that matrix, conjugate
-    gradients instead. With partly known data, ``n K^2`` for n cells. Paper: "The alternating linear scheme for tensor
-    optimization in the tensor train format", 2012.
+    Cost of a sweep, for a core with bond indices of product K: the data times the other cores along the best path,
+    about ``2 |X| K`` where nothing is shared, and a Cholesky factor of K x K; above 2^24 entries of that matrix,
+    conjugate gradients instead. With partly known data, ``n K^2`` for n cells. Paper: "The alternating linear scheme
+    for tensor optimization in the tensor train format", 2012.
     """
     loss = Loss(data, structure, init=init)
     return iterate(
@@ -192,7 +193,8 @@ def _row_update(loss: Loss, cores: list[Tensor], place: int, gram: list[Operand]
     """
     structure = loss.structure
     cells, weights = loss.cells, loss.gram_weights
-    assert cells is not None and weights is not None
+    assert cells is not None
+    assert weights is not None
     number = structure.term_core[place]
     inner, outer = cells.inner(place), cells.outer(place)
     old = cells.table(cores[number], place)
@@ -280,7 +282,7 @@ def _line_search(loss: Loss, cores: list[Tensor], number: int, step: Tensor) -> 
 
 
 def _movable(structure: Structure, number: int, index: str) -> list[int]:
-    """The core at the other end of a bond of core ``number``, as a list, if its columns there can be made orthonormal."""
+    """The core at the other end of a bond of core ``number``, in a list, if its columns can be made orthonormal."""
     if index in structure.output_indices or len(structure.terms_with(index)) != 2:
         return []
     (source,) = {structure.term_core[place] for place in structure.terms_with(index)} - {number} or {number}

@@ -14,10 +14,12 @@ from tenfold.structure import Structure
 # Evaluations of the error and its gradient in one sweep, and steps that the curvature is remembered from.
 _EVALUATIONS = 20
 _HISTORY = 20
-# Relative error below which the residual itself is squared: its digits have begun to cancel in the norms.
+# Relative error below which the residual itself is squared: its digits have begun to cancel in the norms. Data with few
+# entries can afford the dense residual from the start.
 _RESIDUAL = 1e-3
-# The search starts afresh, in units of the error reached, whenever that has fallen by this factor: torch ignores curvature
-# below an absolute threshold.
+_FEW = 2**20
+# The search starts afresh, in units of the error reached, whenever that has fallen by this factor: torch ignores
+# curvature below an absolute threshold.
 _RESTART = 1e-2
 
 
@@ -73,7 +75,8 @@ def lbfgs(
 
 def _sweeps(loss: Loss, cores: list[Tensor]) -> Sweep:
     moving = [core.clone().requires_grad_() for core in cores]
-    residual, unit = False, 1.0
+    few = loss.data is not None and loss.data.numel() <= _FEW
+    residual, unit = few, 1.0
 
     def optimizer() -> torch.optim.LBFGS:
         return torch.optim.LBFGS(
@@ -98,11 +101,11 @@ def _sweeps(loss: Loss, cores: list[Tensor]) -> Sweep:
 
     def sweep() -> tuple[list[Tensor], float]:
         nonlocal search, residual, unit
-        search.step(closure)  # type: ignore[arg-type]
+        search.step(closure)
         found = [core.detach().clone() for core in moving]
         error = loss.measure(found)
         if 0 < error < _RESTART * unit:
-            residual, unit, search = error < _RESIDUAL, error, optimizer()
+            residual, unit, search = few or error < _RESIDUAL, error, optimizer()
         return found, error
 
     return sweep
