@@ -1,0 +1,41 @@
+"""Pictures of a fit: one self-contained HTML page, a drawing of a network, and a drawing in plain text.
+
+    tenfold.report.write(fit, "page.html")      # everything, in one file that opens offline
+    tenfold.report.draw(structure)              # the network as a matplotlib figure
+    print(tenfold.report.text(structure))       # the network in a terminal
+    tenfold.report.plot(fit)                    # network, error against size and residual in one figure
+
+matplotlib is imported when something is drawn, and never through pyplot: no global state is touched.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "draw": "tenfold.report.drawing",
+    "plot": "tenfold.report.summary",
+    "text": "tenfold.report.plain",
+    "write": "tenfold.report.page",
+}
+
+__all__ = ["draw", "plot", "text", "write"]
+
+if TYPE_CHECKING:
+    from tenfold.report.drawing import draw
+    from tenfold.report.page import write
+    from tenfold.report.plain import text
+    from tenfold.report.summary import plot
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tenfold.report' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,85 @@
+"""The axes of the data: their names and what stands at each place of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tenfold.report._style import plain
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the data.
+
+    Attributes:
+        name: as the data calls it.
+        size: how many places it has.
+        values: what stands at each place, or None when nothing is known: numbers, times (datetime64) or labels.
+        kind: ``"number"``, ``"time"``, ``"label"`` or ``"place"`` for plain positions.
+    """
+
+    name: str
+    size: int
+    values: np.ndarray | None
+    kind: str
+
+    def at(self, place: int) -> str:
+        """What stands at a place, as short text."""
+        if self.values is None:
+            return str(place)
+        value = self.values[place]
+        if self.kind == "number":
+            return f"{value:.5g}" if isinstance(value, np.floating) else str(value)
+        if self.kind == "time":
+            return _time(value)
+        return plain(value, 22)
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Where each place lies on a plotted axis: the coordinate if it is a number or a time, else 0, 1, 2, ..."""
+        return self.values if self.kind in ("number", "time") and self.values is not None else np.arange(self.size)
+
+
+def axes_of(fit: Any) -> list[Axis]:
+    """The axes of a fit; coordinates that do not match an axis in length are not used."""
+    names = [str(name) for name in fit.dims]
+    shape = tuple(fit.shape)
+    if len(names) != len(shape):
+        names = [f"axis {n}" for n in range(len(shape))]
+    return [_axis(name, size, (fit.coordinates or {}).get(name)) for name, size in zip(names, shape, strict=True)]
+
+
+def _axis(name: str, size: int, coordinate: Any) -> Axis:
+    nothing = Axis(name, size, None, "place")
+    if coordinate is None:
+        return nothing
+    values = np.asarray(coordinate)
+    if values.shape != (size,):
+        return nothing
+    if np.issubdtype(values.dtype, np.datetime64):
+        return nothing if np.isnat(values).any() else Axis(name, size, values, "time")
+    if values.dtype.kind == "m":
+        values = values / np.timedelta64(1, "s")
+    if values.dtype.kind in "iuf":
+        return Axis(name, size, values, "number") if np.isfinite(values).all() else nothing
+    if values.dtype.kind == "O":
+        if all(hasattr(value, "isoformat") for value in values):
+            try:
+                return Axis(name, size, values.astype("datetime64[us]"), "time")
+            except (TypeError, ValueError):
+                return Axis(name, size, values.astype(str), "label")
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            return _axis(name, size, values.astype(np.float64))
+    if values.dtype.kind == "S":
+        values = np.array([value.decode("utf-8", "replace") for value in values])
+    return Axis(name, size, values.astype(str), "label")
+
+
+def _time(value: np.datetime64) -> str:
+    """A time without the zeros at its end."""
+    text = str(value.astype("datetime64[s]")).replace("T", " ")
+    return re.sub(r"( 00:00)?:00$", "", text)

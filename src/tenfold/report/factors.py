@@ -1,0 +1,303 @@
+"""The cores as pictures: what the structure found along each axis, in the data's own coordinates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tenfold import formats
+from tenfold.report._axes import Axis, axes_of
+from tenfold.report._style import HUES, MUTED, RULE, SEQUENTIAL, Panel, figure, number, plain, style, svg, thin
+from tenfold.report.pictures import label_axis, paint
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from tenfold.structure import Core, Structure
+
+# Columns of one core, cores of one page, and bars of one column that are drawn.
+_COLUMNS, _CORES, _BARS = 12, 12, 24
+_CELLS = 160
+_POINTS = 300
+
+
+def panels(fit: Any) -> tuple[list[Panel], str]:
+    """A picture for each core, and a sentence about what is not drawn ('' if all is)."""
+    structure = fit.structure
+    arrays = [_numpy(tensor) for tensor in fit.network.cores]
+    if formats.name(structure) == "cp":
+        made = _components(fit, structure, arrays)
+    else:
+        made = []
+        # Cores that carry an axis of the data say more than those between them.
+        carries = [bool(set(core.indices) & set(structure.output_indices)) for core in structure.cores]
+        order = sorted(range(len(arrays)), key=lambda n: (not carries[n], n))
+        for n in order[:_CORES]:
+            made.append(_core(fit, structure, structure.cores[n], arrays[n]))
+    left_out = len(arrays) - _CORES if formats.name(structure) != "cp" else len(arrays) - len(made)
+    return made, f"{left_out} more cores are not drawn." if left_out > 0 else ""
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+    import torch
+
+    double = torch.complex128 if tensor.is_complex() else torch.float64
+    return tensor.detach().to("cpu", double).resolve_conj().numpy()
+
+
+# --- one core ---------------------------------------------------------------------------------------------------------
+
+
+def _core(fit: Any, structure: Structure, core: Core, array: np.ndarray) -> Panel:
+    groups = [[i for i in core.indices if i in group] for group in structure.outputs]
+    on = [axis for axis, mine in enumerate(groups) if mine]
+    bonds = [i for i in core.indices if i not in structure.output_indices]
+    title = _title(fit, structure, core, on)
+    if len(on) == 1 and len(core.terms) > 1:
+        # The one core stands for several axes; its rows are those of all of them.
+        title += f" (used {len(core.terms)} times)"
+    if len(on) == 1 and len(groups[on[0]]) == 2 and min(structure.sizes[i] for i in groups[on[0]]) > 3:
+        return _mosaic(title, core, array, groups[on[0]], bonds)
+    if len(on) == 1 and groups[on[0]] == list(structure.outputs[on[0]]):
+        axis = axes_of(fit)[on[0]]
+        columns = _columns(core, array, groups[on[0]], bonds)
+        if len(bonds) > 1 and axis.size > 1 and axis.kind != "label":
+            return _bond_image(title, axis, columns, bonds)
+        return _profile(title, axis, columns, bonds)
+    if len(on) == 1 and len(groups[on[0]]) == 1:
+        (index,) = groups[on[0]]
+        axis = Axis(index, structure.sizes[index], None, "place")
+        columns = _columns(core, array, [index], bonds)
+        return _bond_image(title, axis, columns, bonds) if len(bonds) > 1 else _profile(title, axis, columns, bonds)
+    return _heat(title, core, array)
+
+
+def _title(fit: Any, structure: Structure, core: Core, on: Sequence[int]) -> str:
+    names = [axis.name for axis in axes_of(fit)]
+    shape = " × ".join(f"{i} {n:,}" for i, n in zip(core.indices, core.shape, strict=True)) or "a number"
+    along = ", ".join(names[axis] for axis in on)
+    return f"{core.name}: {along} [{shape}]" if along else f"{core.name} [{shape}]"
+
+
+def _columns(core: Core, array: np.ndarray, mine: Sequence[str], bonds: Sequence[str]) -> np.ndarray:
+    order = [core.indices.index(i) for i in (*mine, *bonds)]
+    rows = math.prod(array.shape[k] for k in order[: len(mine)])
+    return array.transpose(order).reshape(rows, -1)
+
+
+def _strongest(columns: np.ndarray, most: int) -> tuple[np.ndarray, str]:
+    """The numbers of the strongest columns, in their order, and a sentence about the others."""
+    count = columns.shape[1]
+    if count <= most:
+        return np.arange(count), ""
+    norms = np.linalg.norm(columns, axis=0)
+    kept = np.sort(np.argsort(-norms, kind="stable")[:most])
+    share = 1 - (norms[kept] ** 2).sum() / max(float((norms**2).sum()), 1e-300)
+    return kept, f"The {most} strongest of {count:,} columns; the others hold {share:.1%} of the squares."
+
+
+def _profile(title: str, axis: Axis, columns: np.ndarray, bonds: Sequence[str]) -> Panel:
+    kept, note = _strongest(columns, _COLUMNS)
+    labels = [f"{bonds[0]} = {n}" if len(bonds) == 1 else str(n) for n in kept] if bonds else [""]
+    if axis.kind == "label" or axis.size <= 4:
+        return _bars(title, axis, columns[:, kept], labels, note)
+    return _stack(title, axis, columns[:, kept], labels, note)
+
+
+def _stack(title: str, axis: Axis, columns: np.ndarray, labels: Sequence[str], note: str) -> Panel:
+    """One small curve below the other over the coordinate; complex numbers as real (solid) and imaginary part (dashed)."""
+    count = columns.shape[1]
+    fig = figure(3.7, 0.75 + 0.42 * count)
+    grid = fig.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+    x = axis.positions
+    order = np.argsort(x, kind="stable") if axis.kind == "number" else np.arange(axis.size)
+    for n, (ax, label) in enumerate(zip(grid, labels, strict=True)):
+        _quiet(ax)
+        hue = HUES[n % (len(HUES) - 1)]
+        values = columns[order, n]
+        _line(ax, x[order], values.real, hue, "-")
+        if np.iscomplexobj(values):
+            _line(ax, x[order], values.imag, hue, (0, (3, 2)))
+        ax.text(1.015, 0.5, label, transform=ax.transAxes, size=8, color=MUTED, va="center")
+        if n < count - 1:
+            ax.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
+            ax.spines["bottom"].set_visible(False)
+    _coordinate(grid[-1], axis)
+    if np.iscomplexobj(columns):
+        note = f"Solid: real part, dashed: imaginary part. {note}".strip()
+    return Panel(svg(fig, f"Curves of {title}"), title, note)
+
+
+def _line(ax: Axes, x: np.ndarray, y: np.ndarray, hue: str, dash: Any) -> None:
+    keep = thin(y, _POINTS)
+    dots = "o" if len(y) <= 12 else None
+    ax.plot(x[keep], y[keep], color=hue, linewidth=1.2, linestyle=dash, marker=dots, markersize=3)
+
+
+def _quiet(ax: Axes) -> None:
+    style(ax)
+    ax.spines["left"].set_visible(False)
+    ax.set_yticks([])
+    ax.axhline(0, color=RULE, linewidth=0.8, zorder=0)
+    ax.margins(x=0.01, y=0.12)
+
+
+def _coordinate(ax: Axes, axis: Axis) -> None:
+    label_axis(ax.xaxis, axis, most=6)
+    if axis.kind == "time":
+        from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+        locator = AutoDateLocator(maxticks=6)
+        ax.xaxis.set_major_locator(locator)
+        ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    elif axis.kind == "number":
+        from matplotlib.ticker import MaxNLocator
+
+        ax.xaxis.set_major_locator(MaxNLocator(6))
+
+
+def _bars(title: str, axis: Axis, columns: np.ndarray, labels: Sequence[str], note: str) -> Panel:
+    """Bars over the labels of an axis, one block for each column; of many labels those that weigh most."""
+    if np.iscomplexobj(columns):
+        columns, note = np.abs(columns), f"Magnitudes. {note}".strip()
+    places = np.arange(axis.size)
+    if axis.size > _BARS:
+        places = np.sort(np.argsort(-np.abs(columns).max(1), kind="stable")[:_BARS])
+        note = f"The {_BARS} of {axis.size:,} labels that weigh most. {note}".strip()
+    count = columns.shape[1]
+    across = min(count, 4)
+    down = math.ceil(count / across)
+    names = [axis.at(int(n)) for n in places]
+    margin = 0.3 + 0.075 * max(map(len, names))
+    fig = figure(max(3.7, margin + 0.8 * across), down * (0.35 + 0.17 * len(places)) + 0.2)
+    grid = fig.subplots(down, across, sharey=True, sharex=True, squeeze=False)
+    for n, ax in enumerate(grid.flat):
+        if n >= count:
+            ax.axis("off")
+            continue
+        style(ax)
+        ax.barh(np.arange(len(places)), columns[places, n], color=HUES[n % (len(HUES) - 1)], height=0.72)
+        ax.axvline(0, color=MUTED, linewidth=0.8)
+        ax.set_yticks(np.arange(len(places)), names)
+        ax.set_xticks([])
+        ax.tick_params(axis="y", length=0)
+        ax.spines["bottom"].set_visible(False)
+        ax.spines["left"].set_visible(False)
+        ax.set_title(labels[n], size=8, color=MUTED)
+    grid[0, 0].invert_yaxis()
+    return Panel(svg(fig, f"Bars of {title}"), title, note)
+
+
+def _bond_image(title: str, axis: Axis, columns: np.ndarray, bonds: Sequence[str]) -> Panel:
+    """All combinations of the bonds as rows, the axis across."""
+    kept, note = _strongest(columns, _CELLS)
+    note = note.replace("columns", "combinations")
+    values = columns[:, kept].T
+    rows = Axis(" × ".join(bonds), values.shape[0], kept if note else None, "label" if note else "place")
+    return _matrix(title, (rows, axis), values, note)
+
+
+def _heat(title: str, core: Core, array: np.ndarray) -> Panel:
+    """A core as a matrix of magnitudes: its first index (or the first half of many) down, all others across."""
+    indices = core.indices or ("",)
+    split = 1 if array.ndim <= 3 else array.ndim // 2
+    # The longest index down keeps a three-way core from becoming a thin band.
+    order = list(range(array.ndim))
+    if array.ndim == 3:
+        order.sort(key=lambda k: (-array.shape[k], k))
+    moved = array.transpose(order)
+    matrix = moved.reshape(math.prod(moved.shape[:split]), -1)
+    down = " × ".join(indices[k] for k in order[:split])
+    across = " × ".join(indices[k] for k in order[split:])
+    if array.ndim < 2:
+        matrix, down, across = array.reshape(1, -1), "", indices[0]
+    axes = (Axis(down, matrix.shape[0], None, "place"), Axis(across, matrix.shape[1], None, "place"))
+    if array.size == 1:
+        return Panel(f"<p class='single'>{number(float(np.abs(array).item()))}</p>", title, "Its magnitude.")
+    total = float((np.abs(array) ** 2).sum())
+    largest = float(np.abs(array).max() ** 2)
+    note = f"Magnitudes; the largest entry holds {largest / total:.1%} of the squares." if total > 0 else "All zero."
+    return _matrix(title, axes, np.abs(matrix), note)
+
+
+def _matrix(title: str, axes: tuple[Axis, Axis], values: np.ndarray, note: str) -> Panel:
+    if np.iscomplexobj(values):
+        values, note = np.abs(values), f"Magnitudes. {note}".strip()
+    fig = figure(3.7, 3.0)
+    known = values[np.isfinite(values)]
+    signed = known.size and known.min() < 0
+    top = float(np.percentile(np.abs(known), 99.8)) if known.size else 1.0
+    top = top or float(np.abs(known).max(initial=0)) or 1.0
+    paint(fig.subplots(), axes, values, _CELLS, "RdBu_r" if signed else SEQUENTIAL, -top if signed else 0.0, top)
+    return Panel(svg(fig, f"Image of {title}"), title, note)
+
+
+def _mosaic(title: str, core: Core, array: np.ndarray, mine: Sequence[str], bonds: Sequence[str]) -> Panel:
+    """A picture for each column of a core that carries both indices of one axis."""
+    columns = _columns(core, array, mine, bonds)
+    kept, note = _strongest(columns, _COLUMNS)
+    if np.iscomplexobj(columns):
+        columns, note = np.abs(columns), f"Magnitudes. {note}".strip()
+    shape = [core.shape[core.indices.index(i)] for i in mine]
+    across = min(4, len(kept))
+    down = math.ceil(len(kept) / across)
+    fig = figure(3.7, max(1.0, down * min(3.7 / across * shape[0] / shape[1] + 0.25, 3.0)))
+    grid = fig.subplots(down, across, squeeze=False)
+    top = float(np.abs(columns[:, kept]).max()) or 1.0
+    for n, ax in enumerate(grid.flat):
+        ax.axis("off")
+        if n < len(kept):
+            image = columns[:, kept[n]].reshape(shape)
+            ax.imshow(image, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="none", aspect="equal")
+            ax.set_title(f"{plain(bonds[0])} = {kept[n]}" if len(bonds) == 1 else str(kept[n]), size=8, color=MUTED)
+    note = f"{mine[0]} down, {mine[1]} across, red positive, blue negative. {note}".strip()
+    return Panel(svg(fig, f"Images of {title}"), title, note)
+
+
+# --- components of a CP -----------------------------------------------------------------------------------------------
+
+
+def _components(fit: Any, structure: Structure, arrays: Sequence[np.ndarray]) -> list[Panel]:
+    """Unit columns sorted by weight; a component keeps its number and share through all axes."""
+    (r,) = structure.inner_indices
+    factors: list[tuple[Core, np.ndarray]] = []
+    rank = structure.sizes[r]
+    weights = np.ones(rank)
+    for core, array in zip(structure.cores, arrays, strict=True):
+        mine = [i for i in core.indices if i != r]
+        columns = _columns(core, array, mine, [r])
+        norms = np.linalg.norm(columns, axis=0)
+        weights = weights * norms
+        factors.append((core, columns / np.where(norms > 0, norms, 1)))
+    total = float(fit.network.norm()) ** 2
+    order = np.argsort(-weights, kind="stable")
+    kept = order[:_COLUMNS]
+    shares = weights**2 / total if total > 0 else np.zeros(rank)
+    # In all factors but the last the largest entry of a column is made positive; the last one takes the sign.
+    turn = np.ones(rank)
+    shown = []
+    for core, columns in factors[:-1]:
+        if np.iscomplexobj(columns):
+            shown.append((core, columns))
+            continue
+        sign = np.sign(columns[np.abs(columns).argmax(0), np.arange(rank)])
+        sign[sign == 0] = 1
+        turn = turn * sign
+        shown.append((core, columns * sign))
+    shown.append((factors[-1][0], factors[-1][1] * turn))
+    note = f"The {_COLUMNS} heaviest of {rank:,} components." if rank > _COLUMNS else ""
+    labels = [f"{n + 1}: {shares[k]:.1%}" for n, k in enumerate(kept)]
+    axes = axes_of(fit)
+    made = []
+    for core, columns in shown[:_CORES]:
+        on = [n for n, group in enumerate(structure.outputs) if set(group) & set(core.indices)]
+        title = _title(fit, structure, core, on)
+        whole = len(on) == 1 and len(structure.outputs[on[0]]) == 1
+        mine = [i for i in core.indices if i != r]
+        axis = axes[on[0]] if whole else Axis(" ".join(mine), columns.shape[0], None, "place")
+        draw = _bars if axis.kind == "label" or axis.size <= 4 else _stack
+        made.append(draw(title, axis, columns[:, kept], labels, note))
+    return made

@@ -1,0 +1,212 @@
+"""Error against size of everything that was tried."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tenfold import formats
+from tenfold.report._style import HUES, INK, MARKERS, MUTED, PAPER, Panel, figure, log_axis, number, plain, style, svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Relative errors at and below this are drawn on the floor: rounding of double precision.
+_FLOOR = 1e-16
+_MOST_LABELS = 7
+
+
+def panel(fit: Any) -> Panel | None:
+    """Error against parameters of all trials, or None where nothing was tried."""
+    if not _drawable(fit.front):
+        return None
+    fig = figure(7.4, 4.6)
+    draw_front(fig.subplots(), fit)
+    label = f"Relative error against parameters of {len(fit.front)} structures, both logarithmic"
+    return Panel(svg(fig, label), wide=True)
+
+
+def draw_front(ax: Axes, fit: Any) -> None:
+    """Put the trials of a fit on the axes."""
+    trials = _drawable(fit.front)
+    style(ax, grid=True)
+    ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="relative error")
+    if not trials:
+        trials_x, trials_y = [max(fit.parameters, 1)], [max(fit.error, _FLOOR) if math.isfinite(fit.error) else 1.0]
+        ax.plot(trials_x, trials_y, "o", color=HUES[0], markersize=8)
+        log_axis(ax.xaxis)
+        log_axis(ax.yaxis)
+        return
+    families: dict[str, list[Any]] = {}
+    for trial in trials:
+        families.setdefault(family(trial), []).append(trial)
+    for n, (name, members) in enumerate(families.items()):
+        ax.plot(
+            [t.parameters for t in members],
+            [_height(t) for t in members],
+            MARKERS[n % len(MARKERS)],
+            color=HUES[n % len(HUES)],
+            markeredgecolor=PAPER,
+            markeredgewidth=0.6,
+            markersize=6.5,
+            linestyle="none",
+            label=name,
+            zorder=3,
+        )
+    best = pareto(trials)
+    ax.plot([t.parameters for t in best], [_height(t) for t in best], color=MUTED, linewidth=1.2, zorder=2)
+    chosen = [t for t in trials if t.chosen]
+    if chosen:
+        ax.plot(
+            [t.parameters for t in chosen],
+            [_height(t) for t in chosen],
+            "o",
+            markersize=14,
+            markerfacecolor="none",
+            markeredgecolor=INK,
+            markeredgewidth=1.4,
+            zorder=4,
+            label="chosen",
+        )
+    _limits(ax, trials)
+    _budget(ax, fit)
+    ax.legend(
+        fontsize=8, labelcolor=INK, frameon=False, ncols=min(4, len(families) + 1), loc="lower left",
+        bbox_to_anchor=(0, 1.0), handletextpad=0.3, columnspacing=1.2, borderpad=0.2,
+    )
+    log_axis(ax.xaxis)
+    log_axis(ax.yaxis)
+    _labels(ax, [*chosen, *(t for t in best if not t.chosen)], trials)
+
+
+def family(trial: Any) -> str:
+    """The family of a trial in words."""
+    found = formats.name(trial.structure)
+    return found.replace("_", " ") if found else "other"
+
+
+def pareto(trials: Sequence[Any]) -> list[Any]:
+    """The trials that no other beats in both size and error, by size."""
+    best: list[Any] = []
+    for trial in sorted(trials, key=lambda t: (t.parameters, t.error)):
+        if not best or trial.error < best[-1].error:
+            best.append(trial)
+    return best
+
+
+def budget(target: str | None) -> tuple[str, float] | None:
+    """What was asked for: ('error' or 'parameters' or 'ratio', number), read from the text of a fit's target."""
+    found = re.match(r"\s*(error|parameters|ratio)\s*[<>]?=\s*([-+0-9.,e]+)", target or "")
+    if not found:
+        return None
+    try:
+        return found.group(1), float(found.group(2).replace(",", ""))
+    except ValueError:
+        return None
+
+
+def _drawable(front: Sequence[Any]) -> list[Any]:
+    return [t for t in front if math.isfinite(t.error) and t.error >= 0 and t.parameters > 0]
+
+
+def _height(trial: Any) -> float:
+    return max(float(trial.error), _FLOOR)
+
+
+def _limits(ax: Axes, trials: Sequence[Any]) -> None:
+    for values, setter in (
+        ([t.parameters for t in trials], ax.set_xlim),
+        ([_height(t) for t in trials], ax.set_ylim),
+    ):
+        low, high = min(values), max(values)
+        room = max((high / low) ** 0.12, 1.35)
+        setter(low / room, high * room)
+
+
+def _budget(ax: Axes, fit: Any) -> None:
+    asked = budget(getattr(fit, "target", None))
+    if asked is None or asked[1] <= 0:
+        return
+    what, value = asked
+    line = {"color": HUES[1], "linewidth": 1.1, "linestyle": (0, (5, 3)), "zorder": 1}
+    if what == "error":
+        low, high = ax.get_ylim()
+        ax.set_ylim(min(low, value / 1.3), max(high, value * 1.3))
+        ax.axhline(value, **line)
+        ax.annotate(
+            f"asked: error ≤ {number(value)}", (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 3),
+            textcoords="offset points", ha="right", color=HUES[1], size=8,
+        )
+        return
+    most = value if what == "parameters" else fit.structure.size / value
+    low, high = ax.get_xlim()
+    ax.set_xlim(min(low, most / 1.3), max(high, most * 1.3))
+    ax.axvline(most, **line)
+    sign = "≤" if what == "parameters" else "≥"
+    ax.annotate(
+        f"asked: {what} {sign} {number(value)}", (most, 1), xycoords=("data", "axes fraction"), xytext=(-3, -3),
+        textcoords="offset points", ha="right", va="top", rotation=90, color=HUES[1], size=8,
+    )
+
+
+def _labels(ax: Axes, wanted: Sequence[Any], trials: Sequence[Any]) -> None:
+    """Names at the best trials, each where it covers nothing; those that find no room go without."""
+    fig = ax.get_figure(root=True)
+    assert fig is not None
+    fig.draw_without_rendering()
+    points = ax.transData.transform([(t.parameters, _height(t)) for t in trials])
+    unit = fig.dpi / 72
+    taken = [(x - 5 * unit, x + 5 * unit, y - 5 * unit, y + 5 * unit) for x, y in points]
+    box = ax.get_window_extent()
+    written = 0
+    for trial in wanted:
+        if written == _MOST_LABELS:
+            break
+        x, y = ax.transData.transform((trial.parameters, _height(trial)))
+        text = plain(trial.name, 26)
+        w, h = len(text) * 4.6 * unit, 10 * unit
+        for dx, dy, ha in ((10, 5, "left"), (10, -13, "left"), (-10, 5, "right"), (-10, -13, "right"), (10, 16, "left")):
+            left = x + dx * unit - (w if ha == "right" else 0)
+            low = y + dy * unit
+            spot = (left, left + w, low, low + h)
+            inside = box.x0 <= spot[0] and spot[1] <= box.x1 and box.y0 <= spot[2] and spot[3] <= box.y1
+            if inside and not any(spot[0] < b and a < spot[1] and spot[2] < d and c < spot[3] for a, b, c, d in taken):
+                ax.annotate(
+                    text, (trial.parameters, _height(trial)), xytext=(dx, dy), textcoords="offset points", ha=ha,
+                    va="bottom", size=8, color=INK, zorder=5,
+                )
+                taken.append(spot)
+                written += 1
+                break
+
+
+def rows(fit: Any, most: int = 60) -> tuple[list[dict[str, Any]], int]:
+    """The lines of the table of trials, smallest first, and how many were left out."""
+    best = set(map(id, pareto(_drawable(fit.front))))
+    order = sorted(fit.front, key=lambda t: (t.parameters, t.error))
+    # Where there are too many, what matters stays: the chosen one and the front, then an even choice of the rest.
+    if len(order) > most:
+        keep = [n for n, t in enumerate(order) if t.chosen or id(t) in best][:most]
+        rest = [n for n in range(len(order)) if n not in set(keep)]
+        spread = np.linspace(0, len(rest) - 1, most - len(keep)).astype(int) if most > len(keep) else []
+        order = [order[n] for n in sorted({*keep, *(rest[k] for k in spread)})]
+    table = [
+        {
+            "name": t.name,
+            "family": family(t),
+            "pattern": t.structure.pattern,
+            "parameters": f"{t.parameters:,}",
+            "ratio": number(t.structure.size / max(t.parameters, 1)),
+            "error": number(t.error) if math.isfinite(t.error) else "failed",
+            "seconds": f"{t.seconds:.2f}",
+            "method": t.method,
+            "chosen": t.chosen,
+            "best": id(t) in best,
+        }
+        for t in order
+    ]
+    return table, len(fit.front) - len(table)

@@ -1,0 +1,170 @@
+"""The HTML page of a fit: one file, nothing loaded from anywhere, no script."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from markupsafe import Markup
+
+import tenfold
+from tenfold import formats
+from tenfold._files import atomic
+from tenfold.observations import Observations
+from tenfold.report import factors, front, pictures, spectra
+from tenfold.report._axes import axes_of
+from tenfold.report._style import HUES, Panel, number, shorten, svg, times
+from tenfold.report.drawing import draw
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+# Hues of the dark page, one for each of `HUES`: the same hues, lighter.
+_DARK_HUES = ("#58b0e3", "#f08a4b", "#3dbfa0", "#d98fb8", "#e0ac3c", "#8cc8ee", "#a99bea", "#a9afb8")
+_STOPPED = {
+    "exact": "computed directly, no sweeps needed",
+    "tol": "converged",
+    "error": "stopped at the error asked for",
+    "max_sweeps": "stopped at the limit of sweeps, not converged",
+    "interrupted": "interrupted; this is the best found until then",
+}
+
+
+def write(fit: Any, path: str | os.PathLike[str], *, data: Any = None) -> None:
+    """Write a fit as one self-contained HTML page, which opens offline in any browser, light or dark.
+
+    The page shows the network, everything that was tried, original against reconstruction, the spectra of the data and
+    the cores. It holds no script and forbids its browser to load anything.
+
+    Args:
+        fit: a `tenfold.Fit`.
+        path: where; the file is written beside and renamed when it is whole.
+        data: the original, for a fit that was loaded from a file; by default ``fit.data``.
+
+    Raises:
+        DataError: ``data`` has another shape than the fit.
+        FileError: the file cannot be written; what stood there before is unchanged.
+    """
+    text = render(fit, data=data)
+    with atomic(os.fspath(path)) as beside:
+        beside.write_text(text, encoding="utf-8")
+
+
+def render(fit: Any, *, data: Any = None) -> str:
+    """The page of `write` as text."""
+    original = fit.data if data is None else data
+    trials, trials_left_out = front.rows(fit)
+    cores, cores_note = factors.panels(fit)
+    pictured = pictures.rows(fit, original)
+    return _template().render(
+        title=shorten(str(fit.source or "array"), 80),
+        head=_head(fit, original),
+        facts=_facts(fit),
+        drawing=_marked(_drawing(fit)),
+        front=_marked(front.panel(fit)),
+        trials=trials,
+        trials_left_out=trials_left_out,
+        picture_rows=[{"title": row.title, "panels": [_marked(panel) for panel in row.panels]} for row in pictured],
+        has_data=pictures.source_of(original, tuple(fit.shape)) is not None,
+        off_grid=isinstance(original, Observations) and original.shape is None,
+        scalar=_scalar(fit, original),
+        spectra=_marked(spectra.panel(fit)),
+        cores=[_marked(panel) for panel in cores],
+        cores_note=cores_note,
+        family=formats.name(fit.structure),
+        unique=formats.name(fit.structure) == "cp",
+        footer=_footer(fit),
+        structure_json=json.dumps(json.loads(fit.structure.to_json()), indent=1, ensure_ascii=False),
+        hues=list(enumerate(zip(HUES, _DARK_HUES, strict=True))),
+    )
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("tenfold.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html.j2")
+
+
+def _marked(panel: Panel | None) -> dict[str, Any] | None:
+    """A panel for the template: its markup is ours and safe, its title and note are text to escape."""
+    if panel is None:
+        return None
+    return {"markup": Markup(panel.markup), "title": panel.title, "note": panel.note, "wide": panel.wide}
+
+
+def _head(fit: Any, original: Any) -> dict[str, str]:
+    axes = axes_of(fit)
+    family = formats.name(fit.structure)
+    seen = ""
+    if isinstance(original, Observations) and original.shape is not None:
+        what = "observed" if original.rest == "unknown" else "listed, the others zero"
+        seen = f"{len(original):,} of {original.size:,} cells {what}"
+    return {
+        "source": str(fit.source or "an array"),
+        "shape": times(fit.shape),
+        "axes": " × ".join(axis.name for axis in axes),
+        "dtype": str(fit.source_dtype or ""),
+        "seen": seen,
+        "family": family.replace("_", " ") if family else "a structure without a family name",
+        "pattern": shorten(fit.structure.pattern, 400),
+        "sizes": shorten(", ".join(f"{i}={fit.structure.sizes[i]:,}" for i in fit.structure.inner_indices), 300),
+        "target": str(getattr(fit, "target", None) or ""),
+        "stopped": _STOPPED.get(str(fit.stopped), str(fit.stopped)),
+    }
+
+
+def _facts(fit: Any) -> list[dict[str, str]]:
+    return [
+        {"name": "relative error", "value": number(fit.error, 3), "note": "|data - fit| / |data|"},
+        {
+            "name": "parameters",
+            "value": f"{fit.parameters:,}",
+            "note": f"of {fit.structure.size:,} entries" if fit.structure.size < 1e12 else f"of {fit.structure.size:.3g} entries",
+        },
+        {"name": "compression ratio", "value": f"{number(fit.ratio, 3)}×", "note": "entries / parameters"},
+        {"name": "time", "value": f"{fit.seconds:.2f} s" if fit.seconds < 100 else f"{fit.seconds:.0f} s", "note": fit.method},
+    ]
+
+
+def _drawing(fit: Any) -> Panel:
+    names = [axis.name for axis in axes_of(fit)]
+    fig = draw(fit.structure, names=names)
+    label = f"Network of {len(fit.structure.terms)} cores for the axes {', '.join(names)}"
+    return Panel(svg(fig, label), wide=True)
+
+
+def _scalar(fit: Any, original: Any) -> dict[str, str] | None:
+    """Both numbers of a fit without axes."""
+    if fit.shape:
+        return None
+    source = pictures.source_of(original, ())
+    return {
+        "model": f"{fit.network.dense().item():.8g}",
+        "original": "" if source is None else f"{np.asarray(source.part(())).item():.8g}",
+    }
+
+
+def _footer(fit: Any) -> list[tuple[str, str]]:
+    lines = [
+        ("written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
+        ("tenfold", tenfold.__version__),
+        ("PyTorch", torch.__version__),
+        ("Python", platform.python_version()),
+        ("numbers", f"{str(fit.network.dtype).removeprefix('torch.')} on {fit.network.device}"),
+    ]
+    seed = getattr(fit, "seed", None)
+    return lines if seed is None else [*lines, ("seed", str(seed))]

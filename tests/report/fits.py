@@ -1,0 +1,2 @@
+"""Real fits, small, for the tests of the report."""
+from __future__ import annotations
