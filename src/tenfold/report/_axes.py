@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ class Axis:
             return f"{value:.5g}" if isinstance(value, np.floating) else str(value)
         if self.kind == "time":
             return _time(value)
-        return plain(value, 22)
+        return _short(str(value))
 
     @property
     def positions(self) -> np.ndarray:
@@ -77,6 +78,14 @@ def _axis(name: str, size: int, coordinate: Any) -> Axis:
     if values.dtype.kind == "S":
         values = np.array([value.decode("utf-8", "replace") for value in values])
     return Axis(name, size, values.astype(str), "label")
+
+
+def _short(label: str) -> str:
+    """A label to read; numbers written out to many digits are rounded."""
+    if len(label) > 7:
+        with suppress(ValueError):
+            return f"{float(label):.4g}"
+    return plain(label, 22)
 
 
 def _time(value: np.datetime64) -> str:

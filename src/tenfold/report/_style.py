@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tenfold import formats
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from PIL import Image
+
+    from tenfold.structure import Structure
 
 # Inks of the light page. In the page's SVG each becomes a CSS variable, which the dark page redefines.
 INK = "#1c2128"
@@ -31,6 +35,15 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 SEQUENTIAL = "viridis"
 DIVERGING = "RdBu_r"
 CYCLIC = "twilight"
+
+_FAMILIES = {
+    "cp": "CP",
+    "tucker": "Tucker",
+    "hierarchical_tucker": "hierarchical Tucker",
+    "kronecker": "Kronecker",
+    "monarch": "Monarch",
+    "phm": "PHM",
+}
 
 _VARIABLES = {
     INK: "var(--ink)",
@@ -98,6 +111,12 @@ def log_axis(axis: Any) -> None:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
     axis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def family(structure: Structure) -> str | None:
+    """The family of a structure as the field writes it, or None."""
+    found = formats.name(structure)
+    return None if found is None else _FAMILIES.get(found, found.replace("_", " "))
 
 
 def tick(value: float) -> str:
@@ -172,7 +191,7 @@ def svg(fig: Figure, label: str) -> str:
     text = re.sub(r"font: ([0-9.]+px) [^;\"]*", r"font: \1 var(--font)", text)
     width, height = (float(v) * 96 for v in fig.get_size_inches())
     head = (
-        f'<svg role="img" aria-label="{_attribute(label)}" style="width:{width:.0f}px" '
+        f'<svg role="img" aria-label="{_attribute(label)}" style="width:{width:.0f}px;min-width:{0.75 * width:.0f}px" '
         f'viewBox="0 0 {width * 0.75:.6g} {height * 0.75:.6g}">'
     )
     return head + text[text.index(">") + 1 :].strip()

@@ -11,7 +11,7 @@ import numpy as np
 from tenfold import formats
 from tenfold.report._axes import Axis, axes_of
 from tenfold.report._style import HUES, MUTED, RULE, SEQUENTIAL, Panel, figure, number, plain, style, svg, thin
-from tenfold.report.pictures import label_axis, paint
+from tenfold.report.pictures import label_axis, paint, picture_height
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def panels(fit: Any) -> tuple[list[Panel], str]:
         carries = [bool(set(core.indices) & set(structure.output_indices)) for core in structure.cores]
         order = sorted(range(len(arrays)), key=lambda n: (not carries[n], n))
         for n in order[:_CORES]:
-            made.append(_core(fit, structure, structure.cores[n], arrays[n]))
+            made.append(_core(fit, structure, structure.cores[n], arrays[n], arrays))
     left_out = len(arrays) - _CORES if formats.name(structure) != "cp" else len(arrays) - len(made)
     return made, f"{left_out} more cores are not drawn." if left_out > 0 else ""
 
@@ -51,27 +51,30 @@ def _numpy(tensor: Any) -> np.ndarray:
 # --- one core ---------------------------------------------------------------------------------------------------------
 
 
-def _core(fit: Any, structure: Structure, core: Core, array: np.ndarray) -> Panel:
+def _core(
+    fit: Any, structure: Structure, core: Core, array: np.ndarray, arrays: Sequence[np.ndarray]
+) -> Panel:
     groups = [[i for i in core.indices if i in group] for group in structure.outputs]
     on = [axis for axis, mine in enumerate(groups) if mine]
     bonds = [i for i in core.indices if i not in structure.output_indices]
     title = _title(fit, structure, core, on)
+    load = _loads(structure, arrays, core.terms[0], bonds)
     if len(on) == 1 and len(core.terms) > 1:
         # The one core stands for several axes; its rows are those of all of them.
         title += f" (used {len(core.terms)} times)"
     if len(on) == 1 and len(groups[on[0]]) == 2 and min(structure.sizes[i] for i in groups[on[0]]) > 3:
-        return _mosaic(title, core, array, groups[on[0]], bonds)
+        return _mosaic(title, core, array, groups[on[0]], bonds, load)
     if len(on) == 1 and groups[on[0]] == list(structure.outputs[on[0]]):
         axis = axes_of(fit)[on[0]]
         columns = _columns(core, array, groups[on[0]], bonds)
         if len(bonds) > 1 and axis.size > 1 and axis.kind != "label":
-            return _bond_image(title, axis, columns, bonds)
-        return _profile(title, axis, columns, bonds)
+            return _bond_image(title, axis, columns, bonds, load)
+        return _profile(title, axis, columns, bonds, load)
     if len(on) == 1 and len(groups[on[0]]) == 1:
         (index,) = groups[on[0]]
         axis = Axis(index, structure.sizes[index], None, "place")
         columns = _columns(core, array, [index], bonds)
-        return _bond_image(title, axis, columns, bonds) if len(bonds) > 1 else _profile(title, axis, columns, bonds)
+        return _bond_image(title, axis, columns, bonds, load) if len(bonds) > 1 else _profile(title, axis, columns, bonds, load)
     return _heat(title, core, array)
 
 
@@ -88,19 +91,36 @@ def _columns(core: Core, array: np.ndarray, mine: Sequence[str], bonds: Sequence
     return array.transpose(order).reshape(rows, -1)
 
 
-def _strongest(columns: np.ndarray, most: int) -> tuple[np.ndarray, str]:
-    """The numbers of the strongest columns, in their order, and a sentence about the others."""
+def _loads(structure: Structure, arrays: Sequence[np.ndarray], term: int, bonds: Sequence[str]) -> np.ndarray:
+    """For each combination of a core's bonds, the size of what it is joined to.
+
+    The columns of an orthonormal core all have one norm; what they count for stands in the cores beside it.
+    """
+    load = np.ones(())
+    for bond in bonds:
+        own = np.ones(structure.sizes[bond])
+        for other in structure.terms_with(bond):
+            if other != term:
+                array = arrays[structure.term_core[other]]
+                place = structure.terms[other].indices.index(bond)
+                own = own * np.linalg.norm(np.moveaxis(array, place, 0).reshape(len(own), -1), axis=1)
+        load = np.multiply.outer(load, own / (own.max() or 1.0))
+    return load.reshape(-1)
+
+
+def _strongest(columns: np.ndarray, load: np.ndarray, most: int) -> tuple[np.ndarray, str]:
+    """The numbers of the columns that count for most, in their order, and a sentence about the others."""
     count = columns.shape[1]
     if count <= most:
         return np.arange(count), ""
-    norms = np.linalg.norm(columns, axis=0)
+    norms = np.linalg.norm(columns, axis=0) * load
     kept = np.sort(np.argsort(-norms, kind="stable")[:most])
     share = 1 - (norms[kept] ** 2).sum() / max(float((norms**2).sum()), 1e-300)
     return kept, f"The {most} strongest of {count:,} columns; the others hold {share:.1%} of the squares."
 
 
-def _profile(title: str, axis: Axis, columns: np.ndarray, bonds: Sequence[str]) -> Panel:
-    kept, note = _strongest(columns, _COLUMNS)
+def _profile(title: str, axis: Axis, columns: np.ndarray, bonds: Sequence[str], load: np.ndarray) -> Panel:
+    kept, note = _strongest(columns, load, _COLUMNS)
     labels = [f"{bonds[0]} = {n}" if len(bonds) == 1 else str(n) for n in kept] if bonds else [""]
     if axis.kind == "label" or axis.size <= 4:
         return _bars(title, axis, columns[:, kept], labels, note)
@@ -191,9 +211,9 @@ def _bars(title: str, axis: Axis, columns: np.ndarray, labels: Sequence[str], no
     return Panel(svg(fig, f"Bars of {title}"), title, note)
 
 
-def _bond_image(title: str, axis: Axis, columns: np.ndarray, bonds: Sequence[str]) -> Panel:
+def _bond_image(title: str, axis: Axis, columns: np.ndarray, bonds: Sequence[str], load: np.ndarray) -> Panel:
     """All combinations of the bonds as rows, the axis across."""
-    kept, note = _strongest(columns, _CELLS)
+    kept, note = _strongest(columns, load, _CELLS)
     note = note.replace("columns", "combinations")
     values = columns[:, kept].T
     rows = Axis(" × ".join(bonds), values.shape[0], kept if note else None, "label" if note else "place")
@@ -226,7 +246,7 @@ def _heat(title: str, core: Core, array: np.ndarray) -> Panel:
 def _matrix(title: str, axes: tuple[Axis, Axis], values: np.ndarray, note: str) -> Panel:
     if np.iscomplexobj(values):
         values, note = np.abs(values), f"Magnitudes. {note}".strip()
-    fig = figure(3.7, 3.0)
+    fig = figure(3.7, picture_height(axes, values.shape))
     known = values[np.isfinite(values)]
     signed = known.size and known.min() < 0
     top = float(np.percentile(np.abs(known), 99.8)) if known.size else 1.0
@@ -235,10 +255,10 @@ def _matrix(title: str, axes: tuple[Axis, Axis], values: np.ndarray, note: str) 
     return Panel(svg(fig, f"Image of {title}"), title, note)
 
 
-def _mosaic(title: str, core: Core, array: np.ndarray, mine: Sequence[str], bonds: Sequence[str]) -> Panel:
+def _mosaic(title: str, core: Core, array: np.ndarray, mine: Sequence[str], bonds: Sequence[str], load: np.ndarray) -> Panel:
     """A picture for each column of a core that carries both indices of one axis."""
     columns = _columns(core, array, mine, bonds)
-    kept, note = _strongest(columns, _COLUMNS)
+    kept, note = _strongest(columns, load, _COLUMNS)
     if np.iscomplexobj(columns):
         columns, note = np.abs(columns), f"Magnitudes. {note}".strip()
     shape = [core.shape[core.indices.index(i)] for i in mine]

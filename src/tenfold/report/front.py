@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tenfold import formats
-from tenfold.report._style import HUES, INK, MARKERS, MUTED, PAPER, Panel, figure, log_axis, number, plain, style, svg
+from tenfold.report._style import HUES, INK, MARKERS, MUTED, PAPER, Panel, family, figure, log_axis, number, plain, style, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ def draw_front(ax: Axes, fit: Any) -> None:
         return
     families: dict[str, list[Any]] = {}
     for trial in trials:
-        families.setdefault(family(trial), []).append(trial)
+        families.setdefault(family(trial.structure) or "other", []).append(trial)
     for n, (name, members) in enumerate(families.items()):
         ax.plot(
             [t.parameters for t in members],
@@ -81,12 +81,6 @@ def draw_front(ax: Axes, fit: Any) -> None:
     log_axis(ax.xaxis)
     log_axis(ax.yaxis)
     _labels(ax, [*chosen, *(t for t in best if not t.chosen)], trials)
-
-
-def family(trial: Any) -> str:
-    """The family of a trial in words."""
-    found = formats.name(trial.structure)
-    return found.replace("_", " ") if found else "other"
 
 
 def pareto(trials: Sequence[Any]) -> list[Any]:
@@ -147,9 +141,13 @@ def _budget(ax: Axes, fit: Any) -> None:
     ax.set_xlim(min(low, most / 1.3), max(high, most * 1.3))
     ax.axvline(most, **line)
     sign = "≤" if what == "parameters" else "≥"
+    # At the end of the line that is further from the trials beside it.
+    beside = min(_drawable(fit.front), key=lambda t: abs(math.log(t.parameters / most)))
+    top = _height(beside) < math.sqrt(math.prod(ax.get_ylim()))
     ax.annotate(
-        f"asked: {what} {sign} {number(value)}", (most, 1), xycoords=("data", "axes fraction"), xytext=(-3, -3),
-        textcoords="offset points", ha="right", va="top", rotation=90, color=HUES[1], size=8,
+        f"asked: {what} {sign} {number(value)}", (most, float(top)), xycoords=("data", "axes fraction"),
+        xytext=(-3, -3 if top else 3), textcoords="offset points", ha="right", va="top" if top else "bottom",
+        rotation=90, color=HUES[1], size=8,
     )
 
 
@@ -161,6 +159,13 @@ def _labels(ax: Axes, wanted: Sequence[Any], trials: Sequence[Any]) -> None:
     points = ax.transData.transform([(t.parameters, _height(t)) for t in trials])
     unit = fig.dpi / 72
     taken = [(x - 5 * unit, x + 5 * unit, y - 5 * unit, y + 5 * unit) for x, y in points]
+    # Labels also keep off the lines, of which points close together stand in.
+    for line in ax.get_lines():
+        if line.get_linestyle() != "None" and len(line.get_xdata()) > 1:  # type: ignore[arg-type]
+            corners = line.get_transform().transform(np.column_stack(line.get_data()).astype(float))
+            for a, b in pairwise(corners):
+                for x, y in np.linspace(a, b, max(2, int(np.hypot(*(b - a)) / (3 * unit)))):
+                    taken.append((x - unit, x + unit, y - unit, y + unit))
     box = ax.get_window_extent()
     written = 0
     for trial in wanted:
@@ -197,7 +202,7 @@ def rows(fit: Any, most: int = 60) -> tuple[list[dict[str, Any]], int]:
     table = [
         {
             "name": t.name,
-            "family": family(t),
+            "family": family(t.structure) or "other",
             "pattern": t.structure.pattern,
             "parameters": f"{t.parameters:,}",
             "ratio": number(t.structure.size / max(t.parameters, 1)),

@@ -173,7 +173,7 @@ def _circle(structure: Structure, order: tuple[int, ...]) -> Layout:
 
 def _star(structure: Structure, centre: int | None, leaves: tuple[int, ...]) -> Layout:
     """Leaves around a core, or around the dot of the one index that joins them all."""
-    radius = max(1.0, 0.42 / math.sin(math.pi / max(len(leaves), 2)))
+    radius = max(1.2, 0.42 / math.sin(math.pi / max(len(leaves), 2)))
     cores = {term: _around(radius, place, len(leaves)) for place, term in enumerate(leaves)}
     dots: dict[str, Point] = {}
     if centre is None:

@@ -19,7 +19,7 @@ from tenfold._files import atomic
 from tenfold.observations import Observations
 from tenfold.report import factors, front, pictures, spectra
 from tenfold.report._axes import axes_of
-from tenfold.report._style import HUES, Panel, number, shorten, svg, times
+from tenfold.report._style import HUES, Panel, family, number, shorten, svg, times
 from tenfold.report.drawing import draw
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ def render(fit: Any, *, data: Any = None) -> str:
         spectra=_marked(spectra.panel(fit)),
         cores=[_marked(panel) for panel in cores],
         cores_note=cores_note,
-        family=formats.name(fit.structure),
         unique=formats.name(fit.structure) == "cp",
         footer=_footer(fit),
         structure_json=json.dumps(json.loads(fit.structure.to_json()), indent=1, ensure_ascii=False),
@@ -108,7 +107,7 @@ def _marked(panel: Panel | None) -> dict[str, Any] | None:
 
 def _head(fit: Any, original: Any) -> dict[str, str]:
     axes = axes_of(fit)
-    family = formats.name(fit.structure)
+    known = family(fit.structure)
     seen = ""
     if isinstance(original, Observations) and original.shape is not None:
         what = "observed" if original.rest == "unknown" else "listed, the others zero"
@@ -119,7 +118,7 @@ def _head(fit: Any, original: Any) -> dict[str, str]:
         "axes": " × ".join(axis.name for axis in axes),
         "dtype": str(fit.source_dtype or ""),
         "seen": seen,
-        "family": family.replace("_", " ") if family else "a structure without a family name",
+        "family": f"a {known} structure" if known else "a structure of its own kind",
         "pattern": shorten(fit.structure.pattern, 400),
         "sizes": shorten(", ".join(f"{i}={fit.structure.sizes[i]:,}" for i in fit.structure.inner_indices), 300),
         "target": str(getattr(fit, "target", None) or ""),

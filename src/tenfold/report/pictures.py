@@ -521,9 +521,19 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 def _image(
     axes: Sequence[Axis], values: np.ndarray, cells: int, colours: str, low: float, high: float, label: str
 ) -> str:
-    fig = figure(3.7, 3.3)
+    fig = figure(3.7, picture_height(axes, values.shape))
     paint(fig.subplots(), axes, values, cells, colours, low, high)
     return svg(fig, label)
+
+
+def picture_height(axes: Sequence[Axis], shape: tuple[int, ...]) -> float:
+    """Inches of height that fit a picture of so many rows and columns, with its labels, at the width of a panel."""
+    return min(3.6, 2.4 * shape[0] / shape[1] + 0.6) if _square(axes, shape) else 2.9
+
+
+def _square(axes: Sequence[Axis], shape: tuple[int, ...]) -> bool:
+    """Whether cells are drawn as squares: axes of one kind, and not so long and narrow that nothing would be seen."""
+    return axes[0].kind == axes[1].kind != "label" and 0.45 < shape[1] / shape[0] < 2.2
 
 
 def paint(
@@ -533,7 +543,6 @@ def paint(
     rows_, columns = values.shape
     known = values[np.isfinite(values)]
     beyond = ((known < low).any(), (known > high).any()) if known.size else (False, False)
-    ratio = columns / rows_
     image = ax.imshow(
         shrink(values, cells),
         cmap=_colours(colours),
@@ -541,11 +550,11 @@ def paint(
         vmax=high,
         interpolation="none",
         extent=(-0.5, columns - 0.5, rows_ - 0.5, -0.5),
-        aspect="equal" if 0.45 < ratio < 2.2 else "auto",
+        aspect="equal" if _square(axes, values.shape) else "auto",
     )
     style(ax)
-    for which, axis in ((ax.yaxis, axes[0]), (ax.xaxis, axes[1])):
-        label_axis(which, axis, places=True, most=6)
+    label_axis(ax.yaxis, axes[0], places=True, most=16 if axes[0].kind == "label" else 6)
+    label_axis(ax.xaxis, axes[1], places=True, most=8 if axes[1].kind == "label" else 6)
     longest = max((len(axes[1].at(n)) for n in range(min(axes[1].size, 40))), default=0)
     if longest > 5:
         ax.tick_params(axis="x", rotation=35)
@@ -554,7 +563,7 @@ def paint(
     fig = ax.get_figure(root=True)
     assert fig is not None
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
-    bar = fig.colorbar(image, ax=ax, shrink=0.85, extend=extend, aspect=24)
+    bar = fig.colorbar(image, ax=ax, extend=extend, aspect=22, pad=0.03, extendfrac=0.03)
     bar.outline.set_visible(False)  # type: ignore[operator]
     style(bar.ax)
 

@@ -23,6 +23,7 @@ def panel(fit: Any) -> Panel | None:
     fig = figure(7.4, 4.2)
     ax = style(fig.subplots(), grid=True)
     longest = max(map(len, shown.values()))
+    ringed: dict[int, float] = {}
     for n, (name, values) in enumerate(shown.items()):
         relative = values / values.max()
         relative = np.where(relative > 1e-17, relative, np.nan)
@@ -40,10 +41,12 @@ def panel(fit: Any) -> Panel | None:
         rank = _rank(fit, name)
         if rank is not None and rank <= len(values) and relative[rank - 1] == relative[rank - 1]:
             ax.plot([rank], [relative[rank - 1]], "o", markersize=9, markeredgecolor=INK, markerfacecolor=HUES[n % len(HUES)])
-            ax.annotate(
-                f"{rank}", (rank, relative[rank - 1]), xytext=(0, 8), textcoords="offset points", size=8, color=INK,
-                ha="center", bbox={"boxstyle": "square,pad=0.05", "facecolor": PAPER, "edgecolor": "none"},
-            )
+            ringed[rank] = max(ringed.get(rank, 0.0), float(relative[rank - 1]))
+    for rank, height in ringed.items():
+        ax.annotate(
+            f"rank {rank}", (rank, height), xytext=(6, 7), textcoords="offset points", size=8, color=INK,
+            bbox={"boxstyle": "square,pad=0.05", "facecolor": PAPER, "edgecolor": "none"},
+        )
     ax.set_yscale("log")
     if longest > 30:
         ax.set_xscale("log")
