@@ -172,7 +172,11 @@ def svg(fig: Figure, label: str) -> str:
     import matplotlib
 
     out = io.StringIO()
-    with _svg_options, matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}), warnings.catch_warnings():
+    with (
+        _svg_options,
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}),
+        warnings.catch_warnings(),
+    ):
         # The browser has the glyphs that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         fig.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -234,7 +238,9 @@ def _encoded(image: Image.Image) -> str:
         colours, index = np.unique(packed, return_inverse=True)
         if len(colours) <= 256:
             image = Image.fromarray(index.reshape(packed.shape).astype(np.uint8))
-            image.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1).astype(np.uint8).tobytes())
+            image.putpalette(
+                np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1).astype(np.uint8).tobytes()
+            )
     out = io.BytesIO()
     image.save(out, format="PNG", optimize=True)
     return base64.b64encode(out.getvalue()).decode("ascii")

@@ -175,7 +175,8 @@ class _Drawing:
         for axis, group in enumerate(self.structure.outputs):
             port = self.layout.ports[axis]
             starts = [
-                (index, self.layout.dots[index] if index in self.layout.dots else self._ends(index)[0]) for index in group
+                (index, self.layout.dots[index] if index in self.layout.dots else self._ends(index)[0])
+                for index in group
             ]
             bracket = axis in self.layout.brackets
             if bracket:

@@ -51,9 +51,7 @@ def _numpy(tensor: Any) -> np.ndarray:
 # --- one core ---------------------------------------------------------------------------------------------------------
 
 
-def _core(
-    fit: Any, structure: Structure, core: Core, array: np.ndarray, arrays: Sequence[np.ndarray]
-) -> Panel:
+def _core(fit: Any, structure: Structure, core: Core, array: np.ndarray, arrays: Sequence[np.ndarray]) -> Panel:
     groups = [[i for i in core.indices if i in group] for group in structure.outputs]
     on = [axis for axis, mine in enumerate(groups) if mine]
     bonds = [i for i in core.indices if i not in structure.output_indices]
@@ -74,7 +72,11 @@ def _core(
         (index,) = groups[on[0]]
         axis = Axis(index, structure.sizes[index], None, "place")
         columns = _columns(core, array, [index], bonds)
-        return _bond_image(title, axis, columns, bonds, load) if len(bonds) > 1 else _profile(title, axis, columns, bonds, load)
+        return (
+            _bond_image(title, axis, columns, bonds, load)
+            if len(bonds) > 1
+            else _profile(title, axis, columns, bonds, load)
+        )
     return _heat(title, core, array)
 
 
@@ -255,7 +257,9 @@ def _matrix(title: str, axes: tuple[Axis, Axis], values: np.ndarray, note: str) 
     return Panel(svg(fig, f"Image of {title}"), title, note)
 
 
-def _mosaic(title: str, core: Core, array: np.ndarray, mine: Sequence[str], bonds: Sequence[str], load: np.ndarray) -> Panel:
+def _mosaic(
+    title: str, core: Core, array: np.ndarray, mine: Sequence[str], bonds: Sequence[str], load: np.ndarray
+) -> Panel:
     """A picture for each column of a core that carries both indices of one axis."""
     columns = _columns(core, array, mine, bonds)
     kept, note = _strongest(columns, load, _COLUMNS)

@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tenfold.report._style import HUES, INK, MARKERS, MUTED, PAPER, Panel, family, figure, log_axis, number, plain, style, svg
+from tenfold.report._style import (
+    HUES,
+    INK,
+    MARKERS,
+    MUTED,
+    PAPER,
+    Panel,
+    family,
+    figure,
+    log_axis,
+    number,
+    plain,
+    style,
+    svg,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,8 +89,15 @@ def draw_front(ax: Axes, fit: Any) -> None:
     _limits(ax, trials)
     _budget(ax, fit)
     ax.legend(
-        fontsize=8, labelcolor=INK, frameon=False, ncols=min(4, len(families) + 1), loc="lower left",
-        bbox_to_anchor=(0, 1.0), handletextpad=0.3, columnspacing=1.2, borderpad=0.2,
+        fontsize=8,
+        labelcolor=INK,
+        frameon=False,
+        ncols=min(4, len(families) + 1),
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        handletextpad=0.3,
+        columnspacing=1.2,
+        borderpad=0.2,
     )
     log_axis(ax.xaxis)
     log_axis(ax.yaxis)
@@ -132,8 +153,14 @@ def _budget(ax: Axes, fit: Any) -> None:
         ax.set_ylim(min(low, value / 1.3), max(high, value * 1.3))
         ax.axhline(value, **line)
         ax.annotate(
-            f"asked: error ≤ {number(value)}", (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-            textcoords="offset points", ha="right", color=HUES[1], size=8,
+            f"asked: error ≤ {number(value)}",
+            (1, value),
+            xycoords=("axes fraction", "data"),
+            xytext=(-2, 3),
+            textcoords="offset points",
+            ha="right",
+            color=HUES[1],
+            size=8,
         )
         return
     most = value if what == "parameters" else fit.structure.size / value
@@ -145,9 +172,16 @@ def _budget(ax: Axes, fit: Any) -> None:
     beside = min(_drawable(fit.front), key=lambda t: abs(math.log(t.parameters / most)))
     top = _height(beside) < math.sqrt(math.prod(ax.get_ylim()))
     ax.annotate(
-        f"asked: {what} {sign} {number(value)}", (most, float(top)), xycoords=("data", "axes fraction"),
-        xytext=(-3, -3 if top else 3), textcoords="offset points", ha="right", va="top" if top else "bottom",
-        rotation=90, color=HUES[1], size=8,
+        f"asked: {what} {sign} {number(value)}",
+        (most, float(top)),
+        xycoords=("data", "axes fraction"),
+        xytext=(-3, -3 if top else 3),
+        textcoords="offset points",
+        ha="right",
+        va="top" if top else "bottom",
+        rotation=90,
+        color=HUES[1],
+        size=8,
     )
 
 
@@ -174,15 +208,28 @@ def _labels(ax: Axes, wanted: Sequence[Any], trials: Sequence[Any]) -> None:
         x, y = ax.transData.transform((trial.parameters, _height(trial)))
         text = plain(trial.name, 26)
         w, h = len(text) * 4.6 * unit, 10 * unit
-        for dx, dy, ha in ((10, 5, "left"), (10, -13, "left"), (-10, 5, "right"), (-10, -13, "right"), (10, 16, "left")):
+        for dx, dy, ha in (
+            (10, 5, "left"),
+            (10, -13, "left"),
+            (-10, 5, "right"),
+            (-10, -13, "right"),
+            (10, 16, "left"),
+        ):
             left = x + dx * unit - (w if ha == "right" else 0)
             low = y + dy * unit
             spot = (left, left + w, low, low + h)
             inside = box.x0 <= spot[0] and spot[1] <= box.x1 and box.y0 <= spot[2] and spot[3] <= box.y1
             if inside and not any(spot[0] < b and a < spot[1] and spot[2] < d and c < spot[3] for a, b, c, d in taken):
                 ax.annotate(
-                    text, (trial.parameters, _height(trial)), xytext=(dx, dy), textcoords="offset points", ha=ha,
-                    va="bottom", size=8, color=INK, zorder=5,
+                    text,
+                    (trial.parameters, _height(trial)),
+                    xytext=(dx, dy),
+                    textcoords="offset points",
+                    ha=ha,
+                    va="bottom",
+                    size=8,
+                    color=INK,
+                    zorder=5,
                 )
                 taken.append(spot)
                 written += 1

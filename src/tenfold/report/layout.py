@@ -157,18 +157,14 @@ def _two_sided(structure: Structure, order: tuple[int, ...]) -> Layout:
     """A matrix train: the row group is a bracket above, the column group one below."""
     cores = {term: (float(place), 0.0) for place, term in enumerate(order)}
     middle = (len(order) - 1) / 2
-    return Layout(
-        tuple(cores[n] for n in range(len(order))), {}, ((middle, 0.9), (middle, -0.9)), frozenset((0, 1))
-    )
+    return Layout(tuple(cores[n] for n in range(len(order))), {}, ((middle, 0.9), (middle, -0.9)), frozenset((0, 1)))
 
 
 def _circle(structure: Structure, order: tuple[int, ...]) -> Layout:
     n = len(order)
     radius = max(1.0, 0.5 / math.sin(math.pi / n))
     cores = {term: _around(radius, place, n) for place, term in enumerate(order)}
-    return Layout(
-        tuple(cores[k] for k in range(n)), {}, _outward(structure, cores)
-    )
+    return Layout(tuple(cores[k] for k in range(n)), {}, _outward(structure, cores))
 
 
 def _star(structure: Structure, centre: int | None, leaves: tuple[int, ...]) -> Layout:

@@ -132,10 +132,16 @@ def _facts(fit: Any) -> list[dict[str, str]]:
         {
             "name": "parameters",
             "value": f"{fit.parameters:,}",
-            "note": f"of {fit.structure.size:,} entries" if fit.structure.size < 1e12 else f"of {fit.structure.size:.3g} entries",
+            "note": f"of {fit.structure.size:,} entries"
+            if fit.structure.size < 1e12
+            else f"of {fit.structure.size:.3g} entries",
         },
         {"name": "compression ratio", "value": f"{number(fit.ratio, 3)}×", "note": "entries / parameters"},
-        {"name": "time", "value": f"{fit.seconds:.2f} s" if fit.seconds < 100 else f"{fit.seconds:.0f} s", "note": fit.method},
+        {
+            "name": "time",
+            "value": f"{fit.seconds:.2f} s" if fit.seconds < 100 else f"{fit.seconds:.0f} s",
+            "note": fit.method,
+        },
     ]
 
 

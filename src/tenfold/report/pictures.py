@@ -49,8 +49,17 @@ _SEARCH_ENTRIES, _SEARCH_FLOPS = 2**24, 2**32
 _FIBRES, _ALONG = 64, 32
 _COLOUR = {"channel", "channels", "colour", "color", "rgb", "rgba", "band", "c"}
 _PLANES = (
-    ("row", "column"), ("rows", "columns"), ("row", "col"), ("y", "x"), ("x", "y"), ("lat", "lon"), ("lon", "lat"),
-    ("latitude", "longitude"), ("longitude", "latitude"), ("height", "width"), ("h", "w"),
+    ("row", "column"),
+    ("rows", "columns"),
+    ("row", "col"),
+    ("y", "x"),
+    ("x", "y"),
+    ("lat", "lon"),
+    ("lon", "lat"),
+    ("latitude", "longitude"),
+    ("longitude", "latitude"),
+    ("height", "width"),
+    ("h", "w"),
 )
 
 
@@ -299,7 +308,9 @@ def _is_photo(fit: Any, source: Source | None) -> bool:
     if isinstance(source.data if source else None, Observations):
         return False
     axis = axes_of(fit)[2]
-    labels = "".join(str(v)[:1].lower() for v in axis.values) if axis.kind == "label" and axis.values is not None else ""
+    labels = (
+        "".join(str(v)[:1].lower() for v in axis.values) if axis.kind == "label" and axis.values is not None else ""
+    )
     return (
         str(fit.source_dtype or "").removeprefix("torch.") in ("uint8", "uint16")
         or axis.name.lower() in _COLOUR
@@ -321,7 +332,11 @@ def _photo(part: Part) -> Row:
         pixels = _coloured(shrink(gap.mean(2), _PHOTO), DIVERGING, -limit, limit)
         bar = svg(_bar(DIVERGING, -limit, limit), "Scale of the difference")
         panels.append(
-            Panel(png(pixels, "Difference", smooth=True) + bar, "Difference", f"Mean over the colours. {_amounts(gap, part)}")
+            Panel(
+                png(pixels, "Difference", smooth=True) + bar,
+                "Difference",
+                f"Mean over the colours. {_amounts(gap, part)}",
+            )
         )
     return Row("", tuple(panels))
 
@@ -464,7 +479,10 @@ def _images(part: Part, cells: int) -> list[Row]:
         panels.append(Panel(_image(part.axes, shown, cells, SEQUENTIAL, low, high, f"{name}, magnitude"), f"|{name}|"))
         turned = np.angle(values)
         phases.append(
-            Panel(_image(part.axes, turned, cells, CYCLIC, -math.pi, math.pi, f"{name}, phase"), f"{name}, phase in radians")
+            Panel(
+                _image(part.axes, turned, cells, CYCLIC, -math.pi, math.pi, f"{name}, phase"),
+                f"{name}, phase in radians",
+            )
         )
     if part.original is not None:
         gap = part.model - part.original

@@ -40,11 +40,23 @@ def panel(fit: Any) -> Panel | None:
         )
         rank = _rank(fit, name)
         if rank is not None and rank <= len(values) and relative[rank - 1] == relative[rank - 1]:
-            ax.plot([rank], [relative[rank - 1]], "o", markersize=9, markeredgecolor=INK, markerfacecolor=HUES[n % len(HUES)])
+            ax.plot(
+                [rank],
+                [relative[rank - 1]],
+                "o",
+                markersize=9,
+                markeredgecolor=INK,
+                markerfacecolor=HUES[n % len(HUES)],
+            )
             ringed[rank] = max(ringed.get(rank, 0.0), float(relative[rank - 1]))
     for rank, height in ringed.items():
         ax.annotate(
-            f"rank {rank}", (rank, height), xytext=(6, 7), textcoords="offset points", size=8, color=INK,
+            f"rank {rank}",
+            (rank, height),
+            xytext=(6, 7),
+            textcoords="offset points",
+            size=8,
+            color=INK,
             bbox={"boxstyle": "square,pad=0.05", "facecolor": PAPER, "edgecolor": "none"},
         )
     ax.set_yscale("log")
@@ -56,8 +68,15 @@ def panel(fit: Any) -> Panel | None:
     ax.set(xlabel="number of the singular value", ylabel="singular value / largest")
     log_axis(ax.yaxis)
     ax.legend(
-        fontsize=8, labelcolor=INK, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4,
-        handlelength=1.8, columnspacing=1.4, borderpad=0.2,
+        fontsize=8,
+        labelcolor=INK,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=4,
+        handlelength=1.8,
+        columnspacing=1.4,
+        borderpad=0.2,
     )
     left_out = f"; {len(spectra) - _MOST} more unfoldings are not drawn" if len(spectra) > _MOST else ""
     label = "Singular values of the unfoldings along " + ", ".join(map(str, shown))

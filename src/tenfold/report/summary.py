@@ -30,6 +30,7 @@ def plot(fit: Any) -> Figure:
     draw_error(right, fit, fit.data)
     fig.suptitle(
         plain(f"{fit.source or 'array'}: relative error {number(fit.error)}, ratio {number(fit.ratio)}", 90),
-        color=INK, size=11,
+        color=INK,
+        size=11,
     )
     return fig
