@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tenfold import formats
+from tenfold._threads import threads_for
 from tenfold._trees import bond_limits
 from tenfold.contraction import contract
 from tenfold.decomposition import Entry, Method, Progress, choose, find, methods, relative_error
@@ -91,7 +92,7 @@ def fit(
     budget = _budget(error, parameters, ratio, ready)
     modes = _index_names(ready.dims)
     _check_numbers(seed, max_sweeps, tol)
-    with progress_bar(progress) as bar:
+    with threads_for(ready.cells), progress_bar(progress) as bar:
         if structure is None:
             if method is not None or sizes or init is not None or max_sweeps is not None or tol is not None:
                 given = [
@@ -124,6 +125,7 @@ def fit(
                 found = _best_of(tree_trials(ready.data, full, budget, label.replace("_", " ")), budget)
             else:
                 found = _run(ready, full, entry, budget, seed, options, bar)
+        spectra = _spectra(ready)
     best, trials, stopped = found
     assert best.network is not None
     front = tuple(trial.without_network(chosen=trial is best) for trial in trials)
@@ -137,7 +139,7 @@ def fit(
         front=front,
         dims=ready.dims,
         coordinates=ready.coordinates,
-        spectra=_spectra(ready),
+        spectra=spectra,
         source=source,
         source_dtype=source_dtype or ready.source_dtype,
         observed=len(ready.data) if isinstance(ready.data, Observations) else ready.cells,
