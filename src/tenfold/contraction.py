@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from tenfold.structure import Structure
 
-# Above this many operands opt_einsum's exact and branching searches take longer than the contraction that they plan.
-_LARGE = 14
+# Above this many operands the exact search of opt_einsum takes seconds where each shares an index with many others.
+_LARGE = 8
 
 Indices = tuple[int, ...]
 

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from tenfold._files import check_writable
 from tenfold.errors import FileError
+
+
+def printable(text: str) -> str:
+    """The text with control characters (a file name may hold any) written out, so that none reaches a terminal."""
+    return "".join(
+        c if c.isprintable() or c == "\n" or "\ud800" <= c <= "\udfff" else c.encode("unicode_escape").decode()
+        for c in text
+    )
+
+
+def say(text: str, *, aside: bool = False) -> None:
+    """Print text for people: on standard output, or ``aside`` on standard error."""
+    print(printable(text), file=sys.stderr if aside else sys.stdout)
+
+
+def place_of(output: str) -> Path | None:
+    """The absolute path of a file that is to be written, None for '-'.
+
+    Raises:
+        FileError: no file can be written there: a directory, a folder that does not exist or may not be written to.
+    """
+    if output == "-":
+        return None
+    path = check_writable(output)
+    if path.is_dir():
+        raise FileError(f"cannot write '{output}': it is a directory; give the name of a file in it")
+    return path
 
 
 def to_file_or_standard_output(place: str, write: Callable[[str], None]) -> None:
@@ -17,8 +46,14 @@ def to_file_or_standard_output(place: str, write: Callable[[str], None]) -> None
         return
     if sys.stdout.isatty():
         raise FileError("standard output is a terminal; give -o FILE, or send it into a file or pipe")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="tenfold-") as folder:
         path = Path(folder) / "out.tn"
         write(str(path))
-        sys.stdout.buffer.write(path.read_bytes())
-        sys.stdout.buffer.flush()
+        try:
+            with path.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise FileError(f"cannot write standard output: {error.strerror or error}") from error

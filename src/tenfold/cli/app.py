@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import TextIO
 
 import typer
 
 from tenfold import __version__
+from tenfold.cli._output import printable
 from tenfold.errors import TenfoldError
 
 # Each names a module of this package that has a function `register`.
@@ -23,7 +27,7 @@ EXIT_INTERRUPTED = 130
 
 
 class Interrupted(Exception):
-    """A command was interrupted, but has written what it had; it ends with the code of an interrupt."""
+    """A command was interrupted, but has written what it had: what, and where."""
 
 
 def build() -> typer.Typer:
@@ -68,22 +72,37 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: list[str], debug: bool) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names and labels may hold what the encoding of a terminal does not.
+            stream.reconfigure(errors="backslashreplace")
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        return _guarded(arguments, debug)
+
+
+def _guarded(arguments: list[str], debug: bool) -> int:
+    """Run a command; whatever goes wrong is told in one line."""
     command = typer.main.get_command(build())
-    warnings.showwarning = _show_warning
     try:
-        command.main(args=arguments or ["--help"], prog_name="tenfold", standalone_mode=False)
+        code = command.main(args=arguments or ["--help"], prog_name="tenfold", standalone_mode=False)
+        if code == EXIT_INTERRUPTED:  # what typer makes of an interrupt
+            raise KeyboardInterrupt
+        sys.stdout.flush()
         return 0
     except typer.TyperException as error:
         _complain(f"{error.format_message()} (see 'tenfold --help')")
         return EXIT_USAGE
-    except Interrupted:
+    except Interrupted as what:
+        _tell(f"interrupted: {what}")
         return EXIT_INTERRUPTED
     except (KeyboardInterrupt, typer.Abort):
         _complain("interrupted before there was anything to keep; nothing was written")
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # The reader of a pipe went away, as `head` does: there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):
+        # The reader of a pipe went away, as `head` does (typer makes an exit of that): there is nobody left to tell.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except TenfoldError as error:
         if debug:
@@ -98,20 +117,31 @@ def _run(arguments: list[str], debug: bool) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        elif "not enough memory" in str(error):
+        if any(words in str(error) for words in ("not enough memory", "can't allocate memory")):
             _complain("not enough memory; fit a part of the data, or a smaller network")
+        elif isinstance(error, OSError):
+            _complain(f"{error.strerror or error}")
         else:
-            _complain(f"{type(error).__name__}: {_one_line(error)} (an error of tenfold itself; --debug shows where)")
+            _complain(f"{type(error).__name__}: {error} (an error of tenfold itself; --debug shows where)")
         return EXIT_ERROR
 
 
 def _complain(message: str) -> None:
-    print(f"tenfold: error: {_one_line(message)}", file=sys.stderr)
+    _tell(f"error: {message}")
 
 
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())
+def _tell(message: str) -> None:
+    """One line on standard error."""
+    with suppress(OSError, ValueError):  # a closed standard error hears nothing
+        print(f"tenfold: {printable(' '.join(message.split()))}", file=sys.stderr)
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
-    print(f"tenfold: warning: {_one_line(message)}", file=sys.stderr)
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    _tell(f"warning: {message}")

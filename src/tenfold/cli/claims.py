@@ -6,6 +6,7 @@ import json
 
 import typer
 
+from tenfold.cli._output import say
 from tenfold.errors import TenfoldError
 
 
@@ -30,13 +31,13 @@ def claims(
     chosen = {name: known[name] for name in (names or known)}
     if list_only:
         rows = [(name, claim.paper, claim.year, claim.stated) for name, claim in chosen.items()]
-        typer.echo(columns(("claim", "paper", "year", "stated"), rows))
+        say(columns(("claim", "paper", "year", "stated"), rows))
         return
     results = [claim.measure() for claim in chosen.values()]
     if as_json:
-        typer.echo(json.dumps([result.summary() for result in results]))
+        say(json.dumps([result.summary() for result in results]))
     else:
-        typer.echo("\n\n".join(str(result) for result in results))
+        say("\n\n".join(str(result) for result in results))
     failed = [result.name for result in results if not result.holds]
     if failed:
         raise TenfoldError(f"{len(failed)} of {len(results)} claims do not hold here: {', '.join(failed)}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
+
+from tenfold.cli._output import say
 
 
 def register(app: typer.Typer) -> None:
@@ -13,7 +17,7 @@ def register(app: typer.Typer) -> None:
 def expand(
     file: str = typer.Argument(..., help="A file that tenfold wrote."),
     output: str = typer.Option(
-        ..., "--output", "-o", help="Where the array goes (.npy, .png, .nc, ...); '-' for .npy."
+        ..., "--output", "-o", help="Where the array goes (.npy, .png, .nc, ...); '-' for .npy on standard output."
     ),
     dtype: str | None = typer.Option(
         None, help="dtype of the file, as uint8. [default: the network's, images: theirs]"
@@ -21,11 +25,26 @@ def expand(
 ) -> None:
     """Make the array that a network stands for and write it in the format of the file's suffix."""
     from tenfold import io
+    from tenfold._files import check_writable
+    from tenfold.errors import DataError, TenfoldError
     from tenfold.network import Network
     from tenfold.verbs.load import load
 
+    # What would fail after the work is refused before it.
+    if output != "-":
+        io.check_format(output)
+        if check_writable(output) == Path(file).expanduser().resolve():
+            raise TenfoldError(f"--output names the network, '{file}'; give it another name")
     loaded = load(file)
     network = loaded if isinstance(loaded, Network) else loaded.network
+    memory = io.memory_of_machine()
+    needed = network.structure.cost().peak * network.dtype.itemsize
+    if memory is not None and needed > memory:
+        shape = " x ".join(map(str, network.shape))
+        raise DataError(
+            f"'{file}' expands to {shape}, which needs {io.gigabytes(needed)} of memory on the way; this machine has "
+            f"{io.gigabytes(memory)}: read parts of it in Python, as tenfold.load({file!r}).network[0]"
+        )
     dense = network.dense().resolve_conj().cpu().numpy()
     if isinstance(loaded, Network):
         io.write(dense, output, dtype=dtype)
@@ -34,4 +53,4 @@ def expand(
             dtype = loaded.source_dtype
         io.write(dense, output, dtype=dtype, dims=loaded.dims, coordinates=loaded.coordinates)
     if output != "-":
-        typer.echo(f"wrote {output}: {' x '.join(map(str, dense.shape)) or 'a number'}", err=True)
+        say(f"wrote {output}: {' x '.join(map(str, dense.shape))}", aside=True)

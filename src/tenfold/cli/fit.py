@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from tenfold.cli._output import place_of, say
 from tenfold.errors import TenfoldError
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def fit(
 
     With --structure it is fitted. Without, common formats are tried and the best within the budget is kept.
     """
-    _check_places(output, report)
+    _check_places(source, output, report)
     sizes = _sizes(size)
 
     from tenfold import io
@@ -77,39 +79,43 @@ def fit(
         progress=False if quiet else None,
     )
     to_file_or_standard_output(output, result.save)
-    if report:
-        result.report(report)
+    kept = "standard output" if output == "-" else f"'{output}'"
+    try:
+        if report:
+            result.report(report)
+    except KeyboardInterrupt:
+        raise Interrupted(f"the network is in {kept}, the page was not written") from None
+    except TenfoldError as error:
+        raise type(error)(f"{error}; the network is in {kept}") from error
     _tell(result, output, report, as_json=as_json, quiet=quiet)
     if result.interrupted:
-        typer.echo("interrupted: this is the best that was found so far", err=True)
-        raise Interrupted
+        raise Interrupted(f"the best that was found so far is in {kept}")
 
 
 def _tell(result: Fit, output: str, report: str, *, as_json: bool, quiet: bool) -> None:
     # With the network on standard output, words go to standard error.
     aside = output == "-"
     if as_json:
-        typer.echo(json.dumps(result.summary()), err=aside)
+        say(json.dumps(result.summary()), aside=aside)
     elif not quiet:
-        typer.echo(str(result), err=aside)
+        say(str(result), aside=aside)
         places = [place for place in (output, report) if place and place != "-"]
         if places:
-            typer.echo(f"\nwrote {' and '.join(places)}", err=aside)
+            say(f"\nwrote {' and '.join(places)}", aside=aside)
 
 
-def _check_places(output: str, report: str) -> None:
+def _check_places(source: str, output: str, report: str) -> None:
     """What would fail after the work is refused before it."""
-    from tenfold._files import check_writable
-
     if not output:
         raise TenfoldError("--output is empty; give a file name, or '-' for standard output")
-    if output == report:
-        raise TenfoldError(f"--output and --report both name '{output}'; give them different names")
-    for place in (output, report):
-        if place and place != "-":
-            check_writable(place)
     if report == "-":
         raise TenfoldError("--report '-' is not possible; give a file name, or '' for no page")
+    places = {"--output": place_of(output), "--report": place_of(report) if report else None}
+    if places["--output"] is not None and places["--output"] == places["--report"]:
+        raise TenfoldError(f"--output and --report both name '{output}'; give them different names")
+    for option, place in places.items():
+        if place is not None and place == Path(source).expanduser().resolve():
+            raise TenfoldError(f"{option} names the data, '{source}'; give it another name")
 
 
 def _sizes(given: list[str]) -> dict[str, int]:
@@ -117,7 +123,7 @@ def _sizes(given: list[str]) -> dict[str, int]:
     for item in given:
         for part in item.replace(",", " ").split():
             name, equals, number = part.partition("=")
-            if not equals or not name or not number.isdecimal() or int(number) < 1:
+            if not equals or not name or not number.isdecimal() or len(number) > 18 or int(number) < 1:
                 raise TenfoldError(f"--size takes an index and a whole number, as a=8, not '{part}'")
             if name in sizes:
                 raise TenfoldError(f"--size gives '{name}' twice")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from tenfold.cli._output import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the command ``formats``."""
@@ -20,8 +22,8 @@ def list_formats() -> None:
         (name, example.pattern, (function.__doc__ or "").splitlines()[0].rstrip(".:"))
         for name, (function, example) in examples.items()
     ]
-    typer.echo(columns(("structure", "pattern", "what it is"), rows))
-    typer.echo(f"\nread   {' '.join(io.suffixes())}  -  sample:NAME")
-    typer.echo(f"write  {' '.join(io.suffixes(writing=True))}  -")
+    say(columns(("structure", "pattern", "what it is"), rows))
+    say(f"\nread   {' '.join(io.suffixes())}  -  sample:NAME")
+    say(f"write  {' '.join(io.suffixes(writing=True))}  -")
     samples = [(f"sample:{s.name}", " x ".join(map(str, s.shape)), s.description, s.licence) for s in io.samples()]
-    typer.echo("\n" + columns(("sample", "shape", "what it is", "licence"), samples))
+    say("\n" + columns(("sample", "shape", "what it is", "licence"), samples))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from tenfold.cli._output import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the command ``papers``."""
@@ -16,4 +18,4 @@ def list_papers() -> None:
     from tenfold.cli._tables import columns
 
     rows = [(p.method, f"{p.title}, {p.year}", p.module, p.claim or "-", p.status) for p in papers()]
-    typer.echo(columns(("method", "paper", "module", "claim", "status"), rows))
+    say(columns(("method", "paper", "module", "claim", "status"), rows))

@@ -6,6 +6,8 @@ import json
 
 import typer
 
+from tenfold.cli._output import say
+
 
 def register(app: typer.Typer) -> None:
     """Add the command ``show``."""
@@ -32,18 +34,18 @@ def show(
         if report or front:
             raise TenfoldError(f"'{file}' holds a network without the record of a fit: it has no front and no page")
         if as_json:
-            typer.echo(json.dumps({"structure": json.loads(network.structure.to_json()), "shape": network.shape}))
+            say(json.dumps({"structure": json.loads(network.structure.to_json()), "shape": network.shape}))
             return
-        typer.echo(repr(network))
+        say(repr(network))
     elif as_json:
-        typer.echo(json.dumps(loaded.summary()))
+        say(json.dumps(loaded.summary()))
         return
     else:
-        typer.echo(str(loaded))
+        say(str(loaded))
         if report:
             loaded.report(report)
-    typer.echo(f"\n{text(network.structure)}\n\n{cores(network)}")
+    say(f"\n{text(network.structure)}\n\n{cores(network)}")
     if front and not isinstance(loaded, Network):
-        typer.echo(f"\n{trials(loaded)}")
+        say(f"\n{trials(loaded)}")
     if cost:
-        typer.echo(f"\n{network.structure.cost()}")
+        say(f"\n{network.structure.cost()}")

@@ -12,8 +12,9 @@ there.
 from __future__ import annotations
 
 from tenfold.io import arrays, grids, images, tables
+from tenfold.io._checks import gigabytes, memory_of_machine
 from tenfold.io._read import read
-from tenfold.io._registry import is_picture, suffixes
+from tenfold.io._registry import check_format, is_picture, suffixes
 from tenfold.io._write import write
 from tenfold.io.dataset import Dataset
 from tenfold.io.lazy import LazyArray
@@ -24,9 +25,12 @@ __all__ = [
     "LazyArray",
     "Sample",
     "arrays",
+    "check_format",
+    "gigabytes",
     "grids",
     "images",
     "is_picture",
+    "memory_of_machine",
     "read",
     "samples",
     "suffixes",

@@ -65,15 +65,25 @@ def native(values: np.ndarray) -> np.ndarray:
 def fits_memory(shape: Sequence[int], dtype: np.dtype[Any], name: str) -> None:
     """Raise a :class:`DataError` when the array is larger than all memory of the machine."""
     needed = math.prod(int(size) for size in shape) * dtype.itemsize
-    try:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not told on this system: the allocation itself decides
-        return
-    if needed > memory:
+    memory = memory_of_machine()
+    if memory is not None and needed > memory:
         raise DataError(
-            f"'{name}' holds an array of shape {tuple(shape)} that needs {needed / 1e9:.1f} GB of memory, "
-            f"this machine has {memory / 1e9:.1f} GB: take a part of it"
+            f"'{name}' holds an array of shape {tuple(shape)} that needs {gigabytes(needed)} of memory, "
+            f"this machine has {gigabytes(memory)}: take a part of it"
         )
+
+
+def memory_of_machine() -> int | None:
+    """All memory of this machine in bytes; None where the system does not tell, so that an allocation decides."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def gigabytes(count: int) -> str:
+    """A number of bytes for people."""
+    return f"{count / 1e9:.1f} GB" if count < 10**18 else "over a billion GB"
 
 
 def count_missing(values: np.ndarray) -> int:

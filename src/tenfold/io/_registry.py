@@ -74,6 +74,11 @@ def find(name: str, *, writing: bool = False) -> Format:
     raise FileError(f"cannot {verb} '{name}': {what}; known are {', '.join(suffixes(writing=writing))}")
 
 
+def check_format(name: str) -> None:
+    """Raise a `FileError` when the suffix of a file name is of no format that can be written."""
+    find(Path(name).name, writing=True)
+
+
 def is_picture(name: str) -> bool:
     """Whether the suffix of a file name means a picture."""
     lower = name.lower()

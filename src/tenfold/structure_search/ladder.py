@@ -55,10 +55,10 @@ class Budget:
 
     def rank(self, trial: Trial) -> tuple[bool, float, float]:
         """A sort key: smallest first is best."""
-        if self.error is None:
-            return (not self.met(trial), trial.error, trial.parameters)
-        if not self.met(trial):
-            return (True, trial.held_out or trial.error, trial.parameters)
+        # What was left out tells a model of the data from one of their noise.
+        seen = trial.error if trial.held_out is None else trial.held_out
+        if self.error is None or not self.met(trial):
+            return (not self.met(trial), seen, trial.parameters)
         return (False, trial.parameters, trial.error)
 
 
@@ -325,7 +325,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 def _near_divisor(n: int, target: int) -> int | None:
     """The proper divisor of n nearest to target, if one is within a factor of two."""
-    divisors = [d for d in range(2, n // 2 + 1) if n % d == 0 and target / 2 < d < target * 2]
+    divisors = [d for d in range(target // 2 + 1, min(2 * target, n // 2 + 1)) if n % d == 0]
     return min(divisors, key=lambda d: abs(math.log(d / target)), default=None)
 
 
@@ -409,9 +409,9 @@ def _alternating(
 
 
 def _observed_rungs(data: Observations) -> list[tuple[str, Rung]]:
-    builders: dict[str, Callable[[tuple[int, ...], int], Structure]] = {"cp": formats.cp}
+    builders: dict[str, Callable[[tuple[int, ...], int], Structure]] = {"tensor train": formats.tensor_train}
     if data.order >= 2:
-        builders["tensor train"] = formats.tensor_train
+        builders = {"cp": formats.cp, **builders}
     if data.order >= 3:
         builders["tucker"] = formats.tucker
     return [(label, _growing_rung(label, build)) for label, build in builders.items()]
@@ -426,7 +426,9 @@ def _growing_rung(label: str, build: Callable[[tuple[int, ...], int], Structure]
         assert isinstance(data, Observations)
         assert data.shape is not None
         sparse = data.rest == "zero"
-        train, held_out = (data, None) if sparse or len(data) < 20 else data.split(0.1, seed)
+        # Where nothing is missing there is nothing to predict.
+        complete = sparse or data.distinct == math.prod(data.shape)
+        train, held_out = (data, None) if complete or len(data) < 20 else data.split(0.1, seed)
         known = math.prod(data.shape) if sparse else len(train)
         als = find("als").function
         lowest, worse, previous = math.inf, 0, -1
@@ -435,7 +437,9 @@ def _growing_rung(label: str, build: Callable[[tuple[int, ...], int], Structure]
             if structure.parameters == previous:
                 return
             previous = structure.parameters
-            if structure.parameters > (budget.parameters or known):
+            if budget.parameters is not None and structure.parameters > budget.parameters:
+                return
+            if rank > 1 and structure.parameters > known:
                 return
             if not sparse and 2 * _SWEEPS * len(train) * _unknowns(structure) > _OBSERVED_WORK:
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,16 @@ _LETTERS = "ijklmnop"
 
 @dataclass(frozen=True)
 class Prepared:
-    """Data that can be fitted, and what people call its parts."""
+    """Data that can be fitted, and what people call its parts.
+
+    Attributes:
+        data: the numbers, of the size that they were given.
+        scaled: the same divided by ``2**power``, so that their squares stay within the range of their dtype.
+    """
 
     data: Tensor | Observations
+    scaled: Tensor | Observations
+    power: int
     shape: tuple[int, ...]
     dims: tuple[str, ...]
     coordinates: Mapping[str, np.ndarray]
@@ -76,12 +83,31 @@ def prepare(
     if wanted is not None:
         ready = ready.to(wanted)
     checked = _names(names, len(shape))
-    return Prepared(ready, shape, checked, _labels(labels, checked, shape), source)
+    scaled, power = _in_range(ready)
+    return Prepared(ready, scaled, power, shape, checked, _labels(labels, checked, shape), source)
+
+
+def _in_range(data: Tensor | Observations) -> tuple[Tensor | Observations, int]:
+    """The data divided by a power of two where squares of its largest entry would leave the range of its dtype."""
+    values = data.values if isinstance(data, Observations) else data
+    largest = float(values.abs().max())
+    far = 1e60 if torch.finfo(values.dtype).bits == 64 else 1e9
+    if largest == 0 or 1 / far < largest < far:
+        return data, 0
+    power = math.frexp(largest)[1]
+    scaled = times_power(values, -power)
+    return (replace(data, values=scaled) if isinstance(data, Observations) else scaled), power
+
+
+def times_power(values: Tensor, power: float) -> Tensor:
+    """``values * 2**power``, also where ``2**power`` is itself out of range."""
+    half = power // 2
+    return values * 2.0**half * 2.0 ** (power - half)
 
 
 def _whole(data: Any, missing_is_nan: bool) -> tuple[Tensor | Observations, str]:
     if isinstance(data, Tensor):
-        tensor, source = data.detach(), _plain(data.dtype)
+        tensor, source = data.detach().resolve_conj().resolve_neg(), _plain(data.dtype)
     else:
         try:
             array = np.asarray(data)
@@ -117,7 +143,12 @@ def _whole(data: Any, missing_is_nan: bool) -> tuple[Tensor | Observations, str]
 def _weighted(data: Tensor | Observations, shape: tuple[int, ...], weights: Any) -> Observations:
     if isinstance(data, Observations):
         raise DataError("weights are given beside Observations, which have their own: Observations(..., weights=...)")
-    table = torch.as_tensor(weights)
+    try:
+        table = torch.as_tensor(weights)
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(f"weights must be an array of numbers, not {type(weights).__name__}") from None
+    if table.is_complex():
+        raise DataError("weights must be real numbers, not complex ones")
     if tuple(table.shape) != shape:
         raise DataError(f"weights have shape {tuple(table.shape)}, but the data has shape {shape}")
     return Observations.from_masked(data, observed=torch.ones(shape, dtype=torch.bool), weights=table)

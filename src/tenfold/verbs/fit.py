@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from tenfold.observations import Observations
 from tenfold.structure import Structure
 from tenfold.structure_search import Budget, Trial, climb
 from tenfold.structure_search.ladder import tree_trials
-from tenfold.verbs._arrays import Prepared, prepare
+from tenfold.verbs._arrays import Prepared, prepare, times_power
 from tenfold.verbs._progress import Bar, progress_bar
 from tenfold.verbs.result import Fit
 
@@ -92,45 +94,31 @@ def fit(
     budget = _budget(error, parameters, ratio, ready)
     modes = _index_names(ready.dims)
     _check_numbers(seed, max_sweeps, tol)
+    options = {"init": init, "max_sweeps": max_sweeps, "tol": tol}
     with threads_for(ready.cells), progress_bar(progress) as bar:
         if structure is None:
-            if method is not None or sizes or init is not None or max_sweeps is not None or tol is not None:
-                given = [
-                    name
-                    for name, value in (("method", method), ("sizes", sizes), ("init", init))
-                    if value is not None and value != {}
-                ] or ["max_sweeps" if max_sweeps is not None else "tol"]
-                raise TenfoldError(f"{given[0]} is given without a structure; give a structure, or leave it out")
+            _refuse({"method": method, "sizes": sizes or None, **options}, "without a structure; give a structure")
             if budget.error is None and budget.parameters is None:
-                budget = Budget(error=DEFAULT_ERROR)
-            found = _best_of(climb(ready.data, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
+                budget = _budget(DEFAULT_ERROR, None, None, ready)
+            found = _best_of(climb(ready.scaled, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
         else:
             full, open_bonds = _resolve(structure, ready, sizes, budget)
-            entry = _entry(method, full, ready.data)
-            options = {"init": init, "max_sweeps": max_sweeps, "tol": tol}
-            if budget.parameters is not None and not open_bonds:
-                raise TenfoldError(
-                    f"parameters or ratio is given, but '{full}' has fixed sizes ({full.parameters:,} parameters); "
-                    f"leave the size of a bond open, or leave the structure out"
-                )
             if open_bonds:
-                if not isinstance(ready.data, Tensor):
-                    raise StructureError(f"give a size to bond '{open_bonds[0]}': it cannot be found from observations")
-                if entry.name != "tree_svd" or any(value is not None for value in options.values()):
-                    raise StructureError(
-                        f"give a size to bond '{open_bonds[0]}', or leave method, init, max_sweeps and tol out"
-                    )
-                bar.rung("tree", 0, 1)
-                label = formats.name(full) or "tree"
-                found = _best_of(tree_trials(ready.data, full, budget, label.replace("_", " ")), budget)
+                _refuse({"method": method, **options}, f"but bond '{open_bonds[0]}' has no size; give it one")
+                found = _ranks_of(full, ready, budget, bar)
             else:
-                found = _run(ready, full, entry, budget, seed, options, bar)
-        spectra = _spectra(ready)
-    best, trials, stopped = found
+                found = _run(ready, full, _entry(method, full, ready.data), budget, seed, options, bar)
+        best, trials, stopped = found
+        try:
+            spectra = _spectra(ready)
+        except KeyboardInterrupt:
+            spectra, stopped = {}, "interrupted"
     assert best.network is not None
     front = tuple(trial.without_network(chosen=trial is best) for trial in trials)
+    if budget.error is not None and not budget.met(best) and stopped != "interrupted":
+        warnings.warn(_missed(best, budget, structure is not None), stacklevel=2)
     return Fit(
-        network=best.network,
+        network=_rescaled(best.network, ready.power),
         error=best.error,
         method=best.method,
         seconds=time.perf_counter() - started,
@@ -140,13 +128,29 @@ def fit(
         dims=ready.dims,
         coordinates=ready.coordinates,
         spectra=spectra,
-        source=source,
+        source=None if source is None else str(source),
         source_dtype=source_dtype or ready.source_dtype,
-        observed=len(ready.data) if isinstance(ready.data, Observations) else ready.cells,
+        observed=_observed(ready),
         cells=ready.cells,
-        seed=seed,
+        seed=int(seed),
         data=ready.data,
     )
+
+
+def _refuse(options: Mapping[str, Any], why: str) -> None:
+    """Raise for the first option that is given where it has no meaning."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise TenfoldError(f"{given[0]} is given {why}, or leave {given[0]} out")
+
+
+def _ranks_of(full: Structure, ready: Prepared, budget: Budget, bar: Bar) -> tuple[Trial, list[Trial], str]:
+    """A tree whose bonds have no sizes yet."""
+    if not isinstance(ready.scaled, Tensor):
+        raise StructureError(f"give sizes to the bonds of '{full}': they cannot be found from observations")
+    label = (formats.name(full) or "tree").replace("_", " ")
+    bar.rung(label, 0, 1)
+    return _best_of(tree_trials(ready.scaled, full, budget, label), budget)
 
 
 def _best_of(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial], str]:
@@ -164,10 +168,12 @@ def _best_of(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial
             else:
                 seen.append(trial.without_network())
     except KeyboardInterrupt:
-        if best is None:
+        # A copy of the data is nothing that was found.
+        if best is None or best.method == "copy":
             raise
         stopped = "interrupted"
-    assert best is not None
+    if best is None:
+        raise TenfoldError(f"no network was found with {_target(budget)}; ask for less")
     return best, seen, stopped or ("budget" if budget.met(best) else "best")
 
 
@@ -181,6 +187,11 @@ def _run(
     bar: Bar,
 ) -> tuple[Trial, list[Trial], str]:
     """One method on one structure. An interrupt keeps the network of the last sweep."""
+    if budget.parameters is not None:
+        raise TenfoldError(
+            f"parameters or ratio is given, but '{structure}' has fixed sizes ({structure.parameters:,} parameters); "
+            f"leave the size of a bond open, or leave the structure out"
+        )
     if isinstance(ready.data, Observations) and not entry.observations:
         able = ", ".join(name for name, other in methods().items() if other.observations)
         raise TenfoldError(f"method '{entry.name}' needs a whole array; for observations there are {able}")
@@ -193,22 +204,35 @@ def _run(
         bar.sweep(entry.name, state.sweep, state.max_sweeps, state.error)
 
     given = {name: value for name, value in options.items() if value is not None}
+    if isinstance(given.get("init"), Network):
+        given["init"] = _rescaled(given["init"], -ready.power)
     try:
-        done = entry.function(ready.data, structure, error=budget.error, seed=seed, callback=watch, **given)
+        done = entry.function(ready.scaled, structure, error=budget.error, seed=seed, callback=watch, **given)
         network, reached, stopped = done.network, done.error, done.stopped
     except KeyboardInterrupt:
         if not latest:
             raise
         network = latest[0].network()
-        reached, stopped = relative_error(ready.data, network), "interrupted"
-    if budget.error is not None and reached > budget.error and stopped != "interrupted":
-        warnings.warn(
-            f"the error is {reached:.4g}, above the {budget.error:g} asked for: '{structure}' needs larger ranks",
-            stacklevel=3,
-        )
+        reached, stopped = relative_error(ready.scaled, network), "interrupted"
     seconds = time.perf_counter() - started
     trial = Trial(label, network.structure, network.parameters, reached, seconds, entry.name, network=network)
     return trial, [trial], stopped
+
+
+def _rescaled(network: Network, power: int) -> Network:
+    """The network times ``2**power``, shared among its terms so that no core leaves the range of its dtype."""
+    if power == 0:
+        return network
+    return network.replace([times_power(core, power / len(network.structure.terms)) for core in network.cores])
+
+
+def _missed(best: Trial, budget: Budget, structure_given: bool) -> str:
+    """What to say when the error asked for was not reached."""
+    assert budget.error is not None
+    said = f"the error is {best.error:.4g}, above the {budget.error:g} asked for"
+    if structure_given:
+        return f"{said}: '{best.structure}' needs larger ranks"
+    return f"{said}: larger networks were no better at what was left out, or too large to try"
 
 
 def _entry(method: str | Method | None, structure: Structure, data: Tensor | Observations) -> Entry:
@@ -255,11 +279,12 @@ def _budget(error: float | None, parameters: int | None, ratio: float | None, re
     if error is not None:
         if isinstance(error, bool) or not isinstance(error, (int, float, np.floating)) or not 0 <= error < 1:
             raise TenfoldError(f"error must be a relative error of at least 0 and below 1, not {error!r}")
-        return Budget(error=float(error))
+        # A little less, so that rounding where the network is expanded does not go beyond what was asked for.
+        return Budget(error=float(error) * (1 - 1e-9))
     if ratio is not None:
         if isinstance(ratio, bool) or not isinstance(ratio, (int, float, np.number)) or not 1 <= ratio < math.inf:
             raise TenfoldError(f"ratio must be a number of at least 1, not {ratio!r}")
-        parameters = int(ready.cells / ratio)
+        parameters = math.floor(ready.cells / Fraction(float(ratio)))
         if parameters < 1:
             raise TenfoldError(f"ratio {ratio:g} leaves no parameter for an array of {ready.cells:,} entries")
     if parameters is not None:
@@ -270,8 +295,8 @@ def _budget(error: float | None, parameters: int | None, ratio: float | None, re
 
 
 def _check_numbers(seed: int, max_sweeps: int | None, tol: float | None) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise TenfoldError(f"seed must be a whole number, not {seed!r}")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
+        raise TenfoldError(f"seed must be a whole number of at least 0 and below 2**63, not {seed!r}")
     if max_sweeps is not None and (isinstance(max_sweeps, bool) or not isinstance(max_sweeps, int) or max_sweeps < 1):
         raise TenfoldError(f"max_sweeps must be a whole number of at least 1, not {max_sweeps!r}")
     if tol is not None and not (isinstance(tol, (int, float)) and 0 <= tol < 1):
@@ -284,6 +309,13 @@ def _target(budget: Budget) -> str:
     if budget.parameters is not None:
         return f"at most {budget.parameters:,} parameters"
     return "the structure given"
+
+
+def _observed(ready: Prepared) -> int:
+    """How many cells are known; the zeros of a sparse array are."""
+    if isinstance(ready.data, Observations) and ready.data.rest == "unknown":
+        return ready.data.distinct
+    return ready.cells
 
 
 def _index_names(dims: Sequence[str]) -> list[str]:
@@ -301,16 +333,18 @@ def _index_names(dims: Sequence[str]) -> list[str]:
 
 def _spectra(ready: Prepared) -> dict[str, tuple[float, ...]]:
     """Singular values along each axis, from the Gram matrix of the unfolding."""
-    if isinstance(ready.data, Observations):
+    if isinstance(ready.scaled, Observations):
         return {}
     spectra = {}
-    names = [str(axis) for axis in range(ready.data.ndim)]
+    largest = sys.float_info.max
+    names = [str(axis) for axis in range(len(ready.shape))]
     for axis, dim in enumerate(ready.dims):
-        if not 1 < ready.data.shape[axis] <= _SPECTRUM:
+        if not 1 < ready.shape[axis] <= _SPECTRUM:
             continue
         left = [name if n != axis else "row" for n, name in enumerate(names)]
         right = [name if n != axis else "column" for n, name in enumerate(names)]
-        gram = contract([(left, ready.data), (right, ready.data.conj())], ("row", "column"))
+        gram = contract([(left, ready.scaled), (right, ready.scaled.conj())], ("row", "column"))
         values = torch.linalg.eigvalsh(gram.to(torch.promote_types(gram.dtype, torch.float64)))
-        spectra[dim] = tuple(values.clamp(min=0).sqrt().flip(0).tolist())
+        values = times_power(values.clamp(min=0).sqrt().flip(0), ready.power)
+        spectra[dim] = tuple(values.clamp(max=largest).tolist())
     return spectra

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from tenfold.errors import FileError, TenfoldError
+from tenfold.errors import FileError
 from tenfold.network import Network, load_file
 from tenfold.verbs.result import Fit, from_record
 
@@ -22,5 +22,5 @@ def load(path: str | os.PathLike[str]) -> Fit | Network:
         return network
     try:
         return from_record(network, record["fit"])
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, TenfoldError) as cause:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, IndexError) as cause:
         raise FileError(f"'{path}' has a damaged record of its fit ({cause!r})") from cause

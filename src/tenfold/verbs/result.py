@@ -170,16 +170,23 @@ def from_record(network: Network, record: Mapping[str, Any]) -> Fit:
                 chosen=bool(item["chosen"]),
             )
         )
+    dims = tuple(str(dim) for dim in record["dims"])
+    if len(dims) != len(network.shape) or len(set(dims)) != len(dims):
+        raise ValueError(f"dims {dims} do not name the {len(network.shape)} axes")
+    extents = dict(zip(dims, network.shape, strict=True))
     coordinates = {}
     for dim, labels in record["coordinates"].items():
         kind = np.dtype(labels["dtype"])
-        if kind.kind not in "biufMU":
+        # Strings say no length: they are as long as they are.
+        if kind.kind not in "biufM" and labels["dtype"] != "str":
             raise ValueError(f"coordinates of '{dim}' have the dtype {kind}")
         coordinates[dim] = np.asarray(labels["values"], dtype=kind)
+        if coordinates[dim].shape != (extents[dim],):
+            raise ValueError(f"coordinates of '{dim}' have shape {coordinates[dim].shape}, not ({extents[dim]},)")
     return Fit(
         network=network,
         front=tuple(front),
-        dims=tuple(str(dim) for dim in record["dims"]),
+        dims=dims,
         coordinates=coordinates,
         spectra={str(dim): tuple(float(v) for v in values) for dim, values in record["spectra"].items()},
         error=float(record["error"]),
