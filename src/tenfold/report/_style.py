@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import math
 import re
 import threading
@@ -172,7 +173,11 @@ def svg(fig: Figure, label: str) -> str:
     import matplotlib
 
     out = io.StringIO()
-    with _svg_options, matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}), warnings.catch_warnings():
+    with (
+        _svg_options,
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}),
+        warnings.catch_warnings(),
+    ):
         # The browser has the glyphs that matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         fig.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -234,7 +239,9 @@ def _encoded(image: Image.Image) -> str:
         colours, index = np.unique(packed, return_inverse=True)
         if len(colours) <= 256:
             image = Image.fromarray(index.reshape(packed.shape).astype(np.uint8))
-            image.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1).astype(np.uint8).tobytes())
+            image.putpalette(
+                np.stack([colours >> 16, colours >> 8 & 255, colours & 255], axis=1).astype(np.uint8).tobytes()
+            )
     out = io.BytesIO()
     image.save(out, format="PNG", optimize=True)
     return base64.b64encode(out.getvalue()).decode("ascii")
@@ -247,13 +254,13 @@ def _attribute(text: str) -> str:
 
 
 def thin(values: np.ndarray, most: int) -> np.ndarray:
-    """Positions of at most about ``most`` points that keep the shape of a curve: the least and greatest of each stretch."""
+    """Positions of at most about ``most`` points that keep a curve's shape: the least and greatest of each stretch."""
     n = len(values)
     if n <= most:
         return np.arange(n)
     edges = np.linspace(0, n, most // 2 + 1).astype(int)
     keep = {0, n - 1}
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         part = np.nan_to_num(values[start:stop])
         keep |= {start + int(part.argmin()), start + int(part.argmax())}
     return np.array(sorted(keep))

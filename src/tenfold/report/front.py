@@ -10,19 +10,35 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tenfold.report._style import HUES, INK, MARKERS, MUTED, PAPER, Panel, family, figure, log_axis, number, plain, style, svg
+from tenfold.report._style import (
+    HUES,
+    INK,
+    MARKERS,
+    MUTED,
+    PAPER,
+    Panel,
+    family,
+    figure,
+    log_axis,
+    number,
+    plain,
+    style,
+    svg,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from tenfold.verbs.result import Fit
 
 # Relative errors at and below this are drawn on the floor: rounding of double precision.
 _FLOOR = 1e-16
 _MOST_LABELS = 7
 
 
-def panel(fit: Any) -> Panel | None:
-    """Error against parameters of all trials, or None where nothing was tried."""
-    if not _drawable(fit.front):
+def panel(fit: Fit) -> Panel | None:
+    """Error against parameters of all trials, or None where there is nothing to compare."""
+    if len(_drawable(fit.front)) < 2:
         return None
     fig = figure(7.4, 4.6)
     draw_front(fig.subplots(), fit)
@@ -30,7 +46,7 @@ def panel(fit: Any) -> Panel | None:
     return Panel(svg(fig, label), wide=True)
 
 
-def draw_front(ax: Axes, fit: Any) -> None:
+def draw_front(ax: Axes, fit: Fit) -> None:
     """Put the trials of a fit on the axes."""
     trials = _drawable(fit.front)
     style(ax, grid=True)
@@ -75,8 +91,15 @@ def draw_front(ax: Axes, fit: Any) -> None:
     _limits(ax, trials)
     _budget(ax, fit)
     ax.legend(
-        fontsize=8, labelcolor=INK, frameon=False, ncols=min(4, len(families) + 1), loc="lower left",
-        bbox_to_anchor=(0, 1.0), handletextpad=0.3, columnspacing=1.2, borderpad=0.2,
+        fontsize=8,
+        labelcolor=INK,
+        frameon=False,
+        ncols=min(4, len(families) + 1),
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        handletextpad=0.3,
+        columnspacing=1.2,
+        borderpad=0.2,
     )
     log_axis(ax.xaxis)
     log_axis(ax.yaxis)
@@ -92,15 +115,13 @@ def pareto(trials: Sequence[Any]) -> list[Any]:
     return best
 
 
-def budget(target: str | None) -> tuple[str, float] | None:
-    """What was asked for: ('error' or 'parameters' or 'ratio', number), read from the text of a fit's target."""
-    found = re.match(r"\s*(error|parameters|ratio)\s*[<>]?=\s*([-+0-9.,e]+)", target or "")
-    if not found:
-        return None
-    try:
-        return found.group(1), float(found.group(2).replace(",", ""))
-    except ValueError:
-        return None
+def budget(target: str) -> tuple[str, float] | None:
+    """What was asked for, ``"error"`` or ``"parameters"`` with its limit, read from the words of a fit's target."""
+    for what, words in (("error", r"error at most (\S+)"), ("parameters", r"at most ([\d,]+) parameters")):
+        found = re.fullmatch(words, target)
+        if found:
+            return what, float(found.group(1).replace(",", ""))
+    return None
 
 
 def _drawable(front: Sequence[Any]) -> list[Any]:
@@ -121,33 +142,44 @@ def _limits(ax: Axes, trials: Sequence[Any]) -> None:
         setter(low / room, high * room)
 
 
-def _budget(ax: Axes, fit: Any) -> None:
-    asked = budget(getattr(fit, "target", None))
+def _budget(ax: Axes, fit: Fit) -> None:
+    asked = budget(fit.target)
     if asked is None or asked[1] <= 0:
         return
     what, value = asked
-    line = {"color": HUES[1], "linewidth": 1.1, "linestyle": (0, (5, 3)), "zorder": 1}
+    line: dict[str, Any] = {"color": HUES[1], "linewidth": 1.1, "linestyle": (0, (5, 3)), "zorder": 1}
     if what == "error":
         low, high = ax.get_ylim()
         ax.set_ylim(min(low, value / 1.3), max(high, value * 1.3))
         ax.axhline(value, **line)
         ax.annotate(
-            f"asked: error ≤ {number(value)}", (1, value), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-            textcoords="offset points", ha="right", color=HUES[1], size=8,
+            f"asked: error ≤ {number(value)}",
+            (1, value),
+            xycoords=("axes fraction", "data"),
+            xytext=(-2, 3),
+            textcoords="offset points",
+            ha="right",
+            color=HUES[1],
+            size=8,
         )
         return
-    most = value if what == "parameters" else fit.structure.size / value
     low, high = ax.get_xlim()
-    ax.set_xlim(min(low, most / 1.3), max(high, most * 1.3))
-    ax.axvline(most, **line)
-    sign = "≤" if what == "parameters" else "≥"
+    ax.set_xlim(min(low, value / 1.3), max(high, value * 1.3))
+    ax.axvline(value, **line)
     # At the end of the line that is further from the trials beside it.
-    beside = min(_drawable(fit.front), key=lambda t: abs(math.log(t.parameters / most)))
+    beside = min(_drawable(fit.front), key=lambda t: abs(math.log(t.parameters / value)))
     top = _height(beside) < math.sqrt(math.prod(ax.get_ylim()))
     ax.annotate(
-        f"asked: {what} {sign} {number(value)}", (most, float(top)), xycoords=("data", "axes fraction"),
-        xytext=(-3, -3 if top else 3), textcoords="offset points", ha="right", va="top" if top else "bottom",
-        rotation=90, color=HUES[1], size=8,
+        f"asked: parameters ≤ {number(value)}",
+        (value, float(top)),
+        xycoords=("data", "axes fraction"),
+        xytext=(-3, -3 if top else 3),
+        textcoords="offset points",
+        ha="right",
+        va="top" if top else "bottom",
+        rotation=90,
+        color=HUES[1],
+        size=8,
     )
 
 
@@ -174,22 +206,35 @@ def _labels(ax: Axes, wanted: Sequence[Any], trials: Sequence[Any]) -> None:
         x, y = ax.transData.transform((trial.parameters, _height(trial)))
         text = plain(trial.name, 26)
         w, h = len(text) * 4.6 * unit, 10 * unit
-        for dx, dy, ha in ((10, 5, "left"), (10, -13, "left"), (-10, 5, "right"), (-10, -13, "right"), (10, 16, "left")):
+        for dx, dy, ha in (
+            (10, 5, "left"),
+            (10, -13, "left"),
+            (-10, 5, "right"),
+            (-10, -13, "right"),
+            (10, 16, "left"),
+        ):
             left = x + dx * unit - (w if ha == "right" else 0)
             low = y + dy * unit
             spot = (left, left + w, low, low + h)
             inside = box.x0 <= spot[0] and spot[1] <= box.x1 and box.y0 <= spot[2] and spot[3] <= box.y1
             if inside and not any(spot[0] < b and a < spot[1] and spot[2] < d and c < spot[3] for a, b, c, d in taken):
                 ax.annotate(
-                    text, (trial.parameters, _height(trial)), xytext=(dx, dy), textcoords="offset points", ha=ha,
-                    va="bottom", size=8, color=INK, zorder=5,
+                    text,
+                    (trial.parameters, _height(trial)),
+                    xytext=(dx, dy),
+                    textcoords="offset points",
+                    ha=ha,
+                    va="bottom",
+                    size=8,
+                    color=INK,
+                    zorder=5,
                 )
                 taken.append(spot)
                 written += 1
                 break
 
 
-def rows(fit: Any, most: int = 60) -> tuple[list[dict[str, Any]], int]:
+def rows(fit: Fit, most: int = 60) -> tuple[list[dict[str, Any]], int]:
     """The lines of the table of trials, smallest first, and how many were left out."""
     best = set(map(id, pareto(_drawable(fit.front))))
     order = sorted(fit.front, key=lambda t: (t.parameters, t.error))
@@ -197,7 +242,7 @@ def rows(fit: Any, most: int = 60) -> tuple[list[dict[str, Any]], int]:
     if len(order) > most:
         keep = [n for n, t in enumerate(order) if t.chosen or id(t) in best][:most]
         rest = [n for n in range(len(order)) if n not in set(keep)]
-        spread = np.linspace(0, len(rest) - 1, most - len(keep)).astype(int) if most > len(keep) else []
+        spread = np.linspace(0, len(rest) - 1, max(most - len(keep), 0)).astype(int)
         order = [order[n] for n in sorted({*keep, *(rest[k] for k in spread)})]
     table = [
         {
@@ -207,6 +252,7 @@ def rows(fit: Any, most: int = 60) -> tuple[list[dict[str, Any]], int]:
             "parameters": f"{t.parameters:,}",
             "ratio": number(t.structure.size / max(t.parameters, 1)),
             "error": number(t.error) if math.isfinite(t.error) else "failed",
+            "held_out": "" if t.held_out is None else number(t.held_out),
             "seconds": f"{t.seconds:.2f}",
             "method": t.method,
             "chosen": t.chosen,

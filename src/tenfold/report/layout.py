@@ -62,7 +62,7 @@ def arrange(structure: Structure) -> Layout:
 
 
 def path_of(structure: Structure) -> tuple[int, ...] | None:
-    """The terms from one end to the other if bonds join them into a path, each with one or no output index of an axis."""
+    """The terms from one end to the other if bonds join them into a path, else None."""
     neighbours = _neighbours(structure)
     if neighbours is None:
         return None
@@ -133,7 +133,7 @@ def _chain(structure: Structure, order: tuple[int, ...]) -> Layout:
     rows = math.ceil(len(order) / (ROW + 1))
     width = ROW if rows > 1 else len(order)
     x, y, step, left = 0.0, 0.0, 1, width
-    for place, term in enumerate(order):
+    for term in order:
         if left == 0:
             # The core at the turn hangs between two rows.
             turn = x - step + step * 0.75
@@ -157,18 +157,14 @@ def _two_sided(structure: Structure, order: tuple[int, ...]) -> Layout:
     """A matrix train: the row group is a bracket above, the column group one below."""
     cores = {term: (float(place), 0.0) for place, term in enumerate(order)}
     middle = (len(order) - 1) / 2
-    return Layout(
-        tuple(cores[n] for n in range(len(order))), {}, ((middle, 0.9), (middle, -0.9)), frozenset((0, 1))
-    )
+    return Layout(tuple(cores[n] for n in range(len(order))), {}, ((middle, 0.9), (middle, -0.9)), frozenset((0, 1)))
 
 
 def _circle(structure: Structure, order: tuple[int, ...]) -> Layout:
     n = len(order)
     radius = max(1.0, 0.5 / math.sin(math.pi / n))
     cores = {term: _around(radius, place, n) for place, term in enumerate(order)}
-    return Layout(
-        tuple(cores[k] for k in range(n)), {}, _outward(structure, cores)
-    )
+    return Layout(tuple(cores[k] for k in range(n)), {}, _outward(structure, cores))
 
 
 def _star(structure: Structure, centre: int | None, leaves: tuple[int, ...]) -> Layout:
@@ -273,7 +269,7 @@ def _stress(structure: Structure) -> Layout:
     for part in _parts(distance):
         spot = _majorise(distance[np.ix_(part, part)])
         spot = (spot - spot.min(axis=0)) * _STRETCH
-        place[part] = spot + (shift, 0.0)
+        place[part] = spot + np.array([shift, 0.0])
         shift += float(spot[:, 0].max()) + 1.2
     points = [(float(x), float(y)) for x, y in place]
     return Layout(

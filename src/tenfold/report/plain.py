@@ -81,7 +81,9 @@ def _table(structure: Structure) -> list[str]:
         size = 1
         for n in core.shape:
             size *= n
-        rows.append((core.name + used, " ".join(core.indices) or "-", " x ".join(map(str, core.shape)) or "1", f"{size:,}"))
+        rows.append(
+            (core.name + used, " ".join(core.indices) or "-", " x ".join(map(str, core.shape)) or "1", f"{size:,}")
+        )
     wide = [max(len(row[k]) for row in rows) for k in range(4)]
     lines = ["  " + "  ".join(f"{row[k]:<{wide[k]}}" for k in range(3)) + f"  {row[3]:>{wide[3]}}" for row in rows]
     lines.insert(1, "  " + "─" * (sum(wide) + 6))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tenfold.report._style import HUES, INK, PAPER, Panel, figure, log_axis, plain, style, svg, thin
 from tenfold.structure import Structure
 
+if TYPE_CHECKING:
+    from tenfold.verbs.result import Fit
+
 _LINES = ((), (5, 2), (1.5, 1.5))
 _MOST = 24
 
 
-def panel(fit: Any) -> Panel | None:
+def panel(fit: Fit) -> Panel | None:
     """One curve for each unfolding, scaled to begin at 1; None where no spectrum is known."""
     spectra = {name: np.asarray(values, dtype=np.float64) for name, values in fit.spectra.items() if len(values)}
     spectra = {name: values for name, values in spectra.items() if np.isfinite(values).all() and values.max() > 0}
@@ -40,11 +43,23 @@ def panel(fit: Any) -> Panel | None:
         )
         rank = _rank(fit, name)
         if rank is not None and rank <= len(values) and relative[rank - 1] == relative[rank - 1]:
-            ax.plot([rank], [relative[rank - 1]], "o", markersize=9, markeredgecolor=INK, markerfacecolor=HUES[n % len(HUES)])
+            ax.plot(
+                [rank],
+                [relative[rank - 1]],
+                "o",
+                markersize=9,
+                markeredgecolor=INK,
+                markerfacecolor=HUES[n % len(HUES)],
+            )
             ringed[rank] = max(ringed.get(rank, 0.0), float(relative[rank - 1]))
     for rank, height in ringed.items():
         ax.annotate(
-            f"rank {rank}", (rank, height), xytext=(6, 7), textcoords="offset points", size=8, color=INK,
+            f"rank {rank}",
+            (rank, height),
+            xytext=(6, 7),
+            textcoords="offset points",
+            size=8,
+            color=INK,
             bbox={"boxstyle": "square,pad=0.05", "facecolor": PAPER, "edgecolor": "none"},
         )
     ax.set_yscale("log")
@@ -56,15 +71,22 @@ def panel(fit: Any) -> Panel | None:
     ax.set(xlabel="number of the singular value", ylabel="singular value / largest")
     log_axis(ax.yaxis)
     ax.legend(
-        fontsize=8, labelcolor=INK, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4,
-        handlelength=1.8, columnspacing=1.4, borderpad=0.2,
+        fontsize=8,
+        labelcolor=INK,
+        frameon=False,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=4,
+        handlelength=1.8,
+        columnspacing=1.4,
+        borderpad=0.2,
     )
     left_out = f"; {len(spectra) - _MOST} more unfoldings are not drawn" if len(spectra) > _MOST else ""
     label = "Singular values of the unfoldings along " + ", ".join(map(str, shown))
     return Panel(svg(fig, label), note=left_out.removeprefix("; "), wide=True)
 
 
-def _rank(fit: Any, name: str) -> int | None:
+def _rank(fit: Fit, name: str) -> int | None:
     names = [str(each) for each in fit.dims]
     return separating_rank(fit.structure, names.index(name)) if names.count(name) == 1 else None
 

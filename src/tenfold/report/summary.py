@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tenfold.report._style import INK, figure, number, plain
 from tenfold.report.drawing import draw
@@ -12,8 +12,10 @@ from tenfold.report.pictures import draw_error
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from tenfold.verbs.result import Fit
 
-def plot(fit: Any) -> Figure:
+
+def plot(fit: Fit) -> Figure:
     """The network, error against parameters of all trials, and the difference (or, without data, the reconstruction).
 
     Args:
@@ -30,6 +32,7 @@ def plot(fit: Any) -> Figure:
     draw_error(right, fit, fit.data)
     fig.suptitle(
         plain(f"{fit.source or 'array'}: relative error {number(fit.error)}, ratio {number(fit.ratio)}", 90),
-        color=INK, size=11,
+        color=INK,
+        size=11,
     )
     return fig
