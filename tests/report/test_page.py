@@ -310,7 +310,8 @@ def test_a_browser_shows_the_page_without_network_or_complaint(made, tmp_path, k
     ]  # fmt: skip
     # The page itself may not run scripts, so a page around it measures what it shows.
     (tmp_path / "outer.html").write_text(
-        """<!DOCTYPE html><link rel="icon" href="data:,"><iframe id="f" src="page.html" width="1200" height="900"></iframe>
+        """<!DOCTYPE html><link rel="icon" href="data:,">
+        <iframe id="f" src="page.html" width="1200" height="900"></iframe>
         <pre id="out"></pre><script>
         document.getElementById("f").onload = () => {
           const inner = document.getElementById("f").contentDocument;

@@ -282,6 +282,11 @@ def _mosaic(
     return Panel(svg(fig, f"Images of {title}"), title, note)
 
 
+def _share(part: float) -> str:
+    """A share in percent; of components that cancel each other, how many times the whole."""
+    return f"{part:.1%}" if part < 10 else f"{part:,.0f}×"
+
+
 # --- components of a CP -----------------------------------------------------------------------------------------------
 
 
@@ -314,7 +319,7 @@ def _components(fit: Fit, structure: Structure, arrays: Sequence[np.ndarray]) ->
         shown.append((core, columns * sign))
     shown.append((factors[-1][0], factors[-1][1] * turn))
     note = f"The {_COLUMNS} heaviest of {rank:,} components." if rank > _COLUMNS else ""
-    labels = [f"{n + 1}: {shares[k]:.1%}" for n, k in enumerate(kept)]
+    labels = [f"{n + 1}: {_share(shares[k])}" for n, k in enumerate(kept)]
     axes = axes_of(fit)
     made = []
     for core, columns in shown[:_CORES]:

@@ -22,6 +22,7 @@ from tenfold.report._style import (
     log_axis,
     number,
     plain,
+    shorten,
     style,
     svg,
 )
@@ -29,10 +30,11 @@ from tenfold.report._style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from tenfold.structure_search import Trial
     from tenfold.verbs.result import Fit
 
-# Relative errors at and below this are drawn on the floor: rounding of double precision.
-_FLOOR = 1e-16
+# Relative errors at and below this are rounding, and drawn as exact: a little below all others.
+_EXACT = 1e-14
 _MOST_LABELS = 7
 
 
@@ -52,18 +54,19 @@ def draw_front(ax: Axes, fit: Fit) -> None:
     style(ax, grid=True)
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="relative error")
     if not trials:
-        trials_x, trials_y = [max(fit.parameters, 1)], [max(fit.error, _FLOOR) if math.isfinite(fit.error) else 1.0]
+        trials_x, trials_y = [max(fit.parameters, 1)], [max(fit.error, _EXACT) if math.isfinite(fit.error) else 1.0]
         ax.plot(trials_x, trials_y, "o", color=HUES[0], markersize=8)
         log_axis(ax.xaxis)
         log_axis(ax.yaxis)
         return
-    families: dict[str, list[Any]] = {}
+    height = _heights(trials)
+    families: dict[str, list[Trial]] = {}
     for trial in trials:
-        families.setdefault(family(trial.structure) or "other", []).append(trial)
+        families.setdefault(kind(trial), []).append(trial)
     for n, (name, members) in enumerate(families.items()):
         ax.plot(
             [t.parameters for t in members],
-            [_height(t) for t in members],
+            [height[id(t)] for t in members],
             MARKERS[n % len(MARKERS)],
             color=HUES[n % len(HUES)],
             markeredgecolor=PAPER,
@@ -74,12 +77,12 @@ def draw_front(ax: Axes, fit: Fit) -> None:
             zorder=3,
         )
     best = pareto(trials)
-    ax.plot([t.parameters for t in best], [_height(t) for t in best], color=MUTED, linewidth=1.2, zorder=2)
+    ax.plot([t.parameters for t in best], [height[id(t)] for t in best], color=MUTED, linewidth=1.2, zorder=2)
     chosen = [t for t in trials if t.chosen]
     if chosen:
         ax.plot(
             [t.parameters for t in chosen],
-            [_height(t) for t in chosen],
+            [height[id(t)] for t in chosen],
             "o",
             markersize=14,
             markerfacecolor="none",
@@ -88,8 +91,8 @@ def draw_front(ax: Axes, fit: Fit) -> None:
             zorder=4,
             label="chosen",
         )
-    _limits(ax, trials)
-    _budget(ax, fit)
+    _limits(ax, trials, height)
+    _budget(ax, fit, height)
     ax.legend(
         fontsize=8,
         labelcolor=INK,
@@ -103,12 +106,17 @@ def draw_front(ax: Axes, fit: Fit) -> None:
     )
     log_axis(ax.xaxis)
     log_axis(ax.yaxis)
-    _labels(ax, [*chosen, *(t for t in best if not t.chosen)], trials)
+    _labels(ax, trials, [*chosen, *(t for t in best if not t.chosen)], height)
 
 
-def pareto(trials: Sequence[Any]) -> list[Any]:
+def kind(trial: Trial) -> str:
+    """The family of a trial, or the first word that it goes by."""
+    return family(trial.structure) or plain((trial.name.split() or ["other"])[0])
+
+
+def pareto(trials: Sequence[Trial]) -> list[Trial]:
     """The trials that no other beats in both size and error, by size."""
-    best: list[Any] = []
+    best: list[Trial] = []
     for trial in sorted(trials, key=lambda t: (t.parameters, t.error)):
         if not best or trial.error < best[-1].error:
             best.append(trial)
@@ -124,25 +132,27 @@ def budget(target: str) -> tuple[str, float] | None:
     return None
 
 
-def _drawable(front: Sequence[Any]) -> list[Any]:
+def _drawable(front: Sequence[Trial]) -> list[Trial]:
     return [t for t in front if math.isfinite(t.error) and t.error >= 0 and t.parameters > 0]
 
 
-def _height(trial: Any) -> float:
-    return max(float(trial.error), _FLOOR)
+def _heights(trials: Sequence[Trial]) -> dict[int, float]:
+    """Where each trial is drawn, by its id; exact ones would be infinitely far down."""
+    lowest = min((t.error for t in trials if t.error > _EXACT), default=1e-3)
+    return {id(t): t.error if t.error > _EXACT else lowest / 5 for t in trials}
 
 
-def _limits(ax: Axes, trials: Sequence[Any]) -> None:
+def _limits(ax: Axes, trials: Sequence[Trial], height: dict[int, float]) -> None:
     for values, setter in (
         ([t.parameters for t in trials], ax.set_xlim),
-        ([_height(t) for t in trials], ax.set_ylim),
+        ([height[id(t)] for t in trials], ax.set_ylim),
     ):
         low, high = min(values), max(values)
         room = max((high / low) ** 0.12, 1.35)
         setter(low / room, high * room)
 
 
-def _budget(ax: Axes, fit: Fit) -> None:
+def _budget(ax: Axes, fit: Fit, height: dict[int, float]) -> None:
     asked = budget(fit.target)
     if asked is None or asked[1] <= 0:
         return
@@ -168,7 +178,7 @@ def _budget(ax: Axes, fit: Fit) -> None:
     ax.axvline(value, **line)
     # At the end of the line that is further from the trials beside it.
     beside = min(_drawable(fit.front), key=lambda t: abs(math.log(t.parameters / value)))
-    top = _height(beside) < math.sqrt(math.prod(ax.get_ylim()))
+    top = height[id(beside)] < math.sqrt(math.prod(ax.get_ylim()))
     ax.annotate(
         f"asked: parameters ≤ {number(value)}",
         (value, float(top)),
@@ -183,12 +193,12 @@ def _budget(ax: Axes, fit: Fit) -> None:
     )
 
 
-def _labels(ax: Axes, wanted: Sequence[Any], trials: Sequence[Any]) -> None:
+def _labels(ax: Axes, trials: Sequence[Trial], wanted: Sequence[Trial], height: dict[int, float]) -> None:
     """Names at the best trials, each where it covers nothing; those that find no room go without."""
     fig = ax.get_figure(root=True)
     assert fig is not None
     fig.draw_without_rendering()
-    points = ax.transData.transform([(t.parameters, _height(t)) for t in trials])
+    points = ax.transData.transform([(t.parameters, height[id(t)]) for t in trials])
     unit = fig.dpi / 72
     taken = [(x - 5 * unit, x + 5 * unit, y - 5 * unit, y + 5 * unit) for x, y in points]
     # Labels also keep off the lines, of which points close together stand in.
@@ -203,8 +213,8 @@ def _labels(ax: Axes, wanted: Sequence[Any], trials: Sequence[Any]) -> None:
     for trial in wanted:
         if written == _MOST_LABELS:
             break
-        x, y = ax.transData.transform((trial.parameters, _height(trial)))
-        text = plain(trial.name, 26)
+        x, y = ax.transData.transform((trial.parameters, height[id(trial)]))
+        text = plain(trial.name, 26) + (" (exact)" if trial.error <= _EXACT else "")
         w, h = len(text) * 4.6 * unit, 10 * unit
         for dx, dy, ha in (
             (10, 5, "left"),
@@ -220,7 +230,7 @@ def _labels(ax: Axes, wanted: Sequence[Any], trials: Sequence[Any]) -> None:
             if inside and not any(spot[0] < b and a < spot[1] and spot[2] < d and c < spot[3] for a, b, c, d in taken):
                 ax.annotate(
                     text,
-                    (trial.parameters, _height(trial)),
+                    (trial.parameters, height[id(trial)]),
                     xytext=(dx, dy),
                     textcoords="offset points",
                     ha=ha,
@@ -247,8 +257,9 @@ def rows(fit: Fit, most: int = 60) -> tuple[list[dict[str, Any]], int]:
     table = [
         {
             "name": t.name,
-            "family": family(t.structure) or "other",
+            "family": kind(t),
             "pattern": t.structure.pattern,
+            "ranks": shorten(", ".join(f"{t.structure.sizes[i]:,}" for i in t.structure.inner_indices), 28),
             "parameters": f"{t.parameters:,}",
             "ratio": number(t.structure.size / max(t.parameters, 1)),
             "error": number(t.error) if math.isfinite(t.error) else "failed",
