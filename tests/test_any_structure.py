@@ -11,9 +11,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import structures
 
 import tenfold as tn
-from strategies import structures
 
 
 @given(structures(), st.integers(0, 10**6), st.booleans())

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tenfold.report._style import plain
+
+if TYPE_CHECKING:
+    from tenfold.verbs.result import Fit
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Axis:
         return self.values if self.kind in ("number", "time") and self.values is not None else np.arange(self.size)
 
 
-def axes_of(fit: Any) -> list[Axis]:
+def axes_of(fit: Fit) -> list[Axis]:
     """The axes of a fit; coordinates that do not match an axis in length are not used."""
     names = [str(name) for name in fit.dims]
     shape = tuple(fit.shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import math
 import re
 import threading
@@ -253,13 +254,13 @@ def _attribute(text: str) -> str:
 
 
 def thin(values: np.ndarray, most: int) -> np.ndarray:
-    """Positions of at most about ``most`` points that keep the shape of a curve: the least and greatest of each stretch."""
+    """Positions of at most about ``most`` points that keep a curve's shape: the least and greatest of each stretch."""
     n = len(values)
     if n <= most:
         return np.arange(n)
     edges = np.linspace(0, n, most // 2 + 1).astype(int)
     keep = {0, n - 1}
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         part = np.nan_to_num(values[start:stop])
         keep |= {start + int(part.argmin()), start + int(part.argmax())}
     return np.array(sorted(keep))

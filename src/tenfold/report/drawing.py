@@ -49,8 +49,8 @@ def draw(structure: Structure, ax: Axes | None = None, *, names: Sequence[str] |
     labels = [_leg_text(structure, axis, names) for axis in range(structure.order)]
     points = np.array([*layout.cores, *layout.dots.values(), *layout.ports])
     margin_x = 0.45 + 0.5 * max((_width(text, _SCALE) for text in labels), default=0)
-    low = points.min(0) - (margin_x, 0.65)
-    high = points.max(0) + (margin_x, 0.65)
+    margin = np.array([margin_x, 0.65])
+    low, high = points.min(0) - margin, points.max(0) + margin
     extent = high - low
     if ax is None:
         from tenfold.report._style import figure
@@ -61,7 +61,7 @@ def draw(structure: Structure, ax: Axes | None = None, *, names: Sequence[str] |
         ax = fig.add_axes((0, 0, 1, 1))
     else:
         fig = ax.get_figure(root=True)  # type: ignore[assignment]
-        box = ax.get_window_extent().size / fig.dpi
+        box = np.array(ax.get_window_extent().size) / fig.dpi
         scale = float(min(box / extent))
     ax.set_xlim(low[0], high[0])
     ax.set_ylim(low[1], high[1])

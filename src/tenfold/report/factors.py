@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from tenfold.structure import Core, Structure
+    from tenfold.verbs.result import Fit
 
 # Columns of one core, cores of one page, and bars of one column that are drawn.
 _COLUMNS, _CORES, _BARS = 12, 12, 24
@@ -24,7 +25,7 @@ _CELLS = 160
 _POINTS = 300
 
 
-def panels(fit: Any) -> tuple[list[Panel], str]:
+def panels(fit: Fit) -> tuple[list[Panel], str]:
     """A picture for each core, and a sentence about what is not drawn ('' if all is)."""
     structure = fit.structure
     arrays = [_numpy(tensor) for tensor in fit.network.cores]
@@ -51,7 +52,7 @@ def _numpy(tensor: Any) -> np.ndarray:
 # --- one core ---------------------------------------------------------------------------------------------------------
 
 
-def _core(fit: Any, structure: Structure, core: Core, array: np.ndarray, arrays: Sequence[np.ndarray]) -> Panel:
+def _core(fit: Fit, structure: Structure, core: Core, array: np.ndarray, arrays: Sequence[np.ndarray]) -> Panel:
     groups = [[i for i in core.indices if i in group] for group in structure.outputs]
     on = [axis for axis, mine in enumerate(groups) if mine]
     bonds = [i for i in core.indices if i not in structure.output_indices]
@@ -80,7 +81,7 @@ def _core(fit: Any, structure: Structure, core: Core, array: np.ndarray, arrays:
     return _heat(title, core, array)
 
 
-def _title(fit: Any, structure: Structure, core: Core, on: Sequence[int]) -> str:
+def _title(fit: Fit, structure: Structure, core: Core, on: Sequence[int]) -> str:
     names = [axis.name for axis in axes_of(fit)]
     shape = " × ".join(f"{i} {n:,}" for i, n in zip(core.indices, core.shape, strict=True)) or "a number"
     along = ", ".join(names[axis] for axis in on)
@@ -130,7 +131,7 @@ def _profile(title: str, axis: Axis, columns: np.ndarray, bonds: Sequence[str], 
 
 
 def _stack(title: str, axis: Axis, columns: np.ndarray, labels: Sequence[str], note: str) -> Panel:
-    """One small curve below the other over the coordinate; complex numbers as real (solid) and imaginary part (dashed)."""
+    """One small curve below the other over the coordinate; imaginary parts are dashed."""
     count = columns.shape[1]
     fig = figure(3.7, 0.75 + 0.42 * count)
     grid = fig.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
@@ -281,10 +282,15 @@ def _mosaic(
     return Panel(svg(fig, f"Images of {title}"), title, note)
 
 
+def _share(part: float) -> str:
+    """A share in percent; of components that cancel each other, how many times the whole."""
+    return f"{part:.1%}" if part < 10 else f"{part:,.0f}×"
+
+
 # --- components of a CP -----------------------------------------------------------------------------------------------
 
 
-def _components(fit: Any, structure: Structure, arrays: Sequence[np.ndarray]) -> list[Panel]:
+def _components(fit: Fit, structure: Structure, arrays: Sequence[np.ndarray]) -> list[Panel]:
     """Unit columns sorted by weight; a component keeps its number and share through all axes."""
     (r,) = structure.inner_indices
     factors: list[tuple[Core, np.ndarray]] = []
@@ -313,7 +319,7 @@ def _components(fit: Any, structure: Structure, arrays: Sequence[np.ndarray]) ->
         shown.append((core, columns * sign))
     shown.append((factors[-1][0], factors[-1][1] * turn))
     note = f"The {_COLUMNS} heaviest of {rank:,} components." if rank > _COLUMNS else ""
-    labels = [f"{n + 1}: {shares[k]:.1%}" for n, k in enumerate(kept)]
+    labels = [f"{n + 1}: {_share(shares[k])}" for n, k in enumerate(kept)]
     axes = axes_of(fit)
     made = []
     for core, columns in shown[:_CORES]:

@@ -22,6 +22,7 @@ from tenfold.report._style import (
     log_axis,
     number,
     plain,
+    shorten,
     style,
     svg,
 )
@@ -29,14 +30,17 @@ from tenfold.report._style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Relative errors at and below this are drawn on the floor: rounding of double precision.
-_FLOOR = 1e-16
+    from tenfold.structure_search import Trial
+    from tenfold.verbs.result import Fit
+
+# Relative errors at and below this are rounding, and drawn as exact: a little below all others.
+_EXACT = 1e-14
 _MOST_LABELS = 7
 
 
-def panel(fit: Any) -> Panel | None:
-    """Error against parameters of all trials, or None where nothing was tried."""
-    if not _drawable(fit.front):
+def panel(fit: Fit) -> Panel | None:
+    """Error against parameters of all trials, or None where there is nothing to compare."""
+    if len(_drawable(fit.front)) < 2:
         return None
     fig = figure(7.4, 4.6)
     draw_front(fig.subplots(), fit)
@@ -44,24 +48,25 @@ def panel(fit: Any) -> Panel | None:
     return Panel(svg(fig, label), wide=True)
 
 
-def draw_front(ax: Axes, fit: Any) -> None:
+def draw_front(ax: Axes, fit: Fit) -> None:
     """Put the trials of a fit on the axes."""
     trials = _drawable(fit.front)
     style(ax, grid=True)
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="relative error")
     if not trials:
-        trials_x, trials_y = [max(fit.parameters, 1)], [max(fit.error, _FLOOR) if math.isfinite(fit.error) else 1.0]
+        trials_x, trials_y = [max(fit.parameters, 1)], [max(fit.error, _EXACT) if math.isfinite(fit.error) else 1.0]
         ax.plot(trials_x, trials_y, "o", color=HUES[0], markersize=8)
         log_axis(ax.xaxis)
         log_axis(ax.yaxis)
         return
-    families: dict[str, list[Any]] = {}
+    height = _heights(trials)
+    families: dict[str, list[Trial]] = {}
     for trial in trials:
-        families.setdefault(family(trial.structure) or "other", []).append(trial)
+        families.setdefault(kind(trial), []).append(trial)
     for n, (name, members) in enumerate(families.items()):
         ax.plot(
             [t.parameters for t in members],
-            [_height(t) for t in members],
+            [height[id(t)] for t in members],
             MARKERS[n % len(MARKERS)],
             color=HUES[n % len(HUES)],
             markeredgecolor=PAPER,
@@ -72,12 +77,12 @@ def draw_front(ax: Axes, fit: Any) -> None:
             zorder=3,
         )
     best = pareto(trials)
-    ax.plot([t.parameters for t in best], [_height(t) for t in best], color=MUTED, linewidth=1.2, zorder=2)
+    ax.plot([t.parameters for t in best], [height[id(t)] for t in best], color=MUTED, linewidth=1.2, zorder=2)
     chosen = [t for t in trials if t.chosen]
     if chosen:
         ax.plot(
             [t.parameters for t in chosen],
-            [_height(t) for t in chosen],
+            [height[id(t)] for t in chosen],
             "o",
             markersize=14,
             markerfacecolor="none",
@@ -86,8 +91,8 @@ def draw_front(ax: Axes, fit: Any) -> None:
             zorder=4,
             label="chosen",
         )
-    _limits(ax, trials)
-    _budget(ax, fit)
+    _limits(ax, trials, height)
+    _budget(ax, fit, height)
     ax.legend(
         fontsize=8,
         labelcolor=INK,
@@ -101,53 +106,58 @@ def draw_front(ax: Axes, fit: Any) -> None:
     )
     log_axis(ax.xaxis)
     log_axis(ax.yaxis)
-    _labels(ax, [*chosen, *(t for t in best if not t.chosen)], trials)
+    _labels(ax, trials, [*chosen, *(t for t in best if not t.chosen)], height)
 
 
-def pareto(trials: Sequence[Any]) -> list[Any]:
+def kind(trial: Trial) -> str:
+    """The family of a trial, or the first word that it goes by."""
+    return family(trial.structure) or plain((trial.name.split() or ["other"])[0])
+
+
+def pareto(trials: Sequence[Trial]) -> list[Trial]:
     """The trials that no other beats in both size and error, by size."""
-    best: list[Any] = []
+    best: list[Trial] = []
     for trial in sorted(trials, key=lambda t: (t.parameters, t.error)):
         if not best or trial.error < best[-1].error:
             best.append(trial)
     return best
 
 
-def budget(target: str | None) -> tuple[str, float] | None:
-    """What was asked for: ('error' or 'parameters' or 'ratio', number), read from the text of a fit's target."""
-    found = re.match(r"\s*(error|parameters|ratio)\s*[<>]?=\s*([-+0-9.,e]+)", target or "")
-    if not found:
-        return None
-    try:
-        return found.group(1), float(found.group(2).replace(",", ""))
-    except ValueError:
-        return None
+def budget(target: str) -> tuple[str, float] | None:
+    """What was asked for, ``"error"`` or ``"parameters"`` with its limit, read from the words of a fit's target."""
+    for what, words in (("error", r"error at most (\S+)"), ("parameters", r"at most ([\d,]+) parameters")):
+        found = re.fullmatch(words, target)
+        if found:
+            return what, float(found.group(1).replace(",", ""))
+    return None
 
 
-def _drawable(front: Sequence[Any]) -> list[Any]:
+def _drawable(front: Sequence[Trial]) -> list[Trial]:
     return [t for t in front if math.isfinite(t.error) and t.error >= 0 and t.parameters > 0]
 
 
-def _height(trial: Any) -> float:
-    return max(float(trial.error), _FLOOR)
+def _heights(trials: Sequence[Trial]) -> dict[int, float]:
+    """Where each trial is drawn, by its id; exact ones would be infinitely far down."""
+    lowest = min((t.error for t in trials if t.error > _EXACT), default=1e-3)
+    return {id(t): t.error if t.error > _EXACT else lowest / 5 for t in trials}
 
 
-def _limits(ax: Axes, trials: Sequence[Any]) -> None:
+def _limits(ax: Axes, trials: Sequence[Trial], height: dict[int, float]) -> None:
     for values, setter in (
         ([t.parameters for t in trials], ax.set_xlim),
-        ([_height(t) for t in trials], ax.set_ylim),
+        ([height[id(t)] for t in trials], ax.set_ylim),
     ):
         low, high = min(values), max(values)
         room = max((high / low) ** 0.12, 1.35)
         setter(low / room, high * room)
 
 
-def _budget(ax: Axes, fit: Any) -> None:
-    asked = budget(getattr(fit, "target", None))
+def _budget(ax: Axes, fit: Fit, height: dict[int, float]) -> None:
+    asked = budget(fit.target)
     if asked is None or asked[1] <= 0:
         return
     what, value = asked
-    line = {"color": HUES[1], "linewidth": 1.1, "linestyle": (0, (5, 3)), "zorder": 1}
+    line: dict[str, Any] = {"color": HUES[1], "linewidth": 1.1, "linestyle": (0, (5, 3)), "zorder": 1}
     if what == "error":
         low, high = ax.get_ylim()
         ax.set_ylim(min(low, value / 1.3), max(high, value * 1.3))
@@ -163,17 +173,15 @@ def _budget(ax: Axes, fit: Any) -> None:
             size=8,
         )
         return
-    most = value if what == "parameters" else fit.structure.size / value
     low, high = ax.get_xlim()
-    ax.set_xlim(min(low, most / 1.3), max(high, most * 1.3))
-    ax.axvline(most, **line)
-    sign = "≤" if what == "parameters" else "≥"
+    ax.set_xlim(min(low, value / 1.3), max(high, value * 1.3))
+    ax.axvline(value, **line)
     # At the end of the line that is further from the trials beside it.
-    beside = min(_drawable(fit.front), key=lambda t: abs(math.log(t.parameters / most)))
-    top = _height(beside) < math.sqrt(math.prod(ax.get_ylim()))
+    beside = min(_drawable(fit.front), key=lambda t: abs(math.log(t.parameters / value)))
+    top = height[id(beside)] < math.sqrt(math.prod(ax.get_ylim()))
     ax.annotate(
-        f"asked: {what} {sign} {number(value)}",
-        (most, float(top)),
+        f"asked: parameters ≤ {number(value)}",
+        (value, float(top)),
         xycoords=("data", "axes fraction"),
         xytext=(-3, -3 if top else 3),
         textcoords="offset points",
@@ -185,12 +193,12 @@ def _budget(ax: Axes, fit: Any) -> None:
     )
 
 
-def _labels(ax: Axes, wanted: Sequence[Any], trials: Sequence[Any]) -> None:
+def _labels(ax: Axes, trials: Sequence[Trial], wanted: Sequence[Trial], height: dict[int, float]) -> None:
     """Names at the best trials, each where it covers nothing; those that find no room go without."""
     fig = ax.get_figure(root=True)
     assert fig is not None
     fig.draw_without_rendering()
-    points = ax.transData.transform([(t.parameters, _height(t)) for t in trials])
+    points = ax.transData.transform([(t.parameters, height[id(t)]) for t in trials])
     unit = fig.dpi / 72
     taken = [(x - 5 * unit, x + 5 * unit, y - 5 * unit, y + 5 * unit) for x, y in points]
     # Labels also keep off the lines, of which points close together stand in.
@@ -205,8 +213,8 @@ def _labels(ax: Axes, wanted: Sequence[Any], trials: Sequence[Any]) -> None:
     for trial in wanted:
         if written == _MOST_LABELS:
             break
-        x, y = ax.transData.transform((trial.parameters, _height(trial)))
-        text = plain(trial.name, 26)
+        x, y = ax.transData.transform((trial.parameters, height[id(trial)]))
+        text = plain(trial.name, 26) + (" (exact)" if trial.error <= _EXACT else "")
         w, h = len(text) * 4.6 * unit, 10 * unit
         for dx, dy, ha in (
             (10, 5, "left"),
@@ -222,7 +230,7 @@ def _labels(ax: Axes, wanted: Sequence[Any], trials: Sequence[Any]) -> None:
             if inside and not any(spot[0] < b and a < spot[1] and spot[2] < d and c < spot[3] for a, b, c, d in taken):
                 ax.annotate(
                     text,
-                    (trial.parameters, _height(trial)),
+                    (trial.parameters, height[id(trial)]),
                     xytext=(dx, dy),
                     textcoords="offset points",
                     ha=ha,
@@ -236,7 +244,7 @@ def _labels(ax: Axes, wanted: Sequence[Any], trials: Sequence[Any]) -> None:
                 break
 
 
-def rows(fit: Any, most: int = 60) -> tuple[list[dict[str, Any]], int]:
+def rows(fit: Fit, most: int = 60) -> tuple[list[dict[str, Any]], int]:
     """The lines of the table of trials, smallest first, and how many were left out."""
     best = set(map(id, pareto(_drawable(fit.front))))
     order = sorted(fit.front, key=lambda t: (t.parameters, t.error))
@@ -244,16 +252,18 @@ def rows(fit: Any, most: int = 60) -> tuple[list[dict[str, Any]], int]:
     if len(order) > most:
         keep = [n for n, t in enumerate(order) if t.chosen or id(t) in best][:most]
         rest = [n for n in range(len(order)) if n not in set(keep)]
-        spread = np.linspace(0, len(rest) - 1, most - len(keep)).astype(int) if most > len(keep) else []
+        spread = np.linspace(0, len(rest) - 1, max(most - len(keep), 0)).astype(int)
         order = [order[n] for n in sorted({*keep, *(rest[k] for k in spread)})]
     table = [
         {
             "name": t.name,
-            "family": family(t.structure) or "other",
+            "family": kind(t),
             "pattern": t.structure.pattern,
+            "ranks": shorten(", ".join(f"{t.structure.sizes[i]:,}" for i in t.structure.inner_indices), 28),
             "parameters": f"{t.parameters:,}",
             "ratio": number(t.structure.size / max(t.parameters, 1)),
             "error": number(t.error) if math.isfinite(t.error) else "failed",
+            "held_out": "" if t.held_out is None else number(t.held_out),
             "seconds": f"{t.seconds:.2f}",
             "method": t.method,
             "chosen": t.chosen,

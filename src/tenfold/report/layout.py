@@ -62,7 +62,7 @@ def arrange(structure: Structure) -> Layout:
 
 
 def path_of(structure: Structure) -> tuple[int, ...] | None:
-    """The terms from one end to the other if bonds join them into a path, each with one or no output index of an axis."""
+    """The terms from one end to the other if bonds join them into a path, else None."""
     neighbours = _neighbours(structure)
     if neighbours is None:
         return None
@@ -133,7 +133,7 @@ def _chain(structure: Structure, order: tuple[int, ...]) -> Layout:
     rows = math.ceil(len(order) / (ROW + 1))
     width = ROW if rows > 1 else len(order)
     x, y, step, left = 0.0, 0.0, 1, width
-    for place, term in enumerate(order):
+    for term in order:
         if left == 0:
             # The core at the turn hangs between two rows.
             turn = x - step + step * 0.75
@@ -269,7 +269,7 @@ def _stress(structure: Structure) -> Layout:
     for part in _parts(distance):
         spot = _majorise(distance[np.ix_(part, part)])
         spot = (spot - spot.min(axis=0)) * _STRETCH
-        place[part] = spot + (shift, 0.0)
+        place[part] = spot + np.array([shift, 0.0])
         shift += float(spot[:, 0].max()) + 1.2
     points = [(float(x), float(y)) for x, y in place]
     return Layout(

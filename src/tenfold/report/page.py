@@ -25,6 +25,8 @@ from tenfold.report.drawing import draw
 if TYPE_CHECKING:
     from jinja2 import Template
 
+    from tenfold.verbs.result import Fit
+
 # Hues of the dark page, one for each of `HUES`: the same hues, lighter.
 _DARK_HUES = ("#58b0e3", "#f08a4b", "#3dbfa0", "#d98fb8", "#e0ac3c", "#8cc8ee", "#a99bea", "#a9afb8")
 _STOPPED = {
@@ -32,11 +34,13 @@ _STOPPED = {
     "tol": "converged",
     "error": "stopped at the error asked for",
     "max_sweeps": "stopped at the limit of sweeps, not converged",
+    "budget": "the best that meets what was asked for",
+    "best": "nothing that was tried meets what was asked for; this comes closest",
     "interrupted": "interrupted; this is the best found until then",
 }
 
 
-def write(fit: Any, path: str | os.PathLike[str], *, data: Any = None) -> None:
+def write(fit: Fit, path: str | os.PathLike[str], *, data: Any = None) -> None:
     """Write a fit as one self-contained HTML page, which opens offline in any browser, light or dark.
 
     The page shows the network, everything that was tried, original against reconstruction, the spectra of the data and
@@ -56,7 +60,7 @@ def write(fit: Any, path: str | os.PathLike[str], *, data: Any = None) -> None:
         beside.write_text(text, encoding="utf-8")
 
 
-def render(fit: Any, *, data: Any = None) -> str:
+def render(fit: Fit, *, data: Any = None) -> str:
     """The page of `write` as text."""
     original = fit.data if data is None else data
     trials, trials_left_out = front.rows(fit)
@@ -64,11 +68,12 @@ def render(fit: Any, *, data: Any = None) -> str:
     pictured = pictures.rows(fit, original)
     return _template().render(
         title=shorten(str(fit.source or "array"), 80),
-        head=_head(fit, original),
+        head=_head(fit),
         facts=_facts(fit),
         drawing=_marked(_drawing(fit)),
         front=_marked(front.panel(fit)),
         trials=trials,
+        held_out=any(trial.held_out is not None for trial in fit.front),
         trials_left_out=trials_left_out,
         picture_rows=[{"title": row.title, "panels": [_marked(panel) for panel in row.panels]} for row in pictured],
         has_data=pictures.source_of(original, tuple(fit.shape)) is not None,
@@ -105,13 +110,10 @@ def _marked(panel: Panel | None) -> dict[str, Any] | None:
     return {"markup": Markup(panel.markup), "title": panel.title, "note": panel.note, "wide": panel.wide}
 
 
-def _head(fit: Any, original: Any) -> dict[str, str]:
+def _head(fit: Fit) -> dict[str, str]:
     axes = axes_of(fit)
     known = family(fit.structure)
-    seen = ""
-    if isinstance(original, Observations) and original.shape is not None:
-        what = "observed" if original.rest == "unknown" else "listed, the others zero"
-        seen = f"{len(original):,} of {original.size:,} cells {what}"
+    seen = f"{fit.observed:,} of {fit.cells:,} cells known" if fit.observed < fit.cells else ""
     return {
         "source": str(fit.source or "an array"),
         "shape": times(fit.shape),
@@ -121,12 +123,12 @@ def _head(fit: Any, original: Any) -> dict[str, str]:
         "family": f"a {known} structure" if known else "a structure of its own kind",
         "pattern": shorten(fit.structure.pattern, 400),
         "sizes": shorten(", ".join(f"{i}={fit.structure.sizes[i]:,}" for i in fit.structure.inner_indices), 300),
-        "target": str(getattr(fit, "target", None) or ""),
+        "target": fit.target,
         "stopped": _STOPPED.get(str(fit.stopped), str(fit.stopped)),
     }
 
 
-def _facts(fit: Any) -> list[dict[str, str]]:
+def _facts(fit: Fit) -> list[dict[str, str]]:
     return [
         {"name": "relative error", "value": number(fit.error, 3), "note": "|data - fit| / |data|"},
         {
@@ -145,14 +147,14 @@ def _facts(fit: Any) -> list[dict[str, str]]:
     ]
 
 
-def _drawing(fit: Any) -> Panel:
+def _drawing(fit: Fit) -> Panel:
     names = [axis.name for axis in axes_of(fit)]
     fig = draw(fit.structure, names=names)
     label = f"Network of {len(fit.structure.terms)} cores for the axes {', '.join(names)}"
     return Panel(svg(fig, label), wide=True)
 
 
-def _scalar(fit: Any, original: Any) -> dict[str, str] | None:
+def _scalar(fit: Fit, original: Any) -> dict[str, str] | None:
     """Both numbers of a fit without axes."""
     if fit.shape:
         return None
@@ -163,13 +165,13 @@ def _scalar(fit: Any, original: Any) -> dict[str, str] | None:
     }
 
 
-def _footer(fit: Any) -> list[tuple[str, str]]:
+def _footer(fit: Fit) -> list[tuple[str, str]]:
     lines = [
         ("written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
         ("tenfold", tenfold.__version__),
         ("PyTorch", torch.__version__),
         ("Python", platform.python_version()),
+        ("seed", str(fit.seed)),
         ("numbers", f"{str(fit.network.dtype).removeprefix('torch.')} on {fit.network.device}"),
     ]
-    seed = getattr(fit, "seed", None)
-    return lines if seed is None else [*lines, ("seed", str(seed))]
+    return lines

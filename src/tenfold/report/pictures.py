@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,8 @@ from tenfold.report._style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from tenfold.verbs.result import Fit
 
 Selection = tuple[int | slice, ...]
 
@@ -73,6 +75,10 @@ class Part:
     model: np.ndarray
     thinned: bool
 
+    @property
+    def complex(self) -> bool:
+        return np.iscomplexobj(self.model) or (self.original is not None and np.iscomplexobj(self.original))
+
 
 @dataclass(frozen=True)
 class Row:
@@ -82,7 +88,7 @@ class Row:
     panels: tuple[Panel, ...]
 
 
-def rows(fit: Any, data: Any) -> list[Row]:
+def rows(fit: Fit, data: Any) -> list[Row]:
     """The pictures of a fit, a row for each part that is shown.
 
     Args:
@@ -123,7 +129,7 @@ class Source:
             return _numpy(found)
         if isinstance(found, np.ma.MaskedArray):
             double = np.complex128 if found.dtype.kind == "c" else np.float64
-            return np.asarray(found.astype(double).filled(np.nan))
+            return np.ma.filled(found.astype(double), np.nan)
         array = np.asarray(found)
         return array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
 
@@ -132,7 +138,8 @@ class Source:
         assert data.shape is not None
         places, values = data.coordinates.cpu().numpy(), _numpy(data.values)
         keep = np.ones(len(values), dtype=bool)
-        shape, columns = [], []
+        # One axis of size 1 more, so that a single cell is assigned like all others.
+        shape, columns = [1], [np.zeros(len(values), dtype=np.int64)]
         for axis, (item, extent) in enumerate(zip(selection, data.shape, strict=True)):
             column = places[:, axis]
             if isinstance(item, int):
@@ -144,7 +151,7 @@ class Source:
             columns.append((column - start) // step)
         result = np.full(shape, np.nan if data.rest == "unknown" else 0, dtype=values.dtype)
         result[tuple(column[keep] for column in columns)] = values[keep]
-        return result
+        return result[0]
 
 
 def source_of(data: Any, shape: tuple[int, ...]) -> Source | None:
@@ -191,7 +198,7 @@ def _model(network: Network, selection: Selection) -> np.ndarray:
     return _numpy(cut.dense())[tuple(rest)]
 
 
-def _part(fit: Any, source: Source | None, selection: Selection, title: str) -> Part:
+def _part(fit: Fit, source: Source | None, selection: Selection, title: str) -> Part:
     axes = axes_of(fit)
     kept = [n for n, item in enumerate(selection) if isinstance(item, slice)]
     entries = math.prod(fit.shape[n] for n in kept)
@@ -219,7 +226,7 @@ def _part(fit: Any, source: Source | None, selection: Selection, title: str) -> 
 # --- which slices -----------------------------------------------------------------------------------------------------
 
 
-def slices(fit: Any) -> list[Selection]:
+def slices(fit: Fit) -> list[Selection]:
     """A few two-dimensional slices: along the two axes that vary most, where the others hold most energy."""
     axes = axes_of(fit)
     plane = _plane(fit, axes)
@@ -242,7 +249,7 @@ def slices(fit: Any) -> list[Selection]:
     return chosen
 
 
-def _plane(fit: Any, axes: Sequence[Axis]) -> tuple[int, int]:
+def _plane(fit: Fit, axes: Sequence[Axis]) -> tuple[int, int]:
     names = [axis.name.lower() for axis in axes]
     for a, b in _PLANES:
         if a in names and b in names and names.index(a) < names.index(b):
@@ -291,7 +298,7 @@ def _spread(energy: np.ndarray, count: int) -> list[int]:
     return sorted({int(min(p, len(energy) - 1)) for p in np.searchsorted(cumulated, wanted)})
 
 
-def _sliced(fit: Any, source: Source | None, selection: Selection) -> Part:
+def _sliced(fit: Fit, source: Source | None, selection: Selection) -> Part:
     axes = axes_of(fit)
     fixed = [f"{axes[n].name} = {axes[n].at(item)}" for n, item in enumerate(selection) if isinstance(item, int)]
     return _part(fit, source, selection, ", ".join(fixed))
@@ -300,7 +307,7 @@ def _sliced(fit: Any, source: Source | None, selection: Selection) -> Part:
 # --- photographs ------------------------------------------------------------------------------------------------------
 
 
-def _is_photo(fit: Any, source: Source | None) -> bool:
+def _is_photo(fit: Fit, source: Source | None) -> bool:
     """Whether the last of three axes holds red, green, blue (and opacity)."""
     shape = tuple(fit.shape)
     if len(shape) != 3 or shape[2] not in (3, 4) or min(shape[:2]) < 8 or fit.network.dtype.is_complex:
@@ -398,10 +405,10 @@ def _reach(gap: np.ndarray) -> float:
 
 
 def _curves(part: Part) -> Row:
-    if np.iscomplexobj(part.model) or np.iscomplexobj(part.original):
-        views = [("magnitude", np.abs), ("phase", np.angle)]
+    if part.complex:
+        views: list[tuple[str, Callable[[np.ndarray], np.ndarray]]] = [("magnitude", np.abs), ("phase", np.angle)]
     else:
-        views = [("", lambda values: values)]
+        views = [("", np.real)]
     panels = []
     (axis,) = part.axes
     for name, view in views:
@@ -465,7 +472,7 @@ def label_axis(which: Any, axis: Axis, *, places: bool = False, most: int = 8) -
 def _images(part: Part, cells: int) -> list[Row]:
     """One row of pictures, or two where numbers are complex."""
     note = " Places are left out evenly to keep this small." if part.thinned else ""
-    if not (np.iscomplexobj(part.model) or np.iscomplexobj(part.original)):
+    if not (part.complex):
         return [Row(part.title, tuple(_three(part, cells, note)))]
     joint = f"{part.title}: " if part.title else ""
     magnitude = Part(part.title, part.axes, None, np.abs(part.model), part.thinned)
@@ -582,11 +589,11 @@ def paint(
     assert fig is not None
     extend = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}[beyond]
     bar = fig.colorbar(image, ax=ax, extend=extend, aspect=22, pad=0.03, extendfrac=0.03)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     style(bar.ax)
 
 
-def draw_error(ax: Axes, fit: Any, data: Any) -> None:
+def draw_error(ax: Axes, fit: Fit, data: Any) -> None:
     """The most telling single picture on given axes: the difference, or the reconstruction where there is no data."""
     source = source_of(data, tuple(fit.shape))
     order = len(fit.shape)

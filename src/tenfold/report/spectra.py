@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tenfold.report._style import HUES, INK, PAPER, Panel, figure, log_axis, plain, style, svg, thin
 from tenfold.structure import Structure
 
+if TYPE_CHECKING:
+    from tenfold.verbs.result import Fit
+
 _LINES = ((), (5, 2), (1.5, 1.5))
 _MOST = 24
 
 
-def panel(fit: Any) -> Panel | None:
+def panel(fit: Fit) -> Panel | None:
     """One curve for each unfolding, scaled to begin at 1; None where no spectrum is known."""
     spectra = {name: np.asarray(values, dtype=np.float64) for name, values in fit.spectra.items() if len(values)}
     spectra = {name: values for name, values in spectra.items() if np.isfinite(values).all() and values.max() > 0}
@@ -83,7 +86,7 @@ def panel(fit: Any) -> Panel | None:
     return Panel(svg(fig, label), note=left_out.removeprefix("; "), wide=True)
 
 
-def _rank(fit: Any, name: str) -> int | None:
+def _rank(fit: Fit, name: str) -> int | None:
     names = [str(each) for each in fit.dims]
     return separating_rank(fit.structure, names.index(name)) if names.count(name) == 1 else None
 

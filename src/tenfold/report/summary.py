@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tenfold.report._style import INK, figure, number, plain
 from tenfold.report.drawing import draw
@@ -12,8 +12,10 @@ from tenfold.report.pictures import draw_error
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from tenfold.verbs.result import Fit
 
-def plot(fit: Any) -> Figure:
+
+def plot(fit: Fit) -> Figure:
     """The network, error against parameters of all trials, and the difference (or, without data, the reconstruction).
 
     Args:
