@@ -86,6 +86,11 @@ def tail(tensor: Tensor, rows: Sequence[int], rank: int) -> float:
     return float(torch.linalg.svdvals(matrix)[rank:].square().sum())
 
 
+def residual(tensor: Tensor, network: Network) -> float:
+    """The norm of the difference, entry by entry: where bounds are tight, an error from norms has too few digits."""
+    return float((tensor - network.dense()).norm())
+
+
 def some_rank(limit: int, generator: torch.Generator) -> int:
     """A rank that truncates: from 1 to half of what the bond can use."""
     return int(torch.randint(1, max(limit // 2, 1) + 1, (), generator=generator))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 
 from tenfold import formats
@@ -16,7 +18,7 @@ _SHAPE = (7, 6, 5, 6)
     "als_monotone",
     paper="The alternating linear scheme for tensor optimization in the tensor train format",
     year=2012,
-    where="Section 3",
+    where="the algorithm ALS",
     stated="As every step of the alternating linear scheme solves for one core exactly, no sweep raises the error.",
 )
 def als_monotone(*, seed: int = 0, seeds: int = 5, sweeps: int = 20) -> Measurement:
@@ -42,7 +44,7 @@ def als_monotone(*, seed: int = 0, seeds: int = 5, sweeps: int = 20) -> Measurem
                 errors.append(relative_error(noise, progress.network()))
 
             find("als").function(noise, structure, init=start, max_sweeps=sweeps, tol=0.0, callback=note)
-            for before, after in zip(errors, errors[1:], strict=False):
+            for before, after in pairwise(errors):
                 largest = max(largest, after / before - 1)
                 count += 1
     text = (

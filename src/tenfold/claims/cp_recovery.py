@@ -28,12 +28,12 @@ _PLANTED = (((12, 11, 10), 5), ((7, 7, 7), 8), ((6, 6, 6), 8))
         "up to the order and the scale of its terms."
     ),
 )
-def cp_recovery(*, seed: int = 0, seeds: int = 10, restarts: int = 3) -> Measurement:
+def cp_recovery(*, seed: int = 0, seeds: int = 8, restarts: int = 3) -> Measurement:
     """Plant CP tensors with Gaussian factors, fit each by alternating least squares from up to ``restarts`` seeds.
 
     A fit is exact at a relative error of 10^-8; the factors are found if every term of the fit is a planted one: the
-    product over the modes of the cosines differs from 1 by at most 10^-5. Holds if every exact fit has found the factors
-    and every rank was fitted exactly at least once; how often, is a number of the method, not of the theorem.
+    product over the modes of the cosines differs from 1 by at most 10^-5. Holds if every exact fit has found the
+    factors and every rank was fitted exactly at least once; how often, is a number of the method, not of the theorem.
     """
     numbers: dict[str, Number] = {}
     lines = []

@@ -10,8 +10,8 @@ from torch import Tensor
 from tenfold import formats
 from tenfold.claims._quasi_optimal import Case, Cases
 from tenfold.claims._registry import Measurement, claim
-from tenfold.claims._tensors import some_rank, tail, varied
-from tenfold.decomposition import find, relative_error
+from tenfold.claims._tensors import residual, some_rank, tail, varied
+from tenfold.decomposition import find
 from tenfold.network import Network
 
 
@@ -35,15 +35,14 @@ def hosvd_truncation(*, seed: int = 0, tensors: int = 64, sweeps: int = 5) -> Me
     generator = torch.Generator().manual_seed(seed + 2)
     cases = Cases()
     for kind, tensor in varied(seed, random=tensors):
-        norm = float(tensor.norm())
         limits = [min(extent, tensor.numel() // extent) for extent in tensor.shape]
         ranks = [some_rank(limit, generator) for limit in limits]
         tails = tuple(tail(tensor, [mode], rank) for mode, rank in enumerate(ranks))
         found = truncated_hosvd(tensor, ranks)
         refined = find("hooi").function(tensor, found.structure, init=found, max_sweeps=sweeps, tol=0.0).network
-        error = relative_error(tensor, found)
-        least = min(error, relative_error(tensor, refined))
-        cases.found.append(Case(kind, norm, error * norm, tails, least * norm, math.sqrt(tensor.ndim)))
+        error = residual(tensor, found)
+        least = min(error, residual(tensor, refined))
+        cases.found.append(Case(kind, float(tensor.norm()), error, tails, least, math.sqrt(tensor.ndim)))
     return cases.measurement("higher-order orthogonal iteration")
 
 

@@ -17,7 +17,7 @@ _PLANTED = (((10, 10, 10), 3), ((6, 6, 6, 6), 2), ((5, 5, 5, 5, 5), 2))
     "ring_recovery",
     paper="Tensor ring decomposition",
     year=2016,
-    where="Section 3.2, the algorithm TR-ALS",
+    where="the algorithm TR-ALS",
     stated="Alternating least squares over the cores fits a tensor by a tensor ring of given ranks.",
 )
 def ring_recovery(*, seed: int = 0, seeds: int = 10, restarts: int = 3) -> Measurement:

@@ -9,8 +9,8 @@ import torch
 from tenfold import formats
 from tenfold.claims._quasi_optimal import Case, Cases
 from tenfold.claims._registry import Measurement, claim
-from tenfold.claims._tensors import some_rank, tail, varied
-from tenfold.decomposition import find, relative_error
+from tenfold.claims._tensors import residual, some_rank, tail, varied
+from tenfold.decomposition import find
 
 
 @claim(
@@ -33,14 +33,13 @@ def st_hosvd_bound(*, seed: int = 0, tensors: int = 64, sweeps: int = 5) -> Meas
     generator = torch.Generator().manual_seed(seed + 1)
     cases = Cases()
     for kind, tensor in varied(seed, random=tensors):
-        norm = float(tensor.norm())
         limits = [min(extent, tensor.numel() // extent) for extent in tensor.shape]
         ranks = [some_rank(limit, generator) for limit in limits]
         structure = formats.tucker(tensor.shape, ranks)
         tails = tuple(tail(tensor, [mode], rank) for mode, rank in enumerate(ranks))
         found = find("tree_svd").function(tensor, structure).network
         refined = find("hooi").function(tensor, structure, init=found, max_sweeps=sweeps, tol=0.0).network
-        error = relative_error(tensor, found)
-        least = min(error, relative_error(tensor, refined))
-        cases.found.append(Case(kind, norm, error * norm, tails, least * norm, math.sqrt(tensor.ndim)))
+        error = residual(tensor, found)
+        least = min(error, residual(tensor, refined))
+        cases.found.append(Case(kind, float(tensor.norm()), error, tails, least, math.sqrt(tensor.ndim)))
     return cases.measurement("higher-order orthogonal iteration")

@@ -25,14 +25,14 @@ _ERRORS = (0.5, 0.1, 1e-2, 1e-4, 1e-6)
     "tree_rounding",
     paper="Tensor-train decomposition",
     year=2011,
-    where="Section 3, Algorithm 2 and Corollary 2.4",
+    where="Algorithm 2",
     stated=(
-        "Rounding a tensor train to a relative error costs at most that error, and leaves every rank no larger than the "
-        "number of singular values that its unfolding needs for the error divided by sqrt(d - 1)."
+        "Rounding a tensor train to a relative error costs at most that error, and leaves every rank no larger than "
+        "the number of singular values that its unfolding needs for the error divided by sqrt(d - 1)."
     ),
 )
 def tree_rounding(*, seed: int = 0, seeds: int = 8) -> Measurement:
-    """Round networks whose terms decay, as trains and as Tucker and hierarchical Tucker networks, to errors 0.5 to 10^-6.
+    """Round trains, Tucker and hierarchical Tucker networks whose terms decay to errors of 0.5 to 10^-6.
 
     The singular values are those of the network before rounding; for other trees than trains the number of bonds takes
     the place of d - 1. Holds if no error is exceeded (but for 10^-12 of the norm) and no rank is larger.
