@@ -80,7 +80,8 @@ class Cases:
             f"{len(cases)} of them truncated by their ranks.\n"
             f"error / sqrt(sum of squared tails): at most {tails:.4f} (bound 1).\n"
             f"error / best error, as part of what is allowed: at most {upper:.4f} if the best error is the largest\n"
-            f"tail, at most {lower:.4f} if it is what {refiner} reaches ({above:.4f} times that error); the bound is 1.\n"
+            f"tail, at most {lower:.4f} if it is what {refiner}\n"
+            f"reaches ({above:.4f} times that error); the bound is 1.\n"
             f"beyond a bound: {len(ill)}; refuted by a better network: {refuted}."
         )
         numbers = {
