@@ -1,0 +1,1 @@
+"""tenfold beside its peers, in one process, with equal threads, on equal input: ``python -m benchmarks``."""

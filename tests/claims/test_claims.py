@@ -1,0 +1,97 @@
+"""The claims measure what they say: small runs, and the measuring tools against closed forms."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tenfold import formats
+from tenfold.claims._quasi_optimal import Case, Cases
+from tenfold.claims._tensors import tail, varied
+from tenfold.claims.als_monotone import als_monotone
+from tenfold.claims.cp_recovery import cp_recovery, match
+from tenfold.claims.exact_recovery import exact_recovery
+from tenfold.claims.hosvd_truncation import hosvd_truncation, truncated_hosvd
+from tenfold.claims.ring_recovery import ring_recovery
+from tenfold.claims.st_hosvd_bound import st_hosvd_bound
+from tenfold.claims.tree_rounding import needed, tree_rounding
+from tenfold.claims.tt_svd_bound import tt_svd_bound
+from tenfold.network import Network
+
+
+@pytest.mark.parametrize("measure", [tt_svd_bound, st_hosvd_bound, hosvd_truncation])
+def test_bounds_of_truncation_hold_on_a_few(measure) -> None:
+    found = measure(seed=5, tensors=8, sweeps=1)
+    assert found.holds, found.text
+    assert found.numbers["truncated"] >= 8
+    assert 0 < found.numbers["largest_ratio_to_tails"] <= 1 + 1e-9
+    assert found.numbers["largest_ratio_to_refined"] >= 1
+
+
+def test_recovery_and_rounding_hold_on_a_few() -> None:
+    assert exact_recovery(seeds=1).holds
+    assert tree_rounding(seeds=1).holds
+    assert als_monotone(seeds=1, sweeps=4).holds
+
+
+@pytest.mark.slow
+def test_alternating_methods_recover() -> None:
+    assert cp_recovery(seeds=2).holds
+    assert ring_recovery(seeds=2).holds
+
+
+CASE = Case("noise", norm=10.0, error=2.0, tails=(1.0, 3.0), refined=1.9, factor=math.sqrt(2))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        replace(CASE, error=2.001),  # more than the tails allow
+        replace(CASE, tails=(1.0, 1.0)),  # and so more than sqrt(2) times the largest
+        replace(CASE, refined=1.4),  # a network was found that is more than sqrt(2) better
+    ],
+)
+def test_a_bound_that_is_exceeded_does_not_hold(case: Case) -> None:
+    assert Cases([CASE]).measurement("a refinement").holds
+    assert not Cases([CASE, case]).measurement("a refinement").holds
+
+
+def test_tail_is_what_the_best_matrix_leaves() -> None:
+    singular = torch.tensor([4.0, 2.0, 1.0], dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    left = torch.linalg.qr(torch.randn(6, 3, generator=generator, dtype=torch.float64)).Q
+    right = torch.linalg.qr(torch.randn(20, 3, generator=generator, dtype=torch.float64)).Q
+    tensor = (left * singular @ right.T).reshape(2, 3, 4, 5).permute(2, 0, 3, 1)
+    assert tail(tensor, [1, 3], 1) == pytest.approx(5.0)
+    assert tail(tensor, [1, 3], 3) == pytest.approx(0.0, abs=1e-20)
+
+
+def test_hosvd_projects_on_every_mode() -> None:
+    planted = Network.random(formats.tucker((7, 6, 5), (2, 3, 2)), seed=1).dense()
+    assert torch.allclose(truncated_hosvd(planted, [2, 3, 2]).dense(), planted)
+
+
+def test_match_sees_order_and_scale_away_and_nothing_else() -> None:
+    planted = Network.random(formats.cp((5, 6, 7), 3), seed=2)
+    order = torch.tensor([2, 0, 1])
+    same = planted.replace([core[:, order] * scale for core, scale in zip(planted.cores, (2, -3, 0.5), strict=True)])
+    assert match(planted, same) == pytest.approx(1.0)
+    first, *others = planted.cores
+    assert match(planted, planted.replace([first.flip(0), *others])) < 0.99
+
+
+def test_needed_counts_what_must_stay() -> None:
+    assert needed([4.0, 3.0, 1.0], 0.5) == 3
+    assert needed([4.0, 3.0, 1.0], 1.0) == 2
+    assert needed([4.0, 3.0, 1.0], math.sqrt(10)) == 1
+    assert needed([0.0], 0.0) == 1
+
+
+def test_tensors_are_the_same_for_a_seed() -> None:
+    first, again, other = (list(varied(seed, random=4)) for seed in (1, 1, 2))
+    assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(first, again, strict=True))
+    assert first[0].tensor.shape != other[0].tensor.shape or not torch.equal(first[0].tensor, other[0].tensor)
+    assert {named.tensor.ndim for named in first} == {3, 4, 5, 6}
