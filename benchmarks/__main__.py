@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import machine, report
+from benchmarks import machine, peers, report
 from benchmarks.harness import measure
 from benchmarks.tasks import tasks
 
@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--threads {chosen.threads} is not between 1 and {machine.cores()}, the cores there are")
     if chosen.rounds < 1:
         parser.error(f"--rounds {chosen.rounds} is not positive")
+    for package in ("scipy.linalg", "tensorly", "pyttb"):
+        peers.load(package)
     measured = {}
     with machine.threads(chosen.threads):
         gemm = machine.gemm_gflops(300, 1) if chosen.smoke else machine.gemm_gflops()
@@ -37,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
             outcomes = []
             for case in known[name].cases(chosen.smoke):
                 print(f"{name} {case.label}", file=sys.stderr, flush=True)
-                outcomes.append(measure(case, rounds=2 if chosen.smoke else chosen.rounds, seconds=10))
+                outcomes.append(measure(case, rounds=2 if chosen.smoke else chosen.rounds, seconds=6))
+                machine.check(chosen.threads)
             measured[name] = (known[name].TITLE, outcomes)
     record = report.record(machine.description(chosen.threads), gemm, measured)
     print(report.markdown(record), end="")

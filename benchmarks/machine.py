@@ -24,22 +24,25 @@ def cores() -> int:
 def threads(count: int) -> Iterator[None]:
     """Let every library use ``count`` threads: torch with its MKL, and each OpenBLAS, MKL and OpenMP that is loaded.
 
-    Raises:
-        RuntimeError: a library that multiplies matrices does not keep to it.
+    One that is loaded later does not know of it: load everything before, and `check` afterwards.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
         with threadpool_limits(limits=count):
-            used = {pool["internal_api"]: pool["num_threads"] for pool in threadpool_info()} | {
-                "torch": torch.get_num_threads()
-            }
-            other = {name: number for name, number in used.items() if number != count}
-            if other:
-                raise RuntimeError(f"{count} threads were asked for, but these use others: {other}")
+            check(count)
             yield
     finally:
         torch.set_num_threads(before)
+
+
+def check(count: int) -> None:
+    """Raise RuntimeError if a library that is loaded would use another number of threads."""
+    used = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
+    other = [(name, number) for name, number in [*used, ("torch", torch.get_num_threads())] if number != count]
+    if other:
+        shown = ", ".join(f"{Path(name).name} {number}" for name, number in other)
+        raise RuntimeError(f"{count} threads were asked for, but these use others: {shown}")
 
 
 def gemm_gflops(size: int = 1500, rounds: int = 3) -> float:

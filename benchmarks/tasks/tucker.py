@@ -23,9 +23,6 @@ def cases(smoke: bool) -> Iterator[Case]:
         def own(tensor=tensor, structure=structure):
             return find("tree_svd").function(tensor, structure)
 
-        def exact(tl, x, ranks=ranks):
-            return tl.decomposition.tucker(x, rank=ranks, init="svd", svd="truncated_svd", n_iter_max=0, tol=0)
-
         def randomized(tl, x, ranks=ranks):
             return tl.decomposition.tucker(
                 x, rank=ranks, init="svd", svd="randomized_svd", n_iter_max=0, tol=0, random_state=0
@@ -52,7 +49,6 @@ def cases(smoke: bool) -> Iterator[Case]:
             [
                 Contender("tenfold tree_svd", own, peers.dense_error(tensor, lambda found: found.network.dense())),
                 *peers.tensorly("tucker, randomized_svd", tensor, randomized, dense),
-                *peers.tensorly("tucker, truncated_svd", tensor, exact, dense),
                 *peers.pyttb("hosvd", tensor, hosvd, lambda found: found.full().data),
                 *peers.pyttb("tucker_als", tensor, alternating, lambda found: found[0].full().data),
             ],

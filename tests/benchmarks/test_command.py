@@ -74,6 +74,14 @@ def test_threads_are_those_asked_for_and_put_back() -> None:
     assert (torch.get_num_threads(), [pool["num_threads"] for pool in threadpool_info()]) == before
 
 
+def test_a_library_with_other_threads_is_found() -> None:
+    with machine.threads(1):
+        machine.check(1)
+        torch.set_num_threads(2)
+        with pytest.raises(RuntimeError, match=r"1 threads were asked for, but these use others: .*torch 2"):
+            machine.check(1)
+
+
 def test_absent_peer_is_a_row_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyttb", None)
     (row,) = peers.pyttb("hosvd", torch.ones(2, 2, dtype=torch.float64), lambda ttb, x: x, np.asarray)

@@ -28,7 +28,7 @@ _PLANTED = (((12, 11, 10), 5), ((7, 7, 7), 8), ((6, 6, 6), 8))
         "up to the order and the scale of its terms."
     ),
 )
-def cp_recovery(*, seed: int = 0, seeds: int = 8, restarts: int = 3) -> Measurement:
+def cp_recovery(*, seed: int = 0, seeds: int = 10, restarts: int = 3) -> Measurement:
     """Plant CP tensors with Gaussian factors, fit each by alternating least squares from up to ``restarts`` seeds.
 
     A fit is exact at a relative error of 10^-8; the factors are found if every term of the fit is a planted one: the
@@ -46,7 +46,7 @@ def cp_recovery(*, seed: int = 0, seeds: int = 8, restarts: int = 3) -> Measurem
             planted = Network.random(structure, seed=number, dtype=torch.float64)
             data = planted.dense()
             for attempt in range(restarts):
-                fit = method(data, structure, error=1e-10, seed=1000 * attempt + number, max_sweeps=500, tol=1e-10)
+                fit = method(data, structure, error=1e-10, seed=1000 * attempt + number, max_sweeps=1000, tol=1e-10)
                 if fit.error <= _FITS:
                     first += attempt == 0
                     exact += 1
