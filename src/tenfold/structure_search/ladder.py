@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tenfold import formats
 from tenfold._trees import bond_limits
-from tenfold.decomposition import find, relative_error
+from tenfold.decomposition import Decomposition, find, relative_error
 from tenfold.errors import TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -181,10 +181,7 @@ def tree_trials(
     ranks are chosen on them and the SVD's own network is truncated, so the data is not gone through again.
     """
     started = time.perf_counter()
-    half = 1e-3 if torch.finfo(data.dtype).bits < 64 else 1e-6
-    if budget.error is not None:
-        half = max(budget.error / 2, half if budget.error > half else budget.error)
-    done = find("tree_svd").function(data, full, error=half)
+    done = _base(data, full, budget)
     base = done.network
     spectra = {bond: values.tolist() for bond, values in base.bond_spectra().items()}
     if not spectra:
@@ -216,7 +213,7 @@ def tree_trials(
         first = measured(ranks)
         assert first is not None
         yield first
-        asked = max(first.error, half)
+        asked = max(first.error, done.error)
     else:
         asked = budget.error
         yield _trial(label, base, done.error, started, "tree_svd")
@@ -240,6 +237,21 @@ def tree_trials(
     for looser in _LOOSER:
         if asked * looser < 1 and (trial := at(asked * looser)) is not None:
             yield trial
+
+
+def _base(data: Tensor, full: Structure, budget: Budget) -> Decomposition:
+    """A sequential SVD with more on every bond than the budget can keep."""
+    svd = find("tree_svd").function
+    floor = 1e-3 if torch.finfo(data.dtype).bits < 64 else 1e-6
+    if budget.error is not None:
+        return svd(data, full, error=max(budget.error / 2, min(floor, budget.error)))
+    assert budget.parameters is not None
+    # The error that so many parameters reach is not known yet: closer and closer, while it costs little.
+    for error in (0.1, 0.03, 0.01, 1e-3):
+        done = svd(data, full, error=error)
+        if done.network.parameters > _HOPELESS * budget.parameters:
+            return done
+    return svd(data, full, error=floor) if floor < 1e-3 else done
 
 
 def _tree_families(shape: tuple[int, ...], modes: Sequence[str]) -> Iterator[tuple[str, Structure]]:
