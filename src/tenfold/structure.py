@@ -343,6 +343,20 @@ class Structure:
         except (KeyError, TypeError, ValueError, RecursionError) as cause:
             raise StructureError(f"not the JSON text of a structure: {cause!r}") from cause
 
+    def name_outputs(self, names: Sequence[str]) -> Structure:
+        """The same structure with its `output_indices` called ``names``; inner indices that clash get a new name."""
+        if len(names) != len(self.output_indices):
+            raise StructureError(f"{len(names)} names for the {len(self.output_indices)} outputs of '{self.pattern}'")
+        new = dict(zip(self.output_indices, names, strict=True))
+        taken = set(names)
+        for index in self.inner_indices:
+            name = index
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            new[index] = name
+        return self.rename(new)
+
     # --- printing -----------------------------------------------------------------------------------------------------
 
     def __str__(self) -> str:
@@ -351,6 +365,19 @@ class Structure:
     def __repr__(self) -> str:
         sizes = ", ".join(f"{index}={size}" for index, size in self.sizes.items())
         return f"Structure({self.pattern!r}, {sizes})" if sizes else f"Structure({self.pattern!r})"
+
+
+def index_names(labels: Sequence[str]) -> list[str]:
+    """Axis names as index names: letters, digits and underscores, each once."""
+    names: list[str] = []
+    for axis, label in enumerate(labels):
+        word = "".join(c if c.isalnum() or c == "_" else "_" for c in label)
+        if not word.isidentifier():
+            word = f"_{word}" if word and f"_{word}".isidentifier() else f"i{axis + 1}"
+        while word in names:
+            word += "_"
+        names.append(word)
+    return names
 
 
 # --- reading and printing the pattern ---------------------------------------------------------------------------------

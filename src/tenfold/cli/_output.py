@@ -7,9 +7,13 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tenfold._files import check_writable
+from tenfold._files import atomic, check_writable
 from tenfold.errors import FileError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def printable(text: str) -> str:
@@ -57,3 +61,9 @@ def to_file_or_standard_output(place: str, write: Callable[[str], None]) -> None
             raise
         except OSError as error:
             raise FileError(f"cannot write standard output: {error.strerror or error}") from error
+
+
+def save_figure(figure: Figure, place: str) -> None:
+    """Write a figure in the format of the file's suffix, beside and then renamed."""
+    with atomic(place) as beside:
+        figure.savefig(beside, dpi=150)

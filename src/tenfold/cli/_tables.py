@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from tenfold.network import Network
     from tenfold.verbs.result import Fit
 
 
@@ -25,20 +24,6 @@ def columns(header: Sequence[str], rows: Iterable[Sequence[object]], *, right: S
     out = io.StringIO()
     Console(file=out, width=120, color_system=None).print(grid)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
-
-
-def cores(network: Network) -> str:
-    """The cores of a network: indices, shape, parameters."""
-    rows = [
-        (
-            core.name,
-            " ".join(core.indices) or "(scalar)",
-            " x ".join(map(str, core.shape)) or "1",
-            f"{tensor.numel():,}",
-        )
-        for core, tensor in zip(network.structure.cores, network.cores, strict=True)
-    ]
-    return columns(("core", "indices", "shape", "parameters"), rows, right=(3,))
 
 
 def trials(fit: Fit) -> str:

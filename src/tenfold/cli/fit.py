@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from tenfold.cli._output import place_of, say
 from tenfold.errors import TenfoldError
 
 if TYPE_CHECKING:
+    from tenfold.io import Dataset
     from tenfold.verbs.result import Fit
 
 
@@ -38,6 +40,7 @@ def fit(
     dtype: str | None = typer.Option(None, help="Compute in float32, float64, complex64 or complex128."),
     output: str = typer.Option("fit.tn", "--output", "-o", help="Where the network goes; '-' for standard output."),
     report: str = typer.Option("report.html", help="Where the page goes; '' for no page."),
+    plot: str = typer.Option("", help="Where a summary picture goes (.png, .svg, .pdf)."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON instead of a table."),
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress bar and no table."),
 ) -> None:
@@ -45,11 +48,11 @@ def fit(
 
     With --structure it is fitted. Without, common formats are tried and the best within the budget is kept.
     """
-    _check_places(source, output, report)
+    _check_places(source, output, report, plot)
     sizes = _sizes(size)
 
     from tenfold import io
-    from tenfold.cli._output import to_file_or_standard_output
+    from tenfold.cli._output import save_figure, to_file_or_standard_output
     from tenfold.cli.app import Interrupted
     from tenfold.observations import Observations
     from tenfold.verbs.fit import fit as run
@@ -59,7 +62,7 @@ def fit(
     data: Any = dataset.values
     if dataset.missing and not isinstance(data, Observations):
         data = Observations.from_nan(data)
-    chosen = _structure(structure, ranks, dataset.shape, bool(sizes))
+    chosen = _structure(structure, ranks, dataset, bool(sizes))
     result = run(
         data,
         chosen,
@@ -83,39 +86,47 @@ def fit(
     try:
         if report:
             result.report(report)
+        if plot:
+            save_figure(result.plot(), plot)
     except KeyboardInterrupt:
-        raise Interrupted(f"the network is in {kept}, the page was not written") from None
+        raise Interrupted(f"the network is in {kept}, not everything else was written") from None
     except TenfoldError as error:
         raise type(error)(f"{error}; the network is in {kept}") from error
-    _tell(result, output, report, as_json=as_json, quiet=quiet)
+    _tell(result, [output, report, plot], as_json=as_json, quiet=quiet)
     if result.interrupted:
         raise Interrupted(f"the best that was found so far is in {kept}")
 
 
-def _tell(result: Fit, output: str, report: str, *, as_json: bool, quiet: bool) -> None:
+def _tell(result: Fit, written: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     # With the network on standard output, words go to standard error.
-    aside = output == "-"
+    aside = "-" in written
     if as_json:
         say(json.dumps(result.summary()), aside=aside)
     elif not quiet:
         say(str(result), aside=aside)
-        places = [place for place in (output, report) if place and place != "-"]
+        places = [place for place in written if place and place != "-"]
         if places:
-            say(f"\nwrote {' and '.join(places)}", aside=aside)
+            say(f"\nwrote {', '.join(places)}", aside=aside)
 
 
-def _check_places(source: str, output: str, report: str) -> None:
+def _check_places(source: str, output: str, report: str, plot: str) -> None:
     """What would fail after the work is refused before it."""
     if not output:
         raise TenfoldError("--output is empty; give a file name, or '-' for standard output")
-    if report == "-":
-        raise TenfoldError("--report '-' is not possible; give a file name, or '' for no page")
-    places = {"--output": place_of(output), "--report": place_of(report) if report else None}
-    if places["--output"] is not None and places["--output"] == places["--report"]:
-        raise TenfoldError(f"--output and --report both name '{output}'; give them different names")
+    if "-" in (report, plot):
+        option = "--report" if report == "-" else "--plot"
+        raise TenfoldError(f"{option} '-' is not possible; give a file name, or '' for none")
+    if plot and Path(plot).suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise TenfoldError(f"--plot '{plot}' is no picture; give a name that ends in .png, .svg or .pdf")
+    given = {"--output": output, "--report": report, "--plot": plot}
+    places = {option: place_of(place) for option, place in given.items() if place and place != "-"}
+    data = Path(source).expanduser().resolve()
     for option, place in places.items():
-        if place is not None and place == Path(source).expanduser().resolve():
+        if place == data:
             raise TenfoldError(f"{option} names the data, '{source}'; give it another name")
+        twin = next((other for other in places if other != option and places[other] == place), None)
+        if twin is not None:
+            raise TenfoldError(f"{option} and {twin} both name '{given[option]}'; give them different names")
 
 
 def _sizes(given: list[str]) -> dict[str, int]:
@@ -131,13 +142,14 @@ def _sizes(given: list[str]) -> dict[str, int]:
     return sizes
 
 
-def _structure(structure: str | None, ranks: str | None, shape: tuple[int, ...], sized: bool) -> Any:
+def _structure(structure: str | None, ranks: str | None, dataset: Dataset, sized: bool) -> Any:
     """A pattern as it is; the name of a format with its ranks as a structure."""
     if structure is None or "->" in structure:
         if ranks is not None:
             raise TenfoldError("--ranks goes with the name of a format; give --structure tucker, for example")
         return structure
     from tenfold import formats
+    from tenfold.structure import index_names
 
     known = formats.for_arrays()
     if structure not in known:
@@ -152,4 +164,5 @@ def _structure(structure: str | None, ranks: str | None, shape: tuple[int, ...],
         numbers = [int(word) for word in ranks.split(",")]
     except ValueError:
         raise TenfoldError(f"--ranks takes whole numbers separated by commas, not '{ranks}'") from None
-    return known[structure](shape, numbers[0] if len(numbers) == 1 else numbers)
+    made = known[structure](dataset.shape, numbers[0] if len(numbers) == 1 else numbers)
+    return made.name_outputs(index_names(dataset.dims))

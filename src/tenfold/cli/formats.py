@@ -19,7 +19,7 @@ def list_formats() -> None:
 
     examples = formats.examples()
     rows = [
-        (name, example.pattern, (function.__doc__ or "").splitlines()[0].rstrip(".:"))
+        (name, example.pattern, (function.__doc__ or "").splitlines()[0].rstrip(".:").replace("``", ""))
         for name, (function, example) in examples.items()
     ]
     say(columns(("structure", "pattern", "what it is"), rows))

@@ -22,7 +22,7 @@ def show(
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Print what a .tn file holds: the network, how well it fits, what was tried."""
-    from tenfold.cli._tables import cores, trials
+    from tenfold.cli._tables import trials
     from tenfold.errors import TenfoldError
     from tenfold.network import Network
     from tenfold.report import text
@@ -44,7 +44,7 @@ def show(
         say(str(loaded))
         if report:
             loaded.report(report)
-    say(f"\n{text(network.structure)}\n\n{cores(network)}")
+    say(f"\n{text(network.structure)}")
     if front and not isinstance(loaded, Network):
         say(f"\n{trials(loaded)}")
     if cost:

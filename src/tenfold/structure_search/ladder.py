@@ -260,7 +260,7 @@ def _tree_families(shape: tuple[int, ...], modes: Sequence[str]) -> Iterator[tup
     sizes = dict(zip(modes, shape, strict=True))
     plain = [(mode,) for mode in modes]
     if order >= 3:
-        yield "tucker", _named(formats.tucker(shape, max(shape)), modes)
+        yield "tucker", formats.tucker(shape, max(shape)).name_outputs(modes)
     if order >= 2:
         orders = permutations(range(order)) if order <= _ALL_ORDERS else [tuple(range(order))]
         for chosen in orders:
@@ -270,7 +270,7 @@ def _tree_families(shape: tuple[int, ...], modes: Sequence[str]) -> Iterator[tup
                 yield label, _train([(modes[k],) for k in chosen], plain, sizes)
     if order >= 4:
         full = formats.hierarchical_tucker(shape, math.prod(shape))
-        yield "hierarchical tucker", _named(full, modes)
+        yield "hierarchical tucker", full.name_outputs(modes)
     yield from _folded_families(shape, modes, sizes)
 
 
@@ -320,14 +320,6 @@ def _train(sites: Sequence[tuple[str, ...]], outputs: Sequence[tuple[str, ...]],
     return thin.replace(bond_limits(thin))
 
 
-def _named(structure: Structure, modes: Sequence[str]) -> Structure:
-    """The structure with its outputs called ``modes`` and bonds that do not clash with them."""
-    taken = set(modes)
-    names = dict(zip(structure.output_indices, modes, strict=True))
-    names.update({bond: _free(bond, taken) for bond in structure.inner_indices})
-    return structure.rename(names)
-
-
 def _free(name: str, taken: set[str]) -> str:
     while name in taken:
         name += "_"
@@ -363,7 +355,7 @@ def _cp_rung(
     total = sum(data.shape)
 
     def build(rank: int) -> Structure:
-        return _named(formats.cp(tuple(data.shape), rank), modes)
+        return formats.cp(tuple(data.shape), rank).name_outputs(modes)
 
     yield from _alternating(data, budget, best, "cp", "cp_als", build, lambda size: size // total, 1, seed)
 
@@ -375,7 +367,7 @@ def _ring_rung(
     total = sum(data.shape)
 
     def build(rank: int) -> Structure:
-        return _named(formats.tensor_ring(tuple(data.shape), [rank] * data.ndim), modes)
+        return formats.tensor_ring(tuple(data.shape), [rank] * data.ndim).name_outputs(modes)
 
     def largest(size: int) -> int:
         return math.isqrt(size // total)
@@ -445,7 +437,7 @@ def _growing_rung(label: str, build: Callable[[tuple[int, ...], int], Structure]
         als = find("als").function
         lowest, worse, previous = math.inf, 0, -1
         for rank in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64):
-            structure = _named(build(data.shape, rank), modes)
+            structure = build(data.shape, rank).name_outputs(modes)
             if structure.parameters == previous:
                 return
             previous = structure.parameters

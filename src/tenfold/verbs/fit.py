@@ -22,7 +22,7 @@ from tenfold.decomposition import Entry, Method, Progress, choose, find, methods
 from tenfold.errors import StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
-from tenfold.structure import Structure
+from tenfold.structure import Structure, index_names
 from tenfold.structure_search import Budget, Trial, climb
 from tenfold.structure_search.ladder import tree_trials
 from tenfold.verbs._arrays import Prepared, prepare, times_power
@@ -92,7 +92,7 @@ def fit(
     started = time.perf_counter()
     ready = prepare(data, weights=weights, dtype=dtype, dims=dims, coordinates=coordinates)
     budget = _budget(error, parameters, ratio, ready)
-    modes = _index_names(ready.dims)
+    modes = index_names(ready.dims)
     _check_numbers(seed, max_sweeps, tol)
     options = {"init": init, "max_sweeps": max_sweeps, "tol": tol}
     with threads_for(ready.cells), progress_bar(progress) as bar:
@@ -316,19 +316,6 @@ def _observed(ready: Prepared) -> int:
     if isinstance(ready.data, Observations) and ready.data.rest == "unknown":
         return ready.data.distinct
     return ready.cells
-
-
-def _index_names(dims: Sequence[str]) -> list[str]:
-    """Axis names as index names: letters, digits and underscores, each once."""
-    names: list[str] = []
-    for axis, dim in enumerate(dims):
-        word = "".join(c if c.isalnum() or c == "_" else "_" for c in dim)
-        if not word.isidentifier():
-            word = f"_{word}" if word and f"_{word}".isidentifier() else f"i{axis + 1}"
-        while word in names:
-            word += "_"
-        names.append(word)
-    return names
 
 
 def _spectra(ready: Prepared) -> dict[str, tuple[float, ...]]:
