@@ -35,6 +35,13 @@ def planted(shape: tuple[int, ...], rank: int, seed: int = 0) -> np.ndarray:
     return full / full.std()
 
 
+def plain(data: Any) -> np.ndarray:
+    """A copy as a NumPy array, whatever it was."""
+    if isinstance(data, torch.Tensor):
+        return data.detach().resolve_neg().double().numpy().copy()
+    return np.array(data)
+
+
 def true_error(data: Any, fit: tn.Fit) -> float:
     """|X - N| / |X| in double precision, from the dense array."""
     x = np.asarray(data).astype(np.complex128 if np.iscomplexobj(data) else np.float64)
@@ -95,11 +102,10 @@ INPUTS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("kind", INPUTS)
 def test_every_container(kind: str) -> None:
     data = INPUTS[kind]()
-    before = np.array(data.detach().double()) if isinstance(data, torch.Tensor) else np.array(data)
+    before = plain(data)
     fit = tn.fit(data, "i a, a j b, b k -> i j k", sizes={"a": 6, "b": 4})
-    after = np.array(data.detach().double()) if isinstance(data, torch.Tensor) else np.array(data)
     assert fit.error < 1e-2
-    assert np.array_equal(before, after), "the data were written to"
+    assert np.array_equal(before, plain(data)), "the data were written to"
     assert not any(core.requires_grad for core in fit.network.cores)
 
 
@@ -266,7 +272,7 @@ def test_a_core_used_twice_gives_a_symmetric_network() -> None:
 def test_methods_by_name_and_by_function() -> None:
     data = planted((6, 5, 4), 2)
     for method in ("als", "cp_als", "adam", "lbfgs"):
-        fit = tn.fit(data, "i r, j r, k r -> i j k", sizes={"r": 2}, method=method)
+        fit = tn.fit(data, "i r, j r, k r -> i j k", sizes={"r": 2}, method=method, max_sweeps=30)
         assert fit.method == method
         assert fit.error == pytest.approx(true_error(data, fit), abs=1e-9)
     fit = tn.fit(data, F.tucker((6, 5, 4), 2), method=find("hooi").function)
@@ -445,8 +451,12 @@ def test_any_small_array_and_any_budget(data: st.DataObject) -> None:
 
 def test_a_seed_fixes_everything() -> None:
     def key(fit: tn.Fit) -> Any:
-        trials = [replace(t, seconds=0.0) for t in fit.front]
-        return trials, [core.numpy().tobytes() for core in fit.network.cores]
+        # To nine digits: the order of sums in BLAS depends on where in memory a matrix lies.
+        def rounded(value: float | None) -> float | None:
+            return None if value is None else float(f"{value:.9g}")
+
+        trials = [replace(t, seconds=0.0, error=rounded(t.error), held_out=rounded(t.held_out)) for t in fit.front]
+        return trials, [core.numpy().round(6).tolist() for core in fit.network.cores]
 
     assert key(tn.fit(MIXED, error=0.1, seed=5)) == key(tn.fit(MIXED, error=0.1, seed=np.int64(5)))
     masked = np.ma.masked_less(MIXED, 0.1)
