@@ -395,7 +395,8 @@ def _alternating(
         rank = high if tries == 4 else (low + high) // 2
         structure = build(rank)
         width = structure.parameters / sum(data.shape)
-        if 4 * data.numel() * width * _SWEEPS > _WORK:
+        # A sweep contracts the data once and solves one system of this width for each mode.
+        if (4 * data.numel() * width + 30 * data.ndim * width**3) * _SWEEPS > _WORK:
             return
         done = find(method).function(data, structure, error=budget.error, seed=seed, max_sweeps=_SWEEPS, tol=1e-4)
         yield _trial(label, done.network, done.error, started, method)

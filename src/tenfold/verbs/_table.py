@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from tenfold.verbs.result import Fit
 
 
+# What `Fit.stopped` means.
+_STOPPED = {
+    "budget": "within what was asked for",
+    "best": "nothing tried is within what was asked for",
+    "interrupted": "interrupted; this is the best until then",
+    "exact": "no sweeps were needed",
+    "tol": "the error no longer fell",
+    "max_sweeps": "all sweeps were done; more may lower the error",
+    "error": "the error asked for was reached",
+}
+
+
 def table(fit: Fit, *, width: int = 100) -> str:
     """The result of a fit as a two-column table, plain text."""
     family = (formats.name(fit.structure) or "network").replace("_", " ")
@@ -29,7 +41,8 @@ def table(fit: Fit, *, width: int = 100) -> str:
         ("parameters", f"{fit.parameters:,} for {fit.structure.size:,} entries"),
         ("compression ratio", f"{fit.ratio:.4g}"),
         ("seconds", f"{fit.seconds:.2f}"),
-        ("method", f"{fit.method}; stopped: {fit.stopped}; {len(fit.front)} tried"),
+        ("method", f"{fit.method}" + (f", the best of {len(fit.front)} networks tried" if len(fit.front) > 1 else "")),
+        ("stopped", _STOPPED.get(fit.stopped, fit.stopped)),
     ]
     if fit.observed != fit.cells:
         rows.insert(1, ("observed", f"{fit.observed:,} of {fit.cells:,} cells"))

@@ -94,6 +94,7 @@ def fit(
     budget = _budget(error, parameters, ratio, ready)
     modes = index_names(ready.dims)
     _check_numbers(seed, max_sweeps, tol)
+    seed = int(seed)
     options = {"init": init, "max_sweeps": max_sweeps, "tol": tol}
     with threads_for(ready.cells), progress_bar(progress) as bar:
         if structure is None:
@@ -132,7 +133,7 @@ def fit(
         source_dtype=source_dtype or ready.source_dtype,
         observed=_observed(ready),
         cells=ready.cells,
-        seed=int(seed),
+        seed=seed,
         data=ready.data,
     )
 

@@ -1,0 +1,695 @@
+"""The verb `fit`: every kind of input, budgets that hold, records that come back, interrupts that lose nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tenfold as tn
+from tenfold.decomposition import Progress, find
+from tenfold.errors import DataError, FileError, StructureError, TenfoldError
+from tenfold.structure_search import ladder
+from tenfold.verbs import fit as verb
+
+
+def noisy(shape: tuple[int, ...] = (6, 5, 4), seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+def planted(shape: tuple[int, ...], rank: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    letters = "ijklmn"[: len(shape)]
+    factors = [rng.standard_normal((n, rank)) for n in shape]
+    full = np.einsum(",".join(f"{c}r" for c in letters) + "->" + letters, *factors)
+    return full / full.std()
+
+
+def plain(data: Any) -> np.ndarray:
+    """A copy as a NumPy array, whatever it was."""
+    if isinstance(data, torch.Tensor):
+        return data.detach().resolve_neg().double().numpy().copy()
+    return np.array(data)
+
+
+def true_error(data: Any, fit: tn.Fit) -> float:
+    """|X - N| / |X| in double precision, from the dense array."""
+    x = np.asarray(data).astype(np.complex128 if np.iscomplexobj(data) else np.float64)
+    n = fit.network.to(torch.complex128 if fit.network.dtype.is_complex else torch.float64).dense().numpy()
+    assert n.shape == x.shape
+    scale = np.abs(x).max() or 1.0
+    x, n = x / scale, n / scale
+    total = np.linalg.norm(x)
+    return float(np.linalg.norm(x - n) / total) if total else float(np.linalg.norm(n))
+
+
+# --- input ------------------------------------------------------------------------------------------------------------
+
+WHOLE = (noisy() * 40 + 60).round()
+DTYPES = "bool int8 uint8 int16 uint16 int32 uint32 int64 uint64 float16 float32 float64 longdouble >f4 >f8 >i4 >u2 >c8"
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES.split(), "complex64", "complex128"])
+def test_every_dtype_of_numpy(dtype: str) -> None:
+    data = (WHOLE > 60) if dtype == "bool" else np.clip(WHOLE, 0, 127).astype(dtype)
+    fit = tn.fit(data, "i a, a j k -> i j k", sizes={"a": 6})
+    assert fit.error < 1e-3
+    assert true_error(data, fit) == pytest.approx(fit.error, abs=1e-6)
+    assert fit.source_dtype == str(data.dtype)
+    kind = np.dtype(dtype)
+    single = kind.kind in "fc" and kind.itemsize // (2 if kind.kind == "c" else 1) <= 4
+    assert torch.finfo(fit.network.dtype).bits == (32 if single else 64)
+    assert fit.network.dtype.is_complex == (kind.kind == "c")
+
+
+def xarray_with_labels() -> Any:
+    xarray = pytest.importorskip("xarray")
+    return xarray.DataArray(WHOLE, dims=("x", "y", "t"), coords={"x": np.arange(6) * 0.5, "t": list("abcd")})
+
+
+def dask_array() -> Any:
+    return pytest.importorskip("dask.array").from_array(WHOLE, chunks=2)
+
+
+INPUTS: dict[str, Callable[[], Any]] = {
+    "lists": lambda: WHOLE.tolist(),
+    "read-only": lambda: np.frombuffer(WHOLE.tobytes()).reshape(WHOLE.shape),
+    "unaligned": lambda: np.frombuffer(b"x" + WHOLE.tobytes(), offset=1).reshape(WHOLE.shape),
+    "negative strides": lambda: WHOLE[::-1, ::-1][::-1, ::-1],
+    "Fortran order": lambda: np.asfortranarray(WHOLE),
+    "torch": lambda: torch.tensor(WHOLE),
+    "torch with gradient": lambda: torch.tensor(WHOLE, requires_grad=True),
+    "torch bfloat16": lambda: torch.tensor(WHOLE).bfloat16(),
+    "torch integers": lambda: torch.tensor(WHOLE).long(),
+    "torch lazily negated": lambda: (torch.tensor(1j * WHOLE).conj() * 1).conj().imag,
+    "xarray": xarray_with_labels,
+    "dask": dask_array,
+    "unmasked numpy.ma": lambda: np.ma.array(WHOLE),
+    "fractions of a view": lambda: np.stack([WHOLE, WHOLE])[0],
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_every_container(kind: str) -> None:
+    data = INPUTS[kind]()
+    before = plain(data)
+    fit = tn.fit(data, "i a, a j b, b k -> i j k", sizes={"a": 6, "b": 4})
+    assert fit.error < 1e-2
+    assert np.array_equal(before, plain(data)), "the data were written to"
+    assert not any(core.requires_grad for core in fit.network.cores)
+
+
+def test_names_and_labels_come_from_xarray_and_arguments() -> None:
+    fit = tn.fit(xarray_with_labels(), error=0.2)
+    assert fit.dims == ("x", "y", "t")
+    assert fit.coordinates["x"].tolist() == [0, 0.5, 1, 1.5, 2, 2.5]
+    assert fit.coordinates["t"].tolist() == list("abcd")
+    named = tn.fit(WHOLE, error=0.2, dims=["größe", "my axis", "3"], coordinates={"3": [1, 2, 3, 4]})
+    assert named.dims == ("größe", "my axis", "3")
+    assert named.coordinates["3"].tolist() == [1, 2, 3, 4]
+
+
+def test_a_read_only_negative_or_foreign_view_of_numpy() -> None:
+    fit = tn.fit(WHOLE[::-1, ::2].astype(">i4"), error=0.2)
+    assert true_error(WHOLE[::-1, ::2], fit) <= 0.2
+
+
+@pytest.mark.parametrize("kind", ["csr_matrix", "coo_array", "torch", "torch csr", "pydata"])
+def test_sparse_arrays_have_zeros_as_data(kind: str) -> None:
+    dense = np.zeros((9, 7))
+    dense[2, :] = np.arange(7) - 3
+    dense[:, 4] += 2
+    if kind == "pydata":
+        data = pytest.importorskip("sparse").COO.from_numpy(dense)
+    elif kind.startswith("torch"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch calls its CSR layout a beta
+            data = torch.tensor(dense).to_sparse_csr() if "csr" in kind else torch.tensor(dense).to_sparse()
+    else:
+        data = getattr(pytest.importorskip("scipy.sparse"), kind)(dense)
+    fit = tn.fit(data, error=0.01)
+    assert true_error(dense, fit) <= 0.01
+    assert fit.observed == fit.cells == 63
+
+
+def test_observations_and_masks() -> None:
+    full = planted((8, 7, 6), 2)
+    mask = np.random.default_rng(1).random(full.shape) < 0.4
+    masked = np.ma.array(np.where(mask, np.nan, full), mask=mask)
+    for data in (masked, tn.Observations.from_masked(masked)):
+        fit = tn.fit(data, "i r, j r, k r -> i j k", sizes={"r": 2})
+        assert fit.observed == (~mask).sum()
+        assert true_error(full, fit) < 0.05, "cells that nobody saw are wrong"
+
+
+def test_nan_of_xarray_is_missing_and_of_numpy_an_error() -> None:
+    xarray = pytest.importorskip("xarray")
+    holes = planted((8, 7), 1)
+    holes[3, 3] = np.nan
+    assert tn.fit(xarray.DataArray(holes), error=0.01).observed == 55
+    with pytest.raises(DataError, match=r"data has 1 NaN; .*from_nan"):
+        tn.fit(holes)
+
+
+def test_weights() -> None:
+    data, weights = planted((8, 7, 6), 1) + 0.0, np.ones((8, 7, 6))
+    data[0, 0, 0] = 1e3
+    weights[0, 0, 0] = 0
+    fit = tn.fit(data, "i r, j r, k r -> i j k", sizes={"r": 1}, weights=weights)
+    assert fit.error < 1e-5
+    assert tn.fit(data, error=0.1, weights=weights.astype(int)).error <= 0.1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e200, 1e-200, 1e-310, 1e300])
+def test_numbers_whose_squares_leave_the_range(scale: float) -> None:
+    data = noisy() * scale
+    fit = tn.fit(data, error=0.5)
+    assert fit.error == pytest.approx(true_error(data, fit), rel=1e-4)
+    assert 0.2 < fit.error <= 0.5
+    assert sum(v**2 for v in np.array(fit.spectra["i"]) / scale) == pytest.approx(float((data / scale) ** 2 @ np.ones(4) @ np.ones(5) @ np.ones(6)), rel=1e-3)  # fmt: skip
+    given = tn.fit(data, "i r, j r, k r -> i j k", sizes={"r": 3}, init=None)
+    assert given.error == pytest.approx(true_error(data, given), rel=1e-4)
+    again = tn.fit(data, given.structure, init=given.network, max_sweeps=1)
+    assert again.error <= given.error * 1.001
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30, 3e37])
+def test_single_precision_near_the_ends_of_its_range(scale: float) -> None:
+    data = (noisy() / 4 * scale).astype(np.float32)
+    fit = tn.fit(data, parameters=40)
+    assert fit.error == pytest.approx(true_error(data, fit), rel=1e-4)
+    assert 0.5 < fit.error < 0.9
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (np.zeros((4, 5, 6)), 0.1),
+        (np.ones((1, 1, 1)), 0.1),
+        (np.array(3.5), 0.1),
+        (2.5, 0.1),
+        (np.array([7.0]), 0.1),
+        (np.arange(9.0), 0.1),
+        (np.sin(np.arange(4096.0)), 1e-6),
+        (noisy((30, 20)), 0.4),
+        (noisy((1, 5, 1, 4)), 0.3),
+        (noisy((2,) * 6), 0.5),
+        (noisy((3, 2, 2, 1, 2, 2, 3)), 0.5),
+        (noisy((2,) * 11), 0.7),
+        (noisy() + 1j * noisy(seed=1), 0.3),
+        (np.ones((17, 1)), 0.0),
+    ],
+    ids=lambda v: str(np.shape(v)) if not isinstance(v, float) else f"{v:g}",
+)
+def test_shapes_and_special_arrays(data: Any, error: float) -> None:
+    fit = tn.fit(data, error=error)
+    assert fit.shape == np.shape(data)
+    assert true_error(data, fit) <= error
+    assert fit.parameters <= max(np.size(data), 1)
+    assert sum(trial.chosen for trial in fit.front) == 1
+    json.dumps(fit.summary(), allow_nan=False)
+    str(fit)
+
+
+def test_a_zero_tensor_is_fitted_by_zero() -> None:
+    fit = tn.fit(np.zeros((4, 5, 6)), "i r, j r, k r -> i j k", sizes={"r": 2})
+    assert fit.error == 0
+    assert not fit.network.dense().any()
+
+
+# --- structures -------------------------------------------------------------------------------------------------------
+
+F = tn.formats
+FORMATS: dict[str, Callable[[tuple[int, ...]], tn.Structure]] = {
+    "cp": lambda s: F.cp(s, 3),
+    "tucker": lambda s: F.tucker(s, (3, 3, 2, 2)),
+    "tensor_train": lambda s: F.tensor_train(s, (3, 4, 2)),
+    "tensor_ring": lambda s: F.tensor_ring(s, 2),
+    "fully_connected": lambda s: F.fully_connected(s, 2),
+    "hierarchical_tucker": lambda s: F.hierarchical_tucker(s, 3),
+    "one core twice": lambda s: tn.Structure("U[i r], V[j r], k r, l r -> i j k l", **dict(zip("ijkl", s, strict=True)), r=2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_format_finds_what_was_planted(name: str) -> None:
+    structure = FORMATS[name]((5, 4, 4, 3))
+    data = tn.Network.random(structure, seed=3).dense()
+    fit = tn.fit(data, structure)
+    assert fit.structure.shape == structure.shape
+    assert fit.error == pytest.approx(true_error(data, fit), abs=1e-9)
+    assert fit.error < (0.3 if name in ("fully_connected", "tensor_ring") else 0.02)
+    assert fit.target == "the structure given"
+
+
+@pytest.mark.parametrize("name", ["kronecker", "tensor_train_matrix", "block_tensor_train", "monarch", "phm"])
+def test_formats_of_matrices(name: str) -> None:
+    _, structure = F.examples()[name]
+    data = tn.Network.random(structure, seed=1).dense()
+    fit = tn.fit(data, structure, max_sweeps=20 if name != "kronecker" else None)
+    assert fit.error == pytest.approx(true_error(data, fit), abs=1e-9)
+    assert fit.error < 0.6
+
+
+def test_a_core_used_twice_gives_a_symmetric_network() -> None:
+    half = noisy((6, 2))
+    fit = tn.fit(half @ half.T, "U[i r], U[j r] -> i j", sizes={"r": 2})
+    assert fit.error < 1e-4
+    assert torch.equal(fit.network.dense(), fit.network.dense().T)
+
+
+def test_methods_by_name_and_by_function() -> None:
+    data = planted((6, 5, 4), 2)
+    for method in ("als", "cp_als", "adam", "lbfgs"):
+        fit = tn.fit(data, "i r, j r, k r -> i j k", sizes={"r": 2}, method=method, max_sweeps=30)
+        assert fit.method == method
+        assert fit.error == pytest.approx(true_error(data, fit), abs=1e-9)
+    fit = tn.fit(data, F.tucker((6, 5, 4), 2), method=find("hooi").function)
+    assert fit.method == "hooi"
+    assert fit.error < 1e-6
+
+
+def test_open_bonds_are_found() -> None:
+    data = planted((8, 7, 6), 2) + 0.05 * noisy((8, 7, 6))
+    pattern = "i a, a j b, b k -> i j k"
+    fit = tn.fit(data, pattern, error=0.1)
+    assert true_error(data, fit) <= 0.1
+    assert fit.structure.sizes["a"] == fit.structure.sizes["b"] == 2
+    small = tn.fit(data, pattern, parameters=60)
+    assert small.parameters <= 60
+    part = tn.fit(data, pattern, sizes={"a": 2}, error=0.3)
+    assert part.structure.sizes["a"] <= 2
+    assert true_error(data, part) <= 0.3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"structure": "i a, a j, k -> i j k"}, "index 'a' of"),
+        ({"structure": "i r, j r, k r -> i j k", "error": 0.1}, "only ranks of trees can be found"),
+        ({"structure": "i j, k -> i j k", "parameters": 50}, "has fixed sizes"),
+        ({"structure": "i j -> i j"}, "has 2"),
+        ({"structure": 3}, "a Structure or a pattern, not int"),
+        ({"structure": F.cp((2, 2), 1)}, "makes shape"),
+        ({"structure": F.cp((6, 5, 4), 1), "sizes": {"r": 2}}, "sizes go with a pattern"),
+        ({"method": "als"}, "method is given without a structure"),
+        ({"max_sweeps": 3}, "max_sweeps is given without a structure"),
+        ({"tol": 0.1}, "tol is given without a structure"),
+        ({"structure": "i j, k -> i j k", "method": "alz"}, "alz"),
+        ({"structure": "i j, k -> i j k", "max_sweeps": 0}, "max_sweeps must be"),
+        ({"structure": "i j, k -> i j k", "tol": -1}, "tol must be"),
+        ({"structure": "i a, a j k -> i j k", "error": 0.1, "method": "als"}, "give a size to bond 'a'"),
+        ({"error": 0.1, "parameters": 3}, "error and parameters are given"),
+        ({"error": 1}, "error must be"),
+        ({"error": True}, "error must be"),
+        ({"error": "0.1"}, "error must be"),
+        ({"error": math.nan}, "error must be"),
+        ({"parameters": 2.5}, "parameters must be a whole number"),
+        ({"parameters": 3}, "is too few: the smallest network for an array of shape (6, 5, 4) has 15"),
+        ({"ratio": 0.5}, "ratio must be"),
+        ({"ratio": math.inf}, "ratio must be"),
+        ({"ratio": 1000}, "leaves no parameter"),
+        ({"seed": -1}, "seed must be"),
+        ({"seed": 2**63}, "seed must be"),
+        ({"seed": 1.5}, "seed must be"),
+        ({"dtype": "int8"}, "dtype must be"),
+        ({"dims": ["a", "b"]}, "dims must name each of the 3 axes"),
+        ({"dims": ["a", "b", "a"]}, "names an axis twice"),
+        ({"coordinates": {"z": [1]}}, "coordinates are given for 'z'"),
+        ({"coordinates": {"i": [1, 2]}}, "but the axis has size 6"),
+        ({"weights": np.ones(3)}, "weights have shape (3,)"),
+        ({"weights": -np.ones((6, 5, 4))}, "weights must be 0 or more"),
+        ({"weights": np.zeros((6, 5, 4))}, "weights are all zero"),
+        ({"weights": "heavy"}, "weights must be an array of numbers"),
+        ({"weights": np.ones((6, 5, 4)) * 1j}, "not complex"),
+    ],
+    ids=lambda v: None if isinstance(v, dict) else v,
+)
+def test_bad_arguments(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(TenfoldError) as caught:
+        tn.fit(noisy(), **arguments)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (np.zeros((3, 0)), "data is empty"),
+        ([], "data is empty"),
+        ([[1, 2], [3]], "no array of numbers"),
+        (["a"], "must hold numbers"),
+        (None, "must hold numbers"),
+        ({"a": 1}, "must hold numbers"),
+        ("x.npy", "must hold numbers"),
+        (np.array(["2020-01-01"], "M8[D]"), "must hold numbers"),
+        (np.array([1.0, math.inf, -math.inf]), "data has 2 infinite entries"),
+        (np.ma.masked_all((3, 3)), "no known cell"),
+        (tn.Observations(torch.rand(4, 2), torch.rand(4), None), "on_grid"),
+    ],
+    ids=range(11),
+)
+def test_bad_data(data: Any, said: str) -> None:
+    with pytest.raises(DataError) as caught:
+        tn.fit(data)
+    assert said in str(caught.value)
+
+
+def test_an_unreachable_error_is_said_once() -> None:
+    with pytest.warns(UserWarning, match=r"the error is .*, above the 0.01 asked for: .*needs larger ranks") as said:
+        tn.fit(noisy(), "i r, j r, k r -> i j k", sizes={"r": 2}, error=0.01)
+    assert len(said) == 1
+
+
+# --- budgets ----------------------------------------------------------------------------------------------------------
+
+BLOB = np.exp(-np.add.outer(np.add.outer(np.linspace(-2, 2, 16) ** 2, np.linspace(-1, 3, 12) ** 2), np.linspace(0, 2, 9)))
+MIXED = BLOB + 0.02 * noisy(BLOB.shape)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("error", [0.5, 0.1, 0.03, 1e-3])
+def test_the_error_asked_for_holds_exactly(error: float, dtype: str) -> None:
+    data = MIXED.astype(dtype)
+    fit = tn.fit(data, error=error)
+    assert true_error(data, fit) <= error
+    assert float(torch.linalg.norm(torch.tensor(data) - fit.network.dense()) / np.linalg.norm(data)) <= error * (1 + 1e-6)
+    assert fit.error == pytest.approx(true_error(data, fit), rel=1e-6)
+    assert fit.stopped == "budget"
+
+
+@pytest.mark.parametrize("error", [1e-6, 1e-9, 1e-12])
+def test_tiny_errors_hold_too(error: float) -> None:
+    data = planted((9, 8, 7), 2)
+    fit = tn.fit(data, error=error)
+    assert true_error(data, fit) <= error
+    assert fit.parameters < data.size / 4
+
+
+@pytest.mark.parametrize("parameters", [37, 60, 100, 333, 1000, 5000])
+def test_the_size_asked_for_holds_exactly(parameters: int) -> None:
+    fit = tn.fit(MIXED, parameters=parameters)
+    assert fit.parameters <= parameters
+    assert fit.parameters == sum(core.numel() for core in fit.network.cores)
+    assert fit.error == pytest.approx(true_error(MIXED, fit), abs=1e-6)
+
+
+@pytest.mark.parametrize("ratio", [1, 1.01, 3, 7.3, 40])
+def test_the_ratio_asked_for_holds_exactly(ratio: float) -> None:
+    fit = tn.fit(MIXED, ratio=ratio)
+    assert fit.ratio >= ratio
+    assert MIXED.size / fit.parameters >= ratio
+
+
+def test_more_parameters_never_fit_worse() -> None:
+    errors = [tn.fit(MIXED, parameters=n).error for n in (50, 100, 200, 400)]
+    assert errors == sorted(errors, reverse=True)
+
+
+@settings(max_examples=12)
+@given(st.data())
+def test_any_small_array_and_any_budget(data: st.DataObject) -> None:
+    shape = tuple(data.draw(st.lists(st.integers(1, 5), min_size=1, max_size=4)))
+    seed = data.draw(st.integers(0, 99))
+    kind = data.draw(st.sampled_from(["noise", "rank one", "few values", "zero", "complex"]))
+    rng = np.random.default_rng(seed)
+    array = rng.standard_normal(shape)
+    if kind == "rank one":
+        array = planted(shape, 1, seed) if math.prod(shape) > 1 else array
+    elif kind == "few values":
+        array = rng.integers(0, 2, shape).astype(float)
+    elif kind == "zero":
+        array = np.zeros(shape)
+    elif kind == "complex":
+        array = array + 1j * rng.standard_normal(shape)
+    if data.draw(st.booleans()):
+        error = data.draw(st.floats(0, 0.999))
+        fit = tn.fit(array, error=error, seed=seed)
+        assert true_error(array, fit) <= error
+    else:
+        parameters = data.draw(st.integers(1, array.size + 3))
+        try:
+            fit = tn.fit(array, parameters=parameters, seed=seed)
+        except TenfoldError as refused:
+            assert "is too few" in str(refused)
+            assert parameters < sum(shape)
+            return
+        assert fit.parameters <= parameters
+    assert fit.error == pytest.approx(true_error(array, fit), abs=1e-6)
+
+
+def test_a_seed_fixes_everything() -> None:
+    def key(fit: tn.Fit) -> Any:
+        # To nine digits: the order of sums in BLAS depends on where in memory a matrix lies.
+        def rounded(value: float | None) -> float | None:
+            return None if value is None else float(f"{value:.9g}")
+
+        trials = [replace(t, seconds=0.0, error=rounded(t.error), held_out=rounded(t.held_out)) for t in fit.front]
+        return trials, [core.numpy().round(6).tolist() for core in fit.network.cores]
+
+    assert key(tn.fit(MIXED, error=0.1, seed=5)) == key(tn.fit(MIXED, error=0.1, seed=np.int64(5)))
+    masked = np.ma.masked_less(MIXED, 0.1)
+    first, second = (tn.fit(masked, parameters=80, seed=2) for _ in range(2))
+    assert key(first) == key(second)
+    state = torch.random.get_rng_state()
+    tn.fit(MIXED, error=0.3)
+    assert torch.equal(state, torch.random.get_rng_state()), "the global seed was touched"
+
+
+# --- missing cells ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("budget", [{}, {"parameters": 600}, {"error": 0.02}])
+def test_held_out_cells_choose_the_model(budget: dict[str, Any]) -> None:
+    truth = planted((14, 12, 10), 3)
+    noise = 0.1
+    seen = truth + noise * noisy(truth.shape, 7)
+    mask = np.random.default_rng(2).random(truth.shape) < 0.4
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an error of 0.02 is below the noise: only a model of the noise has it
+        fit = tn.fit(np.ma.array(seen, mask=mask), **budget)
+    unseen = np.linalg.norm((fit.network.dense().numpy() - seen)[mask]) / np.linalg.norm(seen[mask])
+    assert noise * 0.9 < unseen < 1.4 * noise
+    chosen = next(trial for trial in fit.front if trial.chosen)
+    assert chosen.held_out == pytest.approx(unseen, rel=0.35)
+    assert "held-out error" in str(fit)
+    assert fit.observed == (~mask).sum()
+
+
+def test_missing_the_error_is_said() -> None:
+    seen = np.ma.masked_less(noisy((9, 8, 7)), -0.5)
+    with pytest.warns(UserWarning, match="no better at what was left out"):
+        fit = tn.fit(seen, error=0.01)
+    assert fit.stopped == "best"
+    assert "nothing tried is within what was asked for" in str(fit)
+
+
+def test_two_observations_in_a_large_array() -> None:
+    few = tn.Observations(torch.tensor([[1, 2], [3, 4]]), torch.tensor([1.0, 2.0]), (100, 90))
+    assert tn.fit(few).parameters <= 190
+    line = tn.Observations(torch.tensor([[1], [3]]), torch.tensor([1.0, 2.0]), (10,))
+    assert tn.fit(line, parameters=10).error < 1e-6
+
+
+# --- interrupts -------------------------------------------------------------------------------------------------------
+
+
+def stop_after(trials: int, monkeypatch: pytest.MonkeyPatch) -> list[ladder.Trial]:
+    made: list[ladder.Trial] = []
+    original = verb.climb
+
+    def climb(*args: Any, **kwargs: Any) -> Any:
+        for trial in original(*args, **kwargs):
+            if len(made) == trials:
+                raise KeyboardInterrupt
+            made.append(trial)
+            yield trial
+
+    monkeypatch.setattr(verb, "climb", climb)
+    return made
+
+
+def test_an_interrupted_climb_keeps_the_best_so_far(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = stop_after(4, monkeypatch)
+    fit = tn.fit(MIXED, error=0.1)
+    assert fit.interrupted
+    assert len(fit.front) == len(made) == 4
+    assert fit.parameters == min(t.parameters for t in made if t.error <= 0.1)
+    assert true_error(MIXED, fit) <= 0.1
+    assert "interrupted" in str(fit)
+    fit.save(tmp_path / "x.tn")
+    assert tn.load(tmp_path / "x.tn").interrupted
+
+
+@pytest.mark.parametrize("trials", [0, 1])
+def test_an_interrupt_before_anything_is_found_passes(trials: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_after(trials, monkeypatch)  # the first trial is the array itself, which is nothing found
+    with pytest.raises(KeyboardInterrupt):
+        tn.fit(MIXED, error=0.1)
+
+
+def test_an_interrupted_method_keeps_its_last_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = planted((8, 7, 6), 3)
+    sweeps = []
+
+    def stopping(data: Any, structure: tn.Structure, *, callback: Callable[[Progress], None], **options: Any) -> Any:
+        def watch(state: Progress) -> None:
+            callback(state)
+            sweeps.append(state.error)
+            if len(sweeps) == 3:
+                raise KeyboardInterrupt
+
+        return find("als").function(data, structure, callback=watch, **options)
+
+    fit = tn.fit(data, "i r, j r, k r -> i j k", sizes={"r": 2}, method=stopping)
+    assert fit.interrupted
+    assert fit.error == pytest.approx(true_error(data, fit), abs=1e-9)
+    assert fit.error < 1
+
+    def refusing(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tn.fit(data, "i r, j r, k r -> i j k", sizes={"r": 2}, method=refusing)
+
+
+def test_an_interrupt_after_the_fit_loses_the_spectra_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verb, "_spectra", interrupted)
+    fit = tn.fit(MIXED, error=0.2)
+    assert fit.interrupted
+    assert fit.spectra == {}
+    assert true_error(MIXED, fit) <= 0.2
+
+
+# --- records ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_fit_comes_back_from_its_file(tmp_path: Path) -> None:
+    labels = {
+        "x": np.linspace(0, 1, 6),
+        "name": np.array(["Köln", "", "漢字", "a\nb", "long " * 9]),
+        "day": np.array(["2020-01-01", "2020-02-01", "NaT", "1931-05-06"], "M8[D]"),
+    }
+    fit = tn.fit(noisy(), error=0.4, dims=list(labels), coordinates=labels, source=Path("a/b.npy"))
+    fit.save(tmp_path / "x.tn")
+    back = tn.load(tmp_path / "x.tn")
+    assert isinstance(back, tn.Fit)
+    assert back.summary() == fit.summary()
+    assert back.front == fit.front
+    assert back.dims == fit.dims
+    assert back.spectra == fit.spectra
+    assert back.data is None
+    assert back.coordinates["x"].tolist() == labels["x"].tolist()
+    assert back.coordinates["name"].tolist() == labels["name"].tolist()
+    assert np.array_equal(back.coordinates["day"].astype("M8[D]"), labels["day"], equal_nan=True)
+    assert all(torch.equal(a, b) for a, b in zip(back.network.cores, fit.network.cores, strict=True))
+    assert str(back) == str(fit)
+
+
+def test_a_network_alone_comes_back_as_a_network(tmp_path: Path) -> None:
+    network = tn.Network.random(F.cp((4, 3), 2), dtype=torch.complex128)
+    network.save(tmp_path / "x.tn")
+    back = tn.load(tmp_path / "x.tn")
+    assert isinstance(back, tn.Network)
+    assert torch.equal(back.dense(), network.dense())
+
+
+DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a part is gone": lambda r: r.pop("front"),
+    "too few axes": lambda r: r.update(dims=["i"]),
+    "an axis twice": lambda r: r.update(dims=["i", "i", "k"]),
+    "labels of no axis": lambda r: r.update(coordinates={"z": {"dtype": "<f8", "values": [1]}}),
+    "too few labels": lambda r: r.update(coordinates={"i": {"dtype": "<f8", "values": [1]}}),
+    "labels of enormous strings": lambda r: r.update(coordinates={"i": {"dtype": "<U999999999", "values": ["a"] * 6}}),
+    "labels of objects": lambda r: r.update(coordinates={"i": {"dtype": "O", "values": [1] * 6}}),
+    "labels that are none": lambda r: r.update(coordinates=7),
+    "an error in words": lambda r: r.update(error="small"),
+    "an infinite count": lambda r: r.update(cells=math.inf),
+    "a foreign structure": lambda r: r["front"][0].update(structure="{}"),
+    "a spectrum of words": lambda r: r.update(spectra={"i": ["a"]}),
+    "a list for a record": lambda r: r.update(front={"a": 1}),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_record_is_one_error(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tenfold.verbs import result
+
+    fit = tn.fit(noisy(), error=0.4)
+    record = json.loads(json.dumps(result._record(fit)))
+    DAMAGE[kind](record)
+    fit.network.save(tmp_path / "x.tn", record={"fit": record})
+    with pytest.raises(FileError, match="damaged record of its fit") as caught:
+        tn.load(tmp_path / "x.tn")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_table_says_what_people_ask(tmp_path: Path) -> None:
+    fit = tn.fit(MIXED, error=0.1, source="blob.npy", dims=["x", "y", "z"])
+    said = str(fit)
+    assert "blob.npy: 16 x 12 x 9 float64" in said
+    assert "error at most 0.1" in said
+    assert f"{fit.error:.8g}" in said
+    assert f"{fit.parameters:,} for 1,728 entries" in said
+    assert f"the best of {len(fit.front)} networks tried" in said
+    assert "within what was asked for" in said
+    assert repr(fit) == said
+    assert max(map(len, said.splitlines())) <= 100
+    plain = json.loads(json.dumps(fit.summary(), allow_nan=False))
+    assert plain["parameters"] == fit.parameters
+    assert plain["shape"] == [16, 12, 9]
+
+
+# --- photographs ------------------------------------------------------------------------------------------------------
+
+
+def photograph(name: str) -> np.ndarray:
+    picture = getattr(pytest.importorskip("skimage.data"), name)()
+    return np.asarray(picture[:, :, :3])
+
+
+def test_a_photograph_within_five_per_cent() -> None:
+    picture = tn.io.read("sample:astronaut").array()
+    fit = tn.fit(picture, error=0.05)
+    assert true_error(picture, fit) <= 0.05
+    assert float(str(fit).split("relative error")[1].split()[0]) == pytest.approx(true_error(picture, fit), abs=1e-7)
+    assert fit.ratio > 4
+
+
+@pytest.mark.slow
+@pytest.mark.peer
+def test_another_photograph_within_five_per_cent() -> None:
+    picture = photograph("coffee")
+    fit = tn.fit(picture, error=0.05)
+    assert true_error(picture, fit) <= 0.05
+    assert fit.error == pytest.approx(true_error(picture, fit), abs=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.peer
+@pytest.mark.parametrize("name", ["astronaut", "coffee"])
+def test_photographs_in_twenty_thousand_numbers(name: str) -> None:
+    picture = photograph(name)
+    fit = tn.fit(picture, parameters=20_000)
+    assert fit.parameters <= 20_000
+    assert fit.error == pytest.approx(true_error(picture, fit), abs=1e-7)
+    assert fit.error < 0.2
+
+
+def test_structure_errors_point_into_the_pattern() -> None:
+    with pytest.raises(StructureError, match="»"):
+        tn.fit(noisy(), "i a, a j -> i j, k")
