@@ -70,6 +70,11 @@ def _replace(temporary: Path, target: Path) -> None:
         return
     if target.is_file():
         shutil.copymode(target, temporary)
+    else:
+        # Some writers make files that nobody else may read; a new file is as open as the user's umask says.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
     with temporary.open("rb+") as handle:
         os.fsync(handle.fileno())
     os.replace(temporary, target)

@@ -132,7 +132,8 @@ def _record(fit: Fit) -> dict[str, Any]:
         "front": [
             {
                 "name": trial.name,
-                "structure": trial.structure.to_json(),
+                "pattern": trial.structure.pattern,
+                "sizes": dict(trial.structure.sizes),
                 "error": trial.error,
                 "seconds": trial.seconds,
                 "method": trial.method,
@@ -156,7 +157,7 @@ def from_record(network: Network, record: Mapping[str, Any]) -> Fit:
     """The `Fit` whose record was saved with ``network``. Raises KeyError, TypeError or ValueError for anything else."""
     front = []
     for item in record["front"]:
-        structure = Structure.from_json(item["structure"])
+        structure = Structure(item["pattern"], dict(item["sizes"]))
         held_out = None if item["held_out"] is None else float(item["held_out"])
         front.append(
             Trial(
