@@ -309,7 +309,7 @@ def test_open_bonds_are_found() -> None:
         ({"structure": "i j, k -> i j k", "method": "alz"}, "alz"),
         ({"structure": "i j, k -> i j k", "max_sweeps": 0}, "max_sweeps must be"),
         ({"structure": "i j, k -> i j k", "tol": -1}, "tol must be"),
-        ({"structure": "i a, a j k -> i j k", "error": 0.1, "method": "als"}, "give a size to bond 'a'"),
+        ({"structure": "i a, a j k -> i j k", "error": 0.1, "method": "als"}, "bond 'a' has no size; give it one"),
         ({"error": 0.1, "parameters": 3}, "error and parameters are given"),
         ({"error": 1}, "error must be"),
         ({"error": True}, "error must be"),
@@ -619,7 +619,7 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "labels that are none": lambda r: r.update(coordinates=7),
     "an error in words": lambda r: r.update(error="small"),
     "an infinite count": lambda r: r.update(cells=math.inf),
-    "a foreign structure": lambda r: r["front"][0].update(structure="{}"),
+    "a foreign structure": lambda r: r["front"][0].update(pattern="{}"),
     "a spectrum of words": lambda r: r.update(spectra={"i": ["a"]}),
     "a list for a record": lambda r: r.update(front={"a": 1}),
 }
