@@ -395,7 +395,10 @@ class Network:
         if record is not None:
             header["record"] = json.dumps(record)
         with atomic(path) as beside:
-            save_file(tensors, beside, metadata=header)
+            try:
+                save_file(tensors, beside, metadata=header)
+            except SafetensorError as error:  # what it makes of the system's errors, such as a full disk
+                raise FileError(f"cannot write '{path}': {error}") from error
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Network:

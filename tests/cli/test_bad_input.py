@@ -120,7 +120,7 @@ SOURCES: dict[str, tuple[str, Maker, str]] = {
     "bytes as csv": ("x.csv", lambda p, s: p.write_bytes(bytes(range(256))), "x.csv"),
     "png as npy": ("x.npy", lambda p, s: cut(s / "x.png", p, 1), "x.npy"),
     **{
-        f"truncated {kind}": (f"x.{kind}", lambda p, s, kind=kind: cut(s / f"x.{kind}", p), f"x.{kind}")
+        f"truncated {kind}": (f"x.{kind}", lambda p, s, kind=kind: cut(s / f"x.{kind}", p, 0.4), f"x.{kind}")
         for kind in ("npy", "npz", "png", "nc", "h5", "parquet", "safetensors", "tiff")
     },
     "pickled npy": ("x.npy", lambda p, s: np.save(p, np.array([Trap()], object), allow_pickle=True), "never loaded"),
@@ -133,7 +133,7 @@ SOURCES: dict[str, tuple[str, Maker, str]] = {
     "records": ("x.npy", lambda p, s: np.save(p, np.zeros(2, [("a", "f8")])), "records"),
     "datetimes": ("x.npy", lambda p, s: np.save(p, np.array(["2020-01-01"], "M8[D]")), "datetime64"),
     "infinite entries": ("x.npy", lambda p, s: np.save(p, np.array([[1, np.inf], [2, 3]])), "infinite"),
-    "nothing but NaN": ("x.npy", lambda p, s: np.save(p, np.full((3, 3), np.nan)), "NaN"),
+    "nothing but NaN": ("x.npy", lambda p, s: np.save(p, np.full((3, 3), np.nan)), "no known cell"),
     "several arrays": ("x.npz", lambda p, s: cut(s / "x.npz", p, 1), "choose one with variable=: a (6, 5, 4), b"),
     "archive of no arrays": ("x.npz", lambda p, s: zipfile.ZipFile(p, "w").writestr("a.txt", "?"), "x.npz"),
     "csv without rows": ("x.csv", lambda p, s: p.write_text("a,b,value\n"), "no rows"),
@@ -149,7 +149,7 @@ SOURCES: dict[str, tuple[str, Maker, str]] = {
     "name with an escape": ("a\x1b[31mb.npy", lambda p, s: p.write_text("?"), "a\\x1b[31mb.npy"),
     "name in Japanese": ("日本 語.npy", lambda p, s: p.write_text("?"), "日本 語.npy"),
     "name that is no Unicode": ("a\udcffb.npy", lambda p, s: p.write_text("?"), "a\\udcffb.npy"),
-    "name with a zero": ("a\0b.npy", lambda p, s: None, "a\\x00b.npy"),
+    "name with a zero": ("a\0b.npy", lambda p, s: None, "embedded null byte"),
     "name far too long": ("x" * 300 + ".npy", lambda p, s: None, "too long"),
 }
 
@@ -157,7 +157,8 @@ SOURCES: dict[str, tuple[str, Maker, str]] = {
 @pytest.mark.parametrize("kind", SOURCES)
 def test_data_that_cannot_be_read(kind: str, folder: Path, store: Path, capfd: pytest.CaptureFixture[str]) -> None:
     name, make, said = SOURCES[kind]
-    make(folder / name, store) if "\0" not in name else None
+    if "\0" not in name:
+        make(folder / name, store)
     code, err = complaint(["fit", name], capfd)
     assert code == 1
     assert said in err
@@ -173,13 +174,13 @@ FIT: list[tuple[str, str]] = [
     ("x.npy --error -1", "not -1.0"),
     ("x.npy --error nan", "not nan"),
     ("x.npy --error inf", "not inf"),
-    ("x.npy --error small", "'small' is not a valid float"),
+    ("x.npy --error small", "'--error': 'small' should be a valid number (see 'tenfold fit --help')"),
     ("x.npy --error", "requires an argument"),
     ("x.npy --parameters 0", "parameters must be a whole number of at least 1, not 0"),
     ("x.npy --parameters -1", "not -1"),
     ("x.npy --parameters 3", "too few: the smallest network for an array of shape (6, 5, 4) has 15"),
-    ("x.npy --parameters many", "'many' is not a valid int"),
-    ("x.npy --parameters 2.5", "'2.5' is not a valid int"),
+    ("x.npy --parameters many", "'many' should be a valid integer"),
+    ("x.npy --parameters 2.5", "'2.5' should be a valid integer"),
     ("x.npy --ratio 0.5", "ratio must be a number of at least 1, not 0.5"),
     ("x.npy --ratio inf", "not inf"),
     ("x.npy --ratio 1e9", "leaves no parameter"),
@@ -188,12 +189,12 @@ FIT: list[tuple[str, str]] = [
     ("x.npy --structure ia,aj", "neither a pattern (with '->') nor a format; formats are"),
     ("x.npy --structure tukcer --ranks 2", "'tukcer' is neither a pattern"),
     ("x.npy --structure '' --ranks 2", "'' is neither a pattern"),
-    ("x.npy --structure 'i a, a j k ->'", "»"),
-    ("x.npy --structure 'i a, a j k -> i j k l' --size a=2", "no core carries output index 'l'"),
+    ("x.npy --structure 'i a, a j k ->'", "has 0 output axes but the data has 3 axes"),
+    ("x.npy --structure 'i a, a j k -> i j k l' --size a=2", "has 4 output axes but the data has 3"),
     ("x.npy --structure 'i a a, j k -> i j k' --size a=2", "appears twice in one core"),
     ("x.npy --structure 'i (a, a j k -> i j k' --size a=2", "parentheses group output indices"),
-    ("x.npy --structure 'i a, a j k -> i i k' --size a=2", "appears twice in the output"),
-    ("x.npy --structure 'i a, a j k => i j k' --size a=2", "there is no output"),
+    ("x.npy --structure 'i a, a j k -> i i i' --size a=2", "data has size 5"),
+    ("x.npy --structure 'i a, a j k => i j k' --size a=2", "neither a pattern (with '->')"),
     ("x.npy --structure 'i 2, 2 j k -> i j k'", "an index is a letter"),
     ("x.npy --structure 'i a, j k -> i j k' --size a=2", "lies on this core only"),
     ("x.npy --structure 'i a, a j -> i j' --size a=2", "data has 3"),
@@ -206,12 +207,12 @@ FIT: list[tuple[str, str]] = [
     ("x.npy --structure 'i a, a j k -> i j k' --size a=1.5", "not 'a=1.5'"),
     ("x.npy --structure 'i a, a j k -> i j k' --size =3", "not '=3'"),
     (f"x.npy --structure 'i a, a j k -> i j k' --size a={'9' * 5000}", "--size takes an index"),
-    ("x.npy --structure 'i a, a j k -> i j k' --size i=7,a=2", "'i'"),
+    ("x.npy --structure 'i a, a j k -> i j k' --size i=7,a=2", "axis 0 of the data has size 6"),
     ("x.npy --structure tucker", "needs --ranks"),
     ("x.npy --structure tucker --ranks two", "--ranks takes whole numbers separated by commas, not 'two'"),
     ("x.npy --structure tucker --ranks 2,2", "3"),
     ("x.npy --structure tucker --ranks 0", "at least 1"),
-    ("x.npy --structure tucker --ranks 70", "rank 70 exceeds"),
+    ("x.npy --structure tucker --ranks 70,2,2", "rank 70 exceeds"),
     ("x.npy --structure tensor_train --ranks 2,2,2", "2"),
     ("x.npy --structure tensor_train --ranks -1", "at least 1"),
     ("x.npy --structure cp --ranks 2,3", "rank"),
@@ -228,7 +229,7 @@ FIT: list[tuple[str, str]] = [
     ("x.npy --size a=3", "sizes is given without a structure"),
     ("x.npy --seed -1", "seed must be a whole number of at least 0"),
     ("x.npy --seed 99999999999999999999", "seed must be"),
-    ("x.npy --seed lucky", "'lucky' is not a valid int"),
+    ("x.npy --seed lucky", "'lucky' should be a valid integer"),
     ("x.npy --dtype int8", "dtype must be float32, float64, complex64 or complex128, not 'int8'"),
     ("x.npy --dtype nonsense", "not 'nonsense'"),
     ("x.npy --dtype Tensor", "not 'Tensor'"),
@@ -352,7 +353,7 @@ EXPAND: list[tuple[list[str], str]] = [
     (["expand", "complex.tn", "-o", "y.npy", "--dtype", "float32"], "complex"),
     (["expand", "x.tn", "-o", "y.npy", "--dtype", "nonsense"], "dtype 'nonsense'"),
     (["expand", "x.tn", "-o", "y.npy", "--dtype", "str"], "not one of numbers"),
-    (["expand", "x.tn", "-o", "y.jpg", "--dtype", "uint16"], "uint16"),
+    (["expand", "x.tn", "-o", "y.jpg", "--dtype", "uint16"], "a JPEG image holds"),
     (["expand", "vast.tn", "-o", "y.npy"], "expands to 40000 x 40000 x 40000, which needs"),
     (["show", "five.tn", "--front"], "without the record of a fit"),
     (["show", "five.tn", "--report", "y.html"], "without the record of a fit"),
@@ -396,7 +397,8 @@ def test_a_full_disk(
     if place == "page":
         assert _run(["fit", "x.npy", "--error", "0.5"], debug=False) == 1
         err = capfd.readouterr().err
-        assert err == "tenfold: error: cannot write 'report.html': No space left on device; the network is in 'fit.tn'\n"
+        said = "cannot write 'report.html': No space left on device; the network is in 'fit.tn'"
+        assert err == f"tenfold: error: {said}\n"
         assert (folder / "report.html").read_text() == "of before"
         assert tn.load("fit.tn").error <= 0.5
         assert {p.name for p in folder.iterdir()} == {"x.npy", "x.tn", *KEPT}
@@ -408,7 +410,8 @@ def test_a_full_disk(
 def test_a_disk_that_is_really_full(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     np.save("x.npy", np.random.default_rng(0).standard_normal((60, 60, 4)))
     (folder / "small").mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", "small"], capture_output=True, check=False)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", "small"]
+    mounted = subprocess.run(mount, capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip("mounting a small file system is not permitted here")
     try:
@@ -492,7 +495,7 @@ def test_standard_input_that_breaks(
     assert "cannot read standard input: Input/output error" in complaint(["fit", "-"], capfd)[1]
 
 
-@pytest.mark.parametrize("wrong", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")])
+@pytest.mark.parametrize("wrong", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
 def test_too_little_memory(
     wrong: Exception, folder: Path, store: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -514,9 +517,10 @@ def test_an_error_of_tenfold_itself_is_one_line_too(
         raise IndexError("two\nlines")
 
     monkeypatch.setattr(tn.Network, "dense", dense)
-    assert "IndexError: two lines (an error of tenfold itself; --debug shows where)" in complaint(
-        ["expand", "x.tn", "-o", "y.npy"], capfd
-    )[1]
+    assert (
+        "IndexError: two lines (an error of tenfold itself; --debug shows where)"
+        in complaint(["expand", "x.tn", "-o", "y.npy"], capfd)[1]
+    )
     assert _run(["expand", "x.tn", "-o", "y.npy"], debug=True) == 1
     assert "Traceback" in capfd.readouterr().err
 
@@ -535,7 +539,8 @@ def test_a_closed_pipe_ends_quietly(arguments: list[str], folder: Path, store: P
     cut(store / "x.tn", folder / "x.tn", 1)
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run([sys.executable, "-m", "tenfold", *arguments], stdout=writing, stderr=subprocess.PIPE, check=False)
+    command = [sys.executable, "-m", "tenfold", *arguments]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert done.returncode != 0
     assert len(done.stderr.splitlines()) <= 1, done.stderr
@@ -544,10 +549,9 @@ def test_a_closed_pipe_ends_quietly(arguments: list[str], folder: Path, store: P
 
 def test_a_full_standard_output(folder: Path, store: Path) -> None:
     cut(store / "x.tn", folder / "x.tn", 1)
+    command = [sys.executable, "-m", "tenfold", "expand", "x.tn", "-o", "-"]
     with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "tenfold", "expand", "x.tn", "-o", "-"], stdout=full, stderr=subprocess.PIPE, check=False
-        )
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
     assert done.returncode == 1
     assert done.stderr.decode() == "tenfold: error: cannot write standard output: No space left on device\n"
 

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from typing import TextIO
 
 import typer
@@ -20,6 +21,9 @@ from tenfold.errors import TenfoldError
 
 # Each names a module of this package that has a function `register`.
 _COMMANDS = ("fit", "show", "expand", "formats", "claims", "papers")
+
+# Longer lines are cut: a message may quote what was given, of any length.
+_LONGEST = 1000
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
@@ -91,7 +95,7 @@ def _guarded(arguments: list[str], debug: bool) -> int:
         sys.stdout.flush()
         return 0
     except typer.TyperException as error:
-        _complain(f"{error.format_message()} (see 'tenfold --help')")
+        _complain(_usage(error, arguments))
         return EXIT_USAGE
     except Interrupted as what:
         _tell(f"interrupted: {what}")
@@ -126,14 +130,28 @@ def _guarded(arguments: list[str], debug: bool) -> int:
         return EXIT_ERROR
 
 
+def _usage(error: typer.TyperException, arguments: Sequence[str]) -> str:
+    """What is wrong with the arguments, the one that was given, and where to read on."""
+    said = error.format_message()
+    options = getattr(getattr(error, "param", None), "opts", ())
+    for option, value in pairwise([*arguments, ""]):
+        name, equals, attached = option.partition("=")
+        if name in options:
+            given = attached if equals else value
+            said = said.replace("Input should be", f"'{given}' should be").partition(", unable to parse")[0]
+    context = getattr(error, "ctx", None)
+    return f"{said.rstrip('.')} (see '{context.command_path if context else 'tenfold'} --help')"
+
+
 def _complain(message: str) -> None:
     _tell(f"error: {message}")
 
 
 def _tell(message: str) -> None:
     """One line on standard error."""
+    line = printable(" ".join(message.split()))
     with suppress(OSError, ValueError):  # a closed standard error hears nothing
-        print(f"tenfold: {printable(' '.join(message.split()))}", file=sys.stderr)
+        print(f"tenfold: {line if len(line) <= _LONGEST else line[:_LONGEST] + '...'}", file=sys.stderr)
 
 
 def _show_warning(

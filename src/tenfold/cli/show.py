@@ -6,7 +6,7 @@ import json
 
 import typer
 
-from tenfold.cli._output import say
+from tenfold.cli._output import place_of, say
 
 
 def register(app: typer.Typer) -> None:
@@ -28,6 +28,8 @@ def show(
     from tenfold.report import text
     from tenfold.verbs.load import load
 
+    if report:
+        place_of(report)
     loaded = load(file)
     network = loaded if isinstance(loaded, Network) else loaded.network
     if isinstance(loaded, Network):

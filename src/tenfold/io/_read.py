@@ -74,6 +74,8 @@ def _read_path(path: Path, options: dict[str, Any]) -> Dataset:
                     raise FileError(f"'{path}' is empty")
     except OSError as error:
         raise FileError(f"cannot read '{path}': {error.strerror or error}") from error
+    except ValueError as error:  # a name with a zero byte; a FileError from above is one already
+        raise error if isinstance(error, FileError) else FileError(f"cannot read '{path}': {error}") from error
     return _with_options(format, path, name, options)
 
 

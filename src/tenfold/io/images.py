@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,9 +109,26 @@ def _tifffile(name: str) -> Any:
     return tifffile
 
 
+@contextmanager
+def _errors_of(tifffile: Any) -> Iterator[list[str]]:
+    """What tifffile logs as an error within the block: it does not raise for pages that are missing at the end."""
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    listener, log = Listener(logging.ERROR), logging.getLogger(tifffile.__name__)
+    log.addHandler(listener)
+    try:
+        yield said
+    finally:
+        log.removeHandler(listener)
+
+
 def _read_tiff(path: Path, name: str) -> Dataset:
     tifffile = _tifffile(name)
-    with parsing(name, "a TIFF image"), tifffile.TiffFile(path) as image:
+    with parsing(name, "a TIFF image"), _errors_of(tifffile) as said, tifffile.TiffFile(path) as image:
         if not image.series:
             raise FileError(f"'{name}' is truncated or damaged: it has no image in it")
         series = image.series[0]
@@ -119,6 +137,8 @@ def _read_tiff(path: Path, name: str) -> Dataset:
         stored = sum(sum(page.databytecounts) for page in series.pages if page is not None)
         if stored > path.stat().st_size:
             raise FileError(f"'{name}' is truncated: its pixels alone take {stored} bytes")
+        if any("page offset" in line for line in said):
+            raise FileError(f"'{name}' is truncated: its last pages are missing")
         try:
             values = np.asarray(series.asarray())
         except ValueError as error:
