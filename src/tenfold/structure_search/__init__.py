@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from tenfold.structure_search.ladder import Budget, Trial, climb
+from tenfold.structure_search.ladder import climb
 from tenfold.structure_search.tree_ranks import choose_ranks
+from tenfold.structure_search.trees import tree_trials
+from tenfold.structure_search.trials import Budget, Trial
 
-__all__ = ["Budget", "Trial", "choose_ranks", "climb"]
+__all__ = ["Budget", "Trial", "choose_ranks", "climb", "tree_trials"]

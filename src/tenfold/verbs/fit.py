@@ -23,8 +23,7 @@ from tenfold.errors import StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure, index_names
-from tenfold.structure_search import Budget, Trial, climb
-from tenfold.structure_search.ladder import tree_trials
+from tenfold.structure_search import Budget, Trial, climb, tree_trials
 from tenfold.verbs._arrays import Prepared, prepare, times_power
 from tenfold.verbs._progress import Bar, progress_bar
 from tenfold.verbs.result import Fit
