@@ -79,7 +79,7 @@ def test_fit_a_picture_to_a_size(option: str, value: str, folder: Path, capfd: p
 
 def test_fit_a_grid_with_a_pattern(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     xarray = pytest.importorskip("xarray")
-    labels = {"x": np.arange(6) * 0.1, "t": np.array(["2020-01-01", "2020-01-02", "2020-01-03", "2020-01-04", "2020-01-05"], "M8[ns]")}  # fmt: skip
+    labels = {"x": np.arange(6) * 0.1, "t": np.datetime64("2020-01-01", "ns") + np.arange(5) * np.timedelta64(1, "D")}
     grid = xarray.Dataset({"wind": (("x", "t", "y"), ARRAY), "rain": (("x",), np.ones(6))}, coords=labels)
     grid.to_netcdf("grid.nc")
     pattern = "x a, a t b, b y -> x t y"
