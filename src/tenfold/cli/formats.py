@@ -23,7 +23,7 @@ def list_formats() -> None:
         for name, (function, example) in examples.items()
     ]
     say(columns(("structure", "pattern", "what it is"), rows))
-    say(f"\nread   {' '.join(io.suffixes())}  -  sample:NAME")
-    say(f"write  {' '.join(io.suffixes(writing=True))}  -")
+    say(f"\nread   {' '.join(io.suffixes())} - (standard input) sample:NAME")
+    say(f"write  {' '.join(io.suffixes(writing=True))} - (standard output, .npy)")
     samples = [(f"sample:{s.name}", " x ".join(map(str, s.shape)), s.description, s.licence) for s in io.samples()]
     say("\n" + columns(("sample", "shape", "what it is", "licence"), samples))

@@ -128,7 +128,7 @@ def fit(
         dims=ready.dims,
         coordinates=ready.coordinates,
         spectra=spectra,
-        source=None if source is None else str(source),
+        source=None if source is None else _unicode(str(source)),
         source_dtype=source_dtype or ready.source_dtype,
         observed=_observed(ready),
         cells=ready.cells,
@@ -309,6 +309,11 @@ def _target(budget: Budget) -> str:
     if budget.parameters is not None:
         return f"at most {budget.parameters:,} parameters"
     return "the structure given"
+
+
+def _unicode(name: str) -> str:
+    """A file name as text that can be written anywhere; names may hold bytes that are none."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _observed(ready: Prepared) -> int:
