@@ -5,6 +5,9 @@ PYTHON ?= python3
 BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq -c constraints.txt
 
+# One process a core, each with one thread: more threads than cores would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 4
+
 DEMO   := fit sample:indian_pines --error 0.05 -o fit.tn --report report.html
 
 # Keeps an advertisement of mkdocs-material out of the build's output.
@@ -20,12 +23,12 @@ demo: .venv/.demo ## fit a hyperspectral image: writes fit.tn and report.html
 	$(BIN)/tenfold $(DEMO)
 
 test: lint ## lint, ordinary tests, benchmarks in their smallest size, docs
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 	$(BIN)/python -m benchmarks --smoke
 	$(MAKE) --no-print-directory docs
 
 test-all: lint ## the same with the slow tests
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 	$(BIN)/python -m benchmarks --smoke
 	$(MAKE) --no-print-directory docs
 

@@ -117,6 +117,12 @@ def fit(
     front = tuple(trial.without_network(chosen=trial is best) for trial in trials)
     if budget.error is not None and not budget.met(best) and stopped != "interrupted":
         warnings.warn(_missed(best, budget, structure is not None), stacklevel=2)
+    if best.held_out is not None and best.held_out >= 1:
+        warnings.warn(
+            f"cells that were left out are predicted no better than by zeros (held-out error {best.held_out:.3g}): "
+            f"{_observed(ready):,} observations are too few for any network that was tried",
+            stacklevel=2,
+        )
     return Fit(
         network=_rescaled(best.network, ready.power),
         error=best.error,
