@@ -1,7 +1,10 @@
 """Diagrams and their plain-text form."""
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from strategies import structures
 
@@ -23,10 +26,53 @@ def test_a_drawing_names_axes_bonds_and_cores():
 
 def test_grouped_axes_show_their_indices_and_names_that_are_mathematics_to_matplotlib_stay_text():
     fig = report.draw(formats.monarch((4, 6), (3, 5)), names=["$rows", "$columns$"])
-    found = " ".join(words(fig))
-    assert "(i1 i2)\n24" in found
+    found = words(fig)
+    assert {"\\$rows = 24 = (i1 i2)", "\\$columns\\$ = 15 = (j1 j2)", "i1=4", "i2=6", "j1=3", "j2=5"} <= set(found)
     fig.canvas.draw()
     assert all(not text.get_text().count("$") or "\\$" in text.get_text() for ax in fig.axes for text in ax.texts)
+
+
+GROUPED = {
+    "folded image": Structure(
+        "y1 x1 r1, y2 x2 r1 r2, y3 x3 r2 r3, c r3 -> (y1 y2 y3) (x1 x2 x3) c",
+        {**{f"{a}{k}": 8 for a in "yx" for k in (1, 2, 3)}, "c": 3, "r1": 49, "r2": 49, "r3": 2},
+    ),
+    "matrix train": formats.tensor_train_matrix((4,) * 4, (3,) * 4, 12),
+    "twelve": formats.tensor_train_matrix((4,) * 12, (3,) * 12, 12),
+    "monarch": formats.monarch((4, 6), (3, 5)),
+    "block": formats.block_tensor_train((4, 6), (3, 5), 7),
+    "kronecker": formats.kronecker((4, 5, 2), (3, 6, 7), 5),
+    "phm": formats.phm(8, 12, 4),
+    "volume": Structure(
+        "t r, y1 x1 z1 r s, y2 x2 z2 s -> (y1 y2) (x1 x2) (z1 z2) t",
+        {**{f"{a}{k}": 16 for a in "yxz" for k in (1, 2)}, "t": 30, "r": 7, "s": 90},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROUPED)
+@pytest.mark.parametrize("panel", [False, True])
+def test_labels_of_grouped_networks_cover_neither_each_other_nor_a_core(name, panel):
+    # A panel is one third of the figure that a fit plots.
+    fig = Figure(figsize=(13, 4.2), layout="constrained")
+    fig = report.draw(GROUPED[name], fig.subplots(1, 3)[0] if panel else None)
+    ax = fig.axes[0]
+    FigureCanvasAgg(fig).draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    circles = [patch.get_window_extent() for patch in ax.patches if type(patch).__name__ == "Circle"]
+    inside = [box for box in boxes if any(c.contains(box.x0, box.y0) and c.contains(box.x1, box.y1) for c in circles)]
+    outside = [box for box in boxes if box not in inside]
+    assert len(outside) > len(circles)
+    for a, b in itertools.combinations(outside, 2):
+        assert not _common(a, b)
+    for box in outside:
+        assert not any(_common(box, circle) for circle in circles)
+        assert panel or (box.x0 >= 0 and box.y0 >= 0 and box.x1 <= fig.bbox.x1 and box.y1 <= fig.bbox.y1)
+
+
+def _common(a, b):
+    wide, high = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+    return wide > 1 and high > 1
 
 
 def test_a_core_used_twice_has_a_colour_of_its_own():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,8 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# [x0, x1] x [y0, y1] in units of the layout.
+Box = tuple[float, float, float, float]
+
 # Inches for one unit of the layout, and the widest a figure of our own becomes.
 _SCALE = 0.85
+# On the axes of others a small network does not grow beyond this.
+_LARGEST = 1.1
 _WIDEST = 9.6
 _FONT = 8.5
 # Above this many cores the names of bonds are left out and only their dimensions written.
@@ -29,7 +36,7 @@ def draw(structure: Structure, ax: Axes | None = None, *, names: Sequence[str] |
     """The network as a diagram: cores, bonds with their dimensions, and a leg for each output axis.
 
     The area of a core grows with the logarithm of its number of entries. An index that joins more than two ends is a
-    dot; indices grouped into one axis meet where the axis leaves; places that share one core have one colour.
+    dot; indices grouped into one axis have a leg each and share a bracket; places that share one core have one colour.
 
     Args:
         structure: what to draw.
@@ -45,38 +52,42 @@ def draw(structure: Structure, ax: Axes | None = None, *, names: Sequence[str] |
     if names is not None and len(names) != structure.order:
         raise TenfoldError(f"names must hold one name for each of the {structure.order} output axes, not {len(names)}")
     layout = arrange(structure)
-    # Boxes [x0, x1] x [y0, y1] around everything, in units of the layout.
-    labels = [_leg_text(structure, axis, names) for axis in range(structure.order)]
-    points = np.array([*layout.cores, *layout.dots.values(), *layout.ports])
-    margin_x = 0.45 + 0.5 * max((_width(text, _SCALE) for text in labels), default=0)
-    margin = np.array([margin_x, 0.65])
-    low, high = points.min(0) - margin, points.max(0) + margin
-    extent = high - low
+    labels = [plain(name, 18) for name in names] if names is not None else None
     if ax is None:
         from tenfold.report._style import figure
 
-        scale = min(_SCALE, _WIDEST / extent[0])
-        fig = figure(float(extent[0]) * scale, float(extent[1]) * scale)
+        drawing = _Drawing(structure, layout, labels, _SCALE)
+        low, high = drawing.extent()
+        if high[0] - low[0] > _WIDEST / _SCALE:
+            drawing = _fitted(structure, layout, labels, np.array([_WIDEST, math.inf]))
+            low, high = drawing.extent()
+        width, height = (high - low) * drawing.scale
+        fig = figure(float(width), float(height))
         fig.set_layout_engine("none")
         ax = fig.add_axes((0, 0, 1, 1))
     else:
         fig = ax.get_figure(root=True)  # type: ignore[assignment]
         box = np.array(ax.get_window_extent().size) / fig.dpi
-        scale = float(min(box / extent))
+        drawing = _fitted(structure, layout, labels, box)
+        low, high = drawing.extent()
+        spare = np.maximum(box / drawing.scale - (high - low), 0) / 2
+        low, high = low - spare, high + spare
     ax.set_xlim(low[0], high[0])
     ax.set_ylim(low[1], high[1])
     ax.set_aspect("equal")
     ax.axis("off")
-    _Drawing(structure, layout, ax, scale).draw(labels)
+    drawing.draw(ax)
     return fig
 
 
-def _leg_text(structure: Structure, axis: int, names: Sequence[str] | None) -> str:
-    group, size = structure.outputs[axis], structure.shape[axis]
-    name = plain(names[axis], 18) if names is not None else " ".join(group)
-    if len(group) > 1 and names is not None:
-        name += f"\n({' '.join(group)})" if len(group) <= 4 else ""
-    return f"{name}\n{size:,}"
+def _fitted(structure: Structure, layout: Layout, names: Sequence[str] | None, box: np.ndarray) -> _Drawing:
+    """The drawing at the scale that fills a box, in inches."""
+    scale = _SCALE
+    # Letters do not shrink with the circles, so the scale that fits is a fixed point.
+    for _ in range(5):
+        low, high = _Drawing(structure, layout, names, scale).extent()
+        scale = float(min(*(box / (high - low)), _LARGEST))
+    return _Drawing(structure, layout, names, scale)
 
 
 def _width(text: str, scale: float, font: float = _FONT) -> float:
@@ -87,33 +98,145 @@ def _height(text: str, scale: float, font: float = _FONT) -> float:
     return (text.count("\n") + 1) * font * 1.35 / 72 / scale
 
 
-class _Drawing:
-    """One diagram on one axes; keeps the boxes of what is written so that labels stay apart."""
+@dataclass(frozen=True)
+class _Label:
+    """Text with the places for its middle, best first; the line that it belongs to ends at ``end``."""
 
-    def __init__(self, structure: Structure, layout: Layout, ax: Axes, scale: float) -> None:
+    text: str
+    places: tuple[Point, ...]
+    end: Point
+
+
+@dataclass(frozen=True)
+class _Bracket:
+    """A line over (or under) the legs of one axis, with what they make together."""
+
+    text: str
+    left: float
+    right: float
+    y: float
+    side: int
+
+
+class _Drawing:
+    """One diagram at one scale (inches for a unit); keeps the boxes of what is written so that labels stay apart."""
+
+    def __init__(self, structure: Structure, layout: Layout, names: Sequence[str] | None, scale: float) -> None:
         self.structure = structure
         self.layout = layout
-        self.ax = ax
+        self.names = names
         self.scale = scale
         # A figure drawn small keeps its proportions, down to what can be read.
         self.font = max(5.0, min(_FONT, _FONT * scale / 0.6))
-        self.taken: list[tuple[float, float, float, float]] = []
+        self.group = {i: n for n, group in enumerate(structure.outputs) for i in group}
+        sizes = [math.log2(1 + math.prod(core.shape)) for core in structure.cores]
+        self.radius = [0.15 + 0.12 * (size / max(*sizes, 1.0)) ** 0.5 for size in sizes]
+        self.labels = self._leg_labels()
+        self.brackets = self._brackets()
+        self.captions = self._captions()
+        self.taken: list[Box] = []
 
-    def draw(self, labels: Sequence[str]) -> None:
+    def extent(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lower left and the upper right corner of everything."""
+        boxes = [(x - 0.3, x + 0.3, y - 0.3, y + 0.3) for x, y in (*self.layout.cores, *self.layout.dots.values())]
+        boxes += [self._box(label.text, label.places[0]) for label in self.labels.values()]
+        boxes += [self._box(b.text, self._over(b)) for b in self.brackets]
+        low = np.array([min(box[0] for box in boxes), min(box[2] for box in boxes)])
+        high = np.array([max(box[1] for box in boxes), max(box[3] for box in boxes)])
+        if self.captions:
+            w, h = _width("\n".join(self.captions), self.scale, self.font), self._line_height * len(self.captions)
+            low[1] -= h + 0.12
+            spare = max(0.0, w - (high[0] - low[0])) / 2
+            low[0], high[0] = low[0] - spare, high[0] + spare
+        return low - 0.12, high + 0.12
+
+    @property
+    def _line_height(self) -> float:
+        return _height("", self.scale, self.font)
+
+    def _box(self, text: str, at: Point) -> Box:
+        w, h = _width(text, self.scale, self.font) / 2, _height(text, self.scale, self.font) / 2
+        return at[0] - w, at[0] + w, at[1] - h, at[1] + h
+
+    def _leg_labels(self) -> dict[str, _Label]:
+        """What stands at the end of each leg; where many stand close, the legs of groups carry their sizes only."""
+        for short in (False, True):
+            found = {index: self._leg_label(index, short) for index in self.layout.legs}
+            boxes = [self._box(found[i].text, found[i].places[0]) for i in found]
+            if not any(_overlap(a, b) > 0 for a, b in itertools.combinations(boxes, 2)):
+                break
+        return found
+
+    def _leg_label(self, index: str, short: bool) -> _Label:
+        axis, size = self.group[index], f"{self.structure.sizes[index]:,}"
+        if len(self.structure.outputs[axis]) > 1:
+            text = size if short else f"{index}={size}"
+        else:
+            text = f"{index if self.names is None else self.names[axis]}\n{size}"
+        end = self.layout.legs[index]
+        starts = self._starts(index)
+        x, y = (end[k] - sum(s[k] for s in starts) / len(starts) for k in (0, 1))
+        far = math.hypot(x, y) or 1.0
+        dx, dy = x / far, y / far
+        w, h = _width(text, self.scale, self.font) / 2, _height(text, self.scale, self.font) / 2
+        # Beyond the end of the leg by as much as its box reaches back towards it.
+        reach = min(w / abs(dx) if abs(dx) > 1e-6 else math.inf, h / abs(dy) if abs(dy) > 1e-6 else math.inf)
+        places = tuple((end[0] + dx * (reach + gap), end[1] + dy * (reach + gap)) for gap in (0.05, 0.14, 0.28))
+        return _Label(text, places, end)
+
+    def _starts(self, index: str) -> list[Point]:
+        dot = self.layout.dots.get(index)
+        return [dot] if dot is not None else self._ends(index)[:1]
+
+    def _whole(self, axis: int) -> str:
+        """A grouped axis in words: ``y = 512 = (y1 y2 y3)``."""
+        group, size = self.structure.outputs[axis], f"{self.structure.shape[axis]:,}"
+        inside = " ".join(group if len(group) <= 4 else (*group[:2], "…", group[-1]))
+        if not group:
+            return f"{'1' if self.names is None else self.names[axis]} = 1"
+        return f"({inside}) = {size}" if self.names is None else f"{self.names[axis]} = {size} = ({inside})"
+
+    def _brackets(self) -> list[_Bracket]:
+        made: list[_Bracket] = []
+        for axis, side in self.layout.brackets.items():
+            reach = [self.layout.legs[i][0] for i in self.structure.outputs[axis]]
+            left, right = min(reach) - 0.12, max(reach) + 0.12
+            boxes = [self._box(label.text, label.places[0]) for label in self.labels.values()]
+            boxes += [self._box(b.text, self._over(b)) for b in made]
+            beyond = [side * box[2 + (side > 0)] for box in boxes if box[0] < right and left < box[1]]
+            made.append(_Bracket(self._whole(axis), left, right, side * (max(beyond) + 0.12), side))
+        return made
+
+    def _over(self, bracket: _Bracket) -> Point:
+        """Where the text of a bracket has its middle."""
+        return (bracket.left + bracket.right) / 2, bracket.y + bracket.side * (self._line_height / 2 + 0.04)
+
+    def _captions(self) -> list[str]:
+        """Lines below for the axes that no leg and no bracket names."""
+        outputs = enumerate(self.structure.outputs)
+        return [self._whole(n) for n, group in outputs if len(group) != 1 and n not in self.layout.brackets]
+
+    def draw(self, ax: Axes) -> None:
+        """Put everything on the axes."""
+        self.ax = ax
         shared = [n for n, core in enumerate(self.structure.cores) if len(core.terms) > 1]
         hue = {n: HUES[1 + k % (len(HUES) - 2)] for k, n in enumerate(shared)}
-        sizes = [math.log2(1 + math.prod(core.shape)) for core in self.structure.cores]
-        radius = [0.15 + 0.12 * (size / max(*sizes, 1.0)) ** 0.5 for size in sizes]
         for term, (x, y) in enumerate(self.layout.cores):
-            r = radius[self.structure.term_core[term]]
+            r = self.radius[self.structure.term_core[term]]
             self.taken.append((x - r, x + r, y - r, y + r))
-        self._legs(labels)
+        self._legs()
         self._bonds()
         for term, (x, y) in enumerate(self.layout.cores):
             number = self.structure.term_core[term]
-            self._core(x, y, radius[number], hue.get(number, HUES[0]), self.structure.cores[number].name)
+            self._core(x, y, self.radius[number], hue.get(number, HUES[0]), self.structure.cores[number].name)
         for x, y in self.layout.dots.values():
             self.ax.plot([x], [y], "o", color=INK, markersize=5.5 * min(1, self.scale / 0.6), zorder=4)
+        for bracket in self.brackets:
+            self._draw_bracket(bracket)
+        low, high = self.extent()
+        for n, text in enumerate(reversed(self.captions)):
+            place = ((low[0] + high[0]) / 2, float(low[1]) + 0.12 + (n + 0.5) * self._line_height)
+            self._write(text, [place], INK, 6)
 
     def _core(self, x: float, y: float, radius: float, colour: str, name: str) -> None:
         from matplotlib.patches import Circle
@@ -123,6 +246,8 @@ class _Drawing:
         font = self.font
         if _width(inside, self.scale, font) <= 2.1 * radius:
             self.ax.text(x, y, inside, color=PAPER, size=font, ha="center", va="center_baseline", zorder=5)
+            return
+        if inside.isdigit():
             return
         # Names that do not fit stand beside the circle, where there is room.
         w, h = _width(name, self.scale, font), _height(name, self.scale, font)
@@ -134,17 +259,13 @@ class _Drawing:
 
     def _write(self, text: str, places: Sequence[Point], colour: str, zorder: float, *, cover: bool = False) -> None:
         """Text centred at the place that overlaps least with what is there already."""
-        w, h = _width(text, self.scale, self.font) / 2, _height(text, self.scale, self.font) / 2
 
         def clash(place: Point) -> float:
-            x, y = place
-            return sum(
-                max(0.0, min(x + w, b) - max(x - w, a)) * max(0.0, min(y + h, d) - max(y - h, c))
-                for a, b, c, d in self.taken
-            )
+            here = self._box(text, place)
+            return sum(_overlap(here, other) for other in self.taken)
 
         x, y = min(places, key=clash)
-        self.taken.append((x - w, x + w, y - h, y + h))
+        self.taken.append(self._box(text, (x, y)))
         box = {"boxstyle": "square,pad=0.12", "facecolor": PAPER, "edgecolor": "none"} if cover else None
         self.ax.text(
             x, y, text, color=colour, size=self.font, ha="center", va="center", zorder=zorder, bbox=box, linespacing=1.1
@@ -171,48 +292,29 @@ class _Drawing:
         )
         return (a[0] + b[0]) / 2 + side[0], (a[1] + b[1]) / 2 + side[1]
 
-    def _legs(self, labels: Sequence[str]) -> None:
-        for axis, group in enumerate(self.structure.outputs):
-            port = self.layout.ports[axis]
-            starts = [
-                (index, self.layout.dots[index] if index in self.layout.dots else self._ends(index)[0])
-                for index in group
-            ]
-            bracket = axis in self.layout.brackets
-            if bracket:
-                self._bracket(port, starts)
-            else:
-                bends = _bends([start for _, start in starts])
-                for (index, start), bend in zip(starts, bends, strict=True):
-                    middle = self._line(start, port, bend, self._thickness(index))
-                    if len(group) > 1:
-                        self._write(self._bond_text(index), _along(start, port, middle), MUTED, 2, cover=True)
-            if len(group) > 1 and not bracket:
-                self.ax.plot([port[0]], [port[1]], "s", color=MUTED, markersize=4, zorder=2)
-            self._leg_label(labels[axis], port, [start for _, start in starts])
+    def _legs(self) -> None:
+        for index, label in self.labels.items():
+            for start in self._starts(index):
+                self._line(start, label.end, 0.0, self._thickness(index))
+            self._write(label.text, label.places, INK, 6)
 
-    def _bracket(self, port: Point, starts: Sequence[tuple[str, Point]]) -> None:
-        for index, (x, y) in starts:
-            self.ax.plot([x, x], [y, port[1]], color=MUTED, linewidth=self._thickness(index), zorder=1)
-            self._write(self._bond_text(index), [(x, y + 0.6 * (port[1] - y))], MUTED, 2, cover=True)
-        reach = [x for _, (x, _) in starts]
-        self.ax.plot([min(reach), max(reach)], [port[1], port[1]], color=MUTED, linewidth=1.5, zorder=1)
+    def _draw_bracket(self, bracket: _Bracket) -> None:
+        x0, x1, y, tip = bracket.left, bracket.right, bracket.y, bracket.y - 0.07 * bracket.side
+        self.ax.plot([x0, x0, x1, x1], [tip, y, y, tip], color=MUTED, linewidth=1.0, zorder=1)
+        self._write(bracket.text, [self._over(bracket)], INK, 6)
 
-    def _leg_label(self, text: str, port: Point, starts: Sequence[Point]) -> None:
-        x = port[0] - (sum(s[0] for s in starts) / len(starts) if starts else port[0])
-        y = port[1] - (sum(s[1] for s in starts) / len(starts) if starts else port[1] + 1)
-        far = math.hypot(x, y) or 1.0
-        dx, dy = x / far, y / far
-        w, h = _width(text, self.scale, self.font) / 2, _height(text, self.scale, self.font) / 2
-        # Beyond the end of the leg by as much as its box reaches back towards it.
-        reach = min(w / abs(dx) if abs(dx) > 1e-6 else math.inf, h / abs(dy) if abs(dy) > 1e-6 else math.inf)
-        places = [(port[0] + dx * (reach + gap), port[1] + dy * (reach + gap)) for gap in (0.1, 0.18, 0.32)]
-        self._write(text, places, INK, 6)
-
-    def _bond_text(self, index: str) -> str:
+    def _bond_label(self, index: str, places: Sequence[Point], room: float, direction: Point) -> None:
+        """The name and size of a bond on its line; where the line is too short, its size, and that above the line."""
         size = f"{self.structure.sizes[index]:,}"
-        short = len(index) <= 2 and len(self.structure.terms) <= _NAMED
-        return f"{index}={size}" if short else size
+        texts = [f"{index}={size}", size] if len(index) <= 3 and len(self.structure.terms) <= _NAMED else [size]
+        for text in texts:
+            w, h = _width(text, self.scale, self.font), _height(text, self.scale, self.font)
+            along = min(w / max(abs(direction[0]), 1e-6), h / max(abs(direction[1]), 1e-6))
+            if along <= room:
+                self._write(text, places, INK, 2, cover=True)
+                return
+        aside = h / 2 + 0.04
+        self._write(size, [(x, y + aside) for x, y in places], INK, 2)
 
     def _bonds(self) -> None:
         outside = set(self.structure.output_indices)
@@ -221,19 +323,25 @@ class _Drawing:
             if index in self.layout.dots:
                 dot = self.layout.dots[index]
                 middles = [(end, self._line(end, dot, 0.0, self._thickness(index))) for end in self._ends(index)]
-                if index not in outside or len(self.structure.outputs[self._axis(index)]) == 1:
+                # Where a leg leaves the dot, the size stands at its end.
+                if index not in outside:
                     places = [p for end, middle in middles for p in _along(end, dot, middle)[:3]]
-                    self._write(self._bond_text(index), places, INK, 2, cover=True)
+                    self._bond_label(index, places, math.inf, (1.0, 0.0))
             elif index not in outside:
                 between.setdefault(self.structure.terms_with(index), []).append(index)
         for terms, indices in between.items():
             a, b = (self.layout.cores[n] for n in terms)
+            far = math.dist(a, b) or 1.0
+            room = far - sum(self.radius[self.structure.term_core[n]] for n in terms)
+            direction = ((b[0] - a[0]) / far, (b[1] - a[1]) / far)
             for bend, index in zip(_bends([a] * len(indices)), indices, strict=True):
                 middle = self._line(a, b, bend, self._thickness(index))
-                self._write(self._bond_text(index), _along(a, b, middle), INK, 2, cover=True)
+                self._bond_label(index, _along(a, b, middle), room, direction)
 
-    def _axis(self, index: str) -> int:
-        return next(axis for axis, group in enumerate(self.structure.outputs) if index in group)
+
+def _overlap(a: Box, b: Box) -> float:
+    """The area that two boxes have in common."""
+    return max(0.0, min(a[1], b[1]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[2], b[2]))
 
 
 def _bends(starts: Sequence[Point]) -> list[float]:

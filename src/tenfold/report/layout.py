@@ -13,11 +13,13 @@ from tenfold.structure import Structure
 Point = tuple[float, float]
 Vertex = tuple[str, int | str]
 
-# Cores in one line of a drawing; longer trains turn.
-ROW = 11
+# Cores in one line of a drawing; longer trains turn, those with brackets over their legs a little later.
+ROW, BRACKETED = 11, 24
 _LEG = 0.62
 # Room for the labels of lines that run in any direction.
 _STRETCH = 1.3
+# Room for two cores side by side, and for a letter between them.
+_CIRCLES, _LETTER = 0.72, 0.083
 
 
 @dataclass(frozen=True)
@@ -27,43 +29,49 @@ class Layout:
     Attributes:
         cores: one position for each term.
         dots: for each index that joins other than two ends, where its dot is.
-        ports: for each output axis, where its legs end.
-        brackets: output axes whose legs meet in a horizontal line at the height of their port.
+        legs: for each output index, where the line that leaves the network with it ends.
+        brackets: output axes whose legs all end at one height above (1) or below (-1) all cores.
     """
 
     cores: tuple[Point, ...]
     dots: dict[str, Point] = field(default_factory=dict)
-    ports: tuple[Point, ...] = ()
-    brackets: frozenset[int] = frozenset()
+    legs: dict[str, Point] = field(default_factory=dict)
+    brackets: dict[int, int] = field(default_factory=dict)
 
 
 def arrange(structure: Structure) -> Layout:
     """The layout that shows best what a structure is."""
     family = formats.name(structure)
+    terms = tuple(range(len(structure.terms)))
+    if any(len(group) > 1 for group in structure.outputs):
+        order = path_of(structure, shared=True)
+        if order is not None and len(order) <= BRACKETED:
+            return _bracketed(structure, order)
     order = path_of(structure)
     if order is not None and len(order) > 1:
-        if all(len(group) == 1 for group in structure.outputs):
-            return _chain(structure, order)
-        if family in ("tensor_train_matrix", "kronecker", "phm") and len(order) <= ROW:
-            return _two_sided(structure, order)
-    if any(len(group) > 1 for group in structure.outputs):
-        return _stress(structure)
-    if family in ("tensor_ring", "fully_connected") and len(structure.terms) > 2:
-        return _circle(structure, ring_of(structure) or tuple(range(len(structure.terms))))
-    if family == "cp":
-        return _star(structure, None, tuple(range(len(structure.terms))))
+        return _chain(structure, order)
+    ring = ring_of(structure)
+    if ring is not None or (family == "fully_connected" and len(terms) > 2):
+        return _circle(structure, ring or terms)
+    if family == "cp" or (family == "kronecker" and len(terms) > 2):
+        return _star(structure, None, terms)
     if family == "tucker":
         inner = [n for n, term in enumerate(structure.terms) if not set(term.indices) & set(structure.output_indices)]
-        leaves = tuple(n for n in range(len(structure.terms)) if n != inner[0])
+        leaves = tuple(n for n in terms if n != inner[0])
         return _star(structure, inner[0], _by_output(structure, leaves))
     if family == "hierarchical_tucker":
         return _tree(structure)
     return _stress(structure)
 
 
-def path_of(structure: Structure) -> tuple[int, ...] | None:
-    """The terms from one end to the other if bonds join them into a path, else None."""
-    neighbours = _neighbours(structure)
+def path_of(structure: Structure, *, shared: bool = False) -> tuple[int, ...] | None:
+    """The terms from one end to the other if bonds join them into a path, else None.
+
+    Args:
+        structure: any.
+        shared: whether an output index that two terms have in common joins them too.
+    """
+    neighbours = _neighbours(structure, shared=shared)
     if neighbours is None:
         return None
     ends = [n for n, near in enumerate(neighbours) if len(near) <= 1]
@@ -94,16 +102,17 @@ def ring_of(structure: Structure) -> tuple[int, ...] | None:
     return tuple(order)
 
 
-def _neighbours(structure: Structure) -> list[list[int]] | None:
+def _neighbours(structure: Structure, *, shared: bool = False) -> list[list[int]] | None:
     """For each term the terms that it shares a bond with; None where an index is more than a bond or a leg."""
     outputs = set(structure.output_indices)
     near: list[list[int]] = [[] for _ in structure.terms]
     for index in structure.sizes:
         places = structure.terms_with(index)
         if index in outputs:
-            if len(places) > 1:
+            if len(places) == 1:
+                continue
+            if not shared:
                 return None
-            continue
         if len(places) != 2:
             return None
         a, b = places
@@ -117,13 +126,14 @@ def _axis_of(structure: Structure) -> dict[str, int]:
     return {index: axis for axis, group in enumerate(structure.outputs) for index in group}
 
 
-def _axes_on(structure: Structure, term: int) -> list[int]:
-    axis = _axis_of(structure)
-    return [axis[index] for index in structure.terms[term].indices if index in axis]
+def _legs_of(structure: Structure, term: int) -> list[str]:
+    """The output indices of a term, in the order of the output."""
+    return [index for index in structure.output_indices if index in structure.terms[term].indices]
 
 
 def _by_output(structure: Structure, terms: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(terms, key=lambda n: (min(_axes_on(structure, n), default=0), n)))
+    first = {index: n for n, index in enumerate(structure.output_indices)}
+    return tuple(sorted(terms, key=lambda n: (min((first[i] for i in _legs_of(structure, n)), default=0), n)))
 
 
 def _chain(structure: Structure, order: tuple[int, ...]) -> Layout:
@@ -142,22 +152,83 @@ def _chain(structure: Structure, order: tuple[int, ...]) -> Layout:
             continue
         cores[term], legs[term] = (x, y), (0.0, -_LEG)
         x, left = x + step, left - 1
-    ports: list[Point] = [(0.0, 0.0)] * structure.order
+    ends: dict[str, Point] = {}
     for term in order:
-        axes = _axes_on(structure, term)
-        for n, axis in enumerate(axes):
-            dx, dy = legs[term]
-            spread = (n - (len(axes) - 1) / 2) * 0.5
-            at = cores[term]
-            ports[axis] = (at[0] + dx + (spread if dy else 0), at[1] + dy + (0 if dy else spread))
-    return Layout(tuple(cores[n] for n in range(len(order))), {}, _bare(structure, ports))
+        (x, y), (dx, dy) = cores[term], legs[term]
+        for index, aside in _spread(_legs_of(structure, term), 0.5):
+            ends[index] = (x + dx + (aside if dy else 0), y + dy + (0 if dy else aside))
+    return Layout(tuple(cores[n] for n in range(len(order))), {}, ends)
 
 
-def _two_sided(structure: Structure, order: tuple[int, ...]) -> Layout:
-    """A matrix train: the row group is a bracket above, the column group one below."""
-    cores = {term: (float(place), 0.0) for place, term in enumerate(order)}
-    middle = (len(order) - 1) / 2
-    return Layout(tuple(cores[n] for n in range(len(order))), {}, ((middle, 0.9), (middle, -0.9)), frozenset((0, 1)))
+def _bracketed(structure: Structure, order: tuple[int, ...]) -> Layout:
+    """One straight line of cores; the legs of a grouped axis all point up, those of the next one down, and so on."""
+    axis = _axis_of(structure)
+    grouped = [n for n, group in enumerate(structure.outputs) if len(group) > 1]
+    brackets = {n: 1 - 2 * (k % 2) for k, n in enumerate(grouped)}
+    dots = {index for index in structure.output_indices if len(structure.terms_with(index)) == 2}
+    # What points up (1), down (-1) and out of the end of the line (0) at each core and, shared, after it.
+    at: list[dict[int, list[str]]] = []
+    after: list[dict[int, list[str]]] = []
+    for place, term in enumerate(order):
+        here: dict[int, list[str]] = {1: [], -1: [], 0: []}
+        between: dict[int, list[str]] = {1: [], -1: []}
+        own = _legs_of(structure, term)
+        for index in sorted(own, key=lambda i: axis[i] not in brackets):
+            side = brackets.get(axis[index])
+            if index in dots:
+                if order[place + 1 : place + 2] and order[place + 1] in structure.terms_with(index):
+                    between[side or _emptier(between)].append(index)
+            elif side is None and len(own) == 1 and len(order) > 1 and place in (0, len(order) - 1):
+                here[0].append(index)
+            else:
+                here[side or _emptier(here)].append(index)
+        at.append(here)
+        after.append(between)
+    cores: dict[int, Point] = {}
+    ends: dict[str, Point] = {}
+    joints: dict[str, Point] = {}
+    x = 0.0
+    for place, term in enumerate(order):
+        if place:
+            gap = max(1.0, _CIRCLES + max([_room(structure, i) for i in _bonds(structure, order, place)], default=0))
+            for side in (1, -1):
+                row = [*at[place - 1][side], *after[place - 1][side], *at[place][side]]
+                widths = [_room(structure, index) for index in row]
+                # Half of the labels of both cores and all of those between them stand side by side.
+                gap = max(gap, (sum(widths) + sum(_room(structure, i) for i in after[place - 1][side])) / 2)
+            for side in (1, -1):
+                for index, aside in _spread(after[place - 1][side], 0.5):
+                    joints[index] = (x + gap / 2 + aside, 0.32 * side)
+                    ends[index] = (x + gap / 2 + aside, _LEG * side)
+            x += gap
+        cores[term] = (x, 0.0)
+        for side in (1, -1):
+            wide = max((_room(structure, index) for index in at[place][side]), default=0.0)
+            for index, aside in _spread(at[place][side], wide):
+                ends[index] = (x + aside, _LEG * side)
+        for index in at[place][0]:
+            ends[index] = (x + _LEG * (1 if place else -1), 0.0)
+    return Layout(tuple(cores[n] for n in range(len(order))), joints, ends, brackets)
+
+
+def _emptier(sides: dict[int, list[str]]) -> int:
+    return 1 if len(sides[1]) < len(sides[-1]) else -1
+
+
+def _bonds(structure: Structure, order: tuple[int, ...], place: int) -> list[str]:
+    """The bonds of the core at a place with the one before it."""
+    before, here = (set(structure.terms[order[k]].indices) for k in (place - 1, place))
+    return sorted((before & here).difference(structure.output_indices))
+
+
+def _room(structure: Structure, index: str) -> float:
+    """How wide the label of an index is."""
+    return _LETTER * (len(f"{index}={structure.sizes[index]:,}") + 1)
+
+
+def _spread(items: list[str], apart: float) -> list[tuple[str, float]]:
+    """Items side by side around 0."""
+    return [(item, (n - (len(items) - 1) / 2) * apart) for n, item in enumerate(items)]
 
 
 def _circle(structure: Structure, order: tuple[int, ...]) -> Layout:
@@ -187,30 +258,21 @@ def _around(radius: float, place: int, n: int) -> Point:
     return radius * math.cos(angle), radius * math.sin(angle)
 
 
-def _outward(structure: Structure, cores: dict[int, Point]) -> tuple[Point, ...]:
-    ports: list[Point] = [(0.0, 0.0)] * structure.order
+def _outward(structure: Structure, cores: dict[int, Point]) -> dict[str, Point]:
+    """Legs away from the middle; those of one core part like fingers."""
+    ends: dict[str, Point] = {}
     for term, (x, y) in cores.items():
-        far = math.hypot(x, y)
-        direction = (x / far, y / far) if far > 1e-9 else (0.0, -1.0)
-        for axis in _axes_on(structure, term):
-            ports[axis] = (x + _LEG * direction[0], y + _LEG * direction[1])
-    return _bare(structure, ports)
-
-
-def _bare(structure: Structure, ports: list[Point]) -> tuple[Point, ...]:
-    """Axes without an index (a group of none, of size 1) hang on nothing; they go to a corner."""
-    lowest = min((y for _, y in ports), default=0.0)
-    for axis, group in enumerate(structure.outputs):
-        if not group:
-            ports[axis] = (-1.0, lowest - 0.5)
-    return tuple(ports)
+        straight = math.atan2(y, x) if math.hypot(x, y) > 1e-9 else -math.pi / 2
+        for index, aside in _spread(_legs_of(structure, term), 0.9):
+            ends[index] = (x + _LEG * math.cos(straight + aside), y + _LEG * math.sin(straight + aside))
+    return ends
 
 
 def _tree(structure: Structure) -> Layout:
     """Root on top, leaves in one line at the bottom, each parent above the middle of its children."""
     neighbours = _neighbours(structure)
     assert neighbours is not None
-    root = next(n for n, term in enumerate(structure.terms) if len(term.indices) == 2 and not _axes_on(structure, n))
+    root = next(n for n, term in enumerate(structure.terms) if len(term.indices) == 2 and not _legs_of(structure, n))
     cores: dict[int, Point] = {}
     depth: dict[int, int] = {}
     free = 0.0
@@ -227,11 +289,8 @@ def _tree(structure: Structure) -> Layout:
         return x
 
     place(root, None, 0)
-    ports: list[Point] = [(0.0, 0.0)] * structure.order
-    for term, (x, y) in cores.items():
-        for axis in _axes_on(structure, term):
-            ports[axis] = (x, y - _LEG)
-    return Layout(tuple(cores[n] for n in range(len(cores))), {}, _bare(structure, ports))
+    ends = {index: (x, y - _LEG) for term, (x, y) in cores.items() for index in _legs_of(structure, term)}
+    return Layout(tuple(cores[n] for n in range(len(cores))), {}, ends)
 
 
 def _stress(structure: Structure) -> Layout:
@@ -246,7 +305,7 @@ def _stress(structure: Structure) -> Layout:
     dotted += [i for i in structure.inner_indices if len(structure.terms_with(i)) > 2]
     vertices: list[Vertex] = [("core", n) for n in range(len(structure.terms))]
     vertices += [("dot", index) for index in dotted]
-    vertices += [("port", n) for n in range(structure.order)]
+    vertices += [("leg", index) for index in structure.output_indices]
     number = {vertex: n for n, vertex in enumerate(vertices)}
     length = np.full((len(vertices), len(vertices)), np.inf)
 
@@ -260,7 +319,7 @@ def _stress(structure: Structure) -> Layout:
                 join(("dot", index), end, 0.75)
             ends = [("dot", index)]
         if index in axis:
-            join(ends[0], ("port", axis[index]), 0.7)
+            join(ends[0], ("leg", index), 0.7)
         elif len(ends) == 2:
             join(ends[0], ends[1], 1.0)
     distance = shortest_path(np.where(np.isfinite(length), length, 0), directed=False)
@@ -275,7 +334,7 @@ def _stress(structure: Structure) -> Layout:
     return Layout(
         tuple(points[: len(structure.terms)]),
         {index: points[number["dot", index]] for index in dotted},
-        tuple(points[len(points) - structure.order :]),
+        {index: points[number["leg", index]] for index in structure.output_indices},
     )
 
 
