@@ -21,7 +21,7 @@ from tenfold import report
 from tenfold.errors import DataError, FileError
 from tenfold.network import Network
 from tenfold.observations import Observations
-from tenfold.report import front, pictures, spectra
+from tenfold.report import factors, front, pictures, spectra
 from tenfold.structure import Structure
 
 KINDS = [
@@ -117,6 +117,8 @@ def test_names_are_text_and_nothing_else(written):
 def test_the_page_forbids_scripts_and_loading(written):
     text = written("matrix")
     assert "default-src 'none'" in text
+    # Ink on white when printed, whatever the screen.
+    assert "@media screen and (prefers-color-scheme: dark)" in text
     assert text.index("Content-Security-Policy") < text.index("<style>")
 
 
@@ -138,14 +140,18 @@ def test_the_structure_can_be_read_back_from_the_page(written, made):
     assert Structure.from_json(json.dumps(found)) == made("named").structure
 
 
-def test_the_table_lists_every_trial_and_marks_the_chosen_one(written, made):
+def test_the_front_and_the_chosen_trial_are_listed_and_all_others_folded_away(written, made):
     fit = made("cube")
     text = written("cube")
-    assert text.count("<tr") == len(fit.front) + 1
-    assert text.count('<tr class="chosen"') == 1
+    best = {id(t) for t in front.pareto(fit.front)} | {id(t) for t in fit.front if t.chosen}
+    shown, folded = re.search(r"<tbody>.*?</tbody>.*?<details>.*?</details>", text, re.S).group().split("<details>")
+    assert shown.count("<tr") == len(best)
+    assert shown.count('<tr class="chosen"') == 1
+    assert folded.count("<tr") - 1 == len(fit.front) - len(best) > 0
+    assert f"<summary>{len(fit.front) - len(best):,} more that were tried</summary>" in folded
 
 
-def test_long_lists_of_trials_keep_the_front():
+def test_long_lists_of_trials_keep_the_front_and_lose_nothing():
     structure = Structure("i a, a j -> i j", i=99, j=99, a=5)
     trials = tuple(
         tenfold.structure_search.Trial(f"t{n}", structure, 100 + n, 1 / (n + 1) if n % 50 == 0 else 1.5, 0.1, "als")
@@ -157,10 +163,18 @@ def test_long_lists_of_trials_keep_the_front():
 
     many = Many()
     many.front = trials
-    rows, left_out = front.rows(many, most=40)
-    assert len(rows) == 40
-    assert left_out == 260
-    assert [r["name"] for r in rows if r["best"]] == ["t0", "t50", "t100", "t150", "t200", "t250"]
+    shown, folded = front.rows(many)
+    assert [r["name"] for r in shown] == ["t0", "t50", "t100", "t150", "t200", "t250"]
+    assert len(folded) == 294
+
+
+def test_a_structure_without_a_family_goes_by_the_name_it_was_tried_under(made, tmp_path):
+    fit = made("grouped")
+    assert tenfold.formats.name(fit.structure) is None
+    for name, words in (("levels 2·3 x 5·6", "written as levels 2·3 x 5·6 (each"), ("x", "of its own kind")):
+        trial = dataclasses.replace(fit.front[0], name=name, chosen=True)
+        report.write(dataclasses.replace(fit, front=(trial,)), tmp_path / "page.html")
+        assert words in Page((tmp_path / "page.html").read_text()).text
 
 
 def test_what_was_asked_for_is_read_from_the_words_of_fit(made):
@@ -208,8 +222,8 @@ def test_the_numbers_below_the_difference_are_those_of_the_arrays(made):
 def test_missing_cells_are_counted_and_sparse_zeros_are_not_missing(made):
     fit = made("holes")
     (row,) = pictures.rows(fit, fit.data)
-    share = 1 - fit.observed / fit.cells
-    assert f"{share:.1%} of the cells are missing" in row.panels[-1].note
+    missing = fit.cells - fit.observed
+    assert f"{missing} of the {fit.cells} cells ({missing / fit.cells:.1%}) are missing" in row.panels[-1].note
     zeros = dataclasses.replace(fit.data, rest="zero")
     (row,) = pictures.rows(fit, zeros)
     assert "missing" not in row.panels[-1].note
@@ -252,6 +266,42 @@ def test_spectra_mark_the_rank_of_a_bond_that_parts_an_axis():
     assert [spectra.separating_rank(tucker, axis) for axis in range(3)] == [3, 4, 5]
     cp = tenfold.formats.cp((8, 8, 8), 6)
     assert [spectra.separating_rank(cp, axis) for axis in range(3)] == [6, 6, 6]
+
+
+def test_rings_side_by_side_share_a_label():
+    class Near:
+        dims = ("row", "column", "band")
+        structure = tenfold.formats.tucker((64, 64, 50), (15, 14, 3))
+        spectra = dict.fromkeys(dims, tuple(0.5**k for k in range(50)))
+
+    markup = spectra.panel(Near()).markup
+    assert "rank 14 and 15" in markup
+    assert "rank 3<" in markup
+
+
+def test_cores_of_a_folded_image_are_shown_as_small_pictures(tmp_path):
+    image = np.random.default_rng(0).normal(size=(48, 48, 3)).cumsum(0).cumsum(1)
+    pattern = "y1 x1 r, y2 x2 r s, c s -> (y1 y2) (x1 x2) c"
+    sizes = {"y1": 6, "x1": 6, "y2": 8, "x2": 8, "r": 15, "s": 2}
+    fit = tenfold.fit(image, pattern, sizes=sizes, dims=["y", "x", "c"], max_sweeps=2)
+    coarse, patches, colours = factors.panels(fit)[0]
+    assert coarse.markup.count("<image") == 15
+    assert "r = 14" in coarse.markup
+    assert patches.markup.count("<image") == 24
+    assert "The numbers above are r, s. The 24 strongest of 30 pictures" in patches.note
+    assert "y2 down, x2 across" in patches.note
+    assert "<image" not in colours.markup
+    # A core that carries one axis only is drawn as before, and so is one over labels.
+    labelled = dataclasses.replace(fit, coordinates={"x": np.array([f"place {n}" for n in range(48)])})
+    assert factors.panels(labelled)[0][0].markup.count("<image") < 3
+
+
+def test_coordinates_that_grow_by_factors_are_drawn_so():
+    doses = 84.0 / 3.0 ** np.arange(12)
+    assert factors._geometric(doses)
+    assert not factors._geometric(np.linspace(0.1, 100, 50))
+    assert not factors._geometric(np.array([-1.0, 1.0, 1000.0]))
+    assert not factors._geometric(np.array([1.0, 1.0, 1.0]))
 
 
 def test_huge_lists_of_labels_stay_small(tmp_path):

@@ -10,7 +10,22 @@ import numpy as np
 
 from tenfold import formats
 from tenfold.report._axes import Axis, axes_of
-from tenfold.report._style import HUES, MUTED, RULE, SEQUENTIAL, Panel, figure, number, plain, style, svg, thin
+from tenfold.report._style import (
+    DIVERGING,
+    HUES,
+    MUTED,
+    RULE,
+    SEQUENTIAL,
+    Panel,
+    figure,
+    log_axis,
+    number,
+    plain,
+    shrink,
+    style,
+    svg,
+    thin,
+)
 from tenfold.report.pictures import label_axis, paint, picture_height
 
 if TYPE_CHECKING:
@@ -21,6 +36,8 @@ if TYPE_CHECKING:
 
 # Columns of one core, cores of one page, and bars of one column that are drawn.
 _COLUMNS, _CORES, _BARS = 12, 12, 24
+# Small pictures of one core that carries two indices.
+_PICTURES = 24
 _CELLS = 160
 _POINTS = 300
 
@@ -61,8 +78,11 @@ def _core(fit: Fit, structure: Structure, core: Core, array: np.ndarray, arrays:
     if len(on) == 1 and len(core.terms) > 1:
         # The one core stands for several axes; its rows are those of all of them.
         title += f" (used {len(core.terms)} times)"
-    if len(on) == 1 and len(groups[on[0]]) == 2 and min(structure.sizes[i] for i in groups[on[0]]) > 3:
-        return _mosaic(title, core, array, groups[on[0]], bonds, load)
+    mine = [index for group in groups for index in group]
+    # Two of one axis, or one of each of two that are not labels: blocks, or the coarse image, of a folded photograph.
+    flat = len(on) == 1 or all(axes_of(fit)[axis].kind != "label" for axis in on)
+    if flat and len(mine) == 2 and min(structure.sizes[i] for i in mine) > 3:
+        return _mosaic(title, core, array, mine, bonds, load)
     if len(on) == 1 and groups[on[0]] == list(structure.outputs[on[0]]):
         axis = axes_of(fit)[on[0]]
         columns = _columns(core, array, groups[on[0]], bonds)
@@ -134,21 +154,26 @@ def _stack(title: str, axis: Axis, columns: np.ndarray, labels: Sequence[str], n
     """One small curve below the other over the coordinate; imaginary parts are dashed."""
     count = columns.shape[1]
     fig = figure(3.7, 0.75 + 0.42 * count)
-    grid = fig.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
+    # One axes with a strip of height 1 for each curve: many axes cost far more to lay out than to draw.
+    ax = style(fig.subplots())
+    ax.spines["left"].set_visible(False)
+    ax.set_yticks([])
+    ax.margins(x=0.01)
     x = axis.positions
     order = np.argsort(x, kind="stable") if axis.kind == "number" else np.arange(axis.size)
-    for n, (ax, label) in enumerate(zip(grid, labels, strict=True)):
-        _quiet(ax)
+    for n, label in enumerate(labels):
         hue = HUES[n % (len(HUES) - 1)]
         values = columns[order, n]
-        _line(ax, x[order], values.real, hue, "-")
-        if np.iscomplexobj(values):
-            _line(ax, x[order], values.imag, hue, (0, (3, 2)))
-        ax.text(1.015, 0.5, label, transform=ax.transAxes, size=8, color=MUTED, va="center")
-        if n < count - 1:
-            ax.tick_params(axis="x", which="both", bottom=False, labelbottom=False)
-            ax.spines["bottom"].set_visible(False)
-    _coordinate(grid[-1], axis)
+        parts = [(values.real, "-")] + ([(values.imag, (0, (3, 2)))] if np.iscomplexobj(values) else [])
+        low = min(0.0, *(float(part.min()) for part, _ in parts))
+        span = max(0.0, *(float(part.max()) for part, _ in parts)) - low or 1.0
+        floor = count - 1 - n + 0.1
+        ax.axhline(floor - 0.8 * low / span, color=RULE, linewidth=0.8, zorder=0)
+        for part, dash in parts:
+            _line(ax, x[order], floor + 0.8 * (part - low) / span, hue, dash)
+        ax.text(1.015, floor + 0.4, label, transform=ax.get_yaxis_transform(), size=8, color=MUTED, va="center")
+    ax.set_ylim(0, count)
+    _coordinate(ax, axis)
     if np.iscomplexobj(columns):
         note = f"Solid: real part, dashed: imaginary part. {note}".strip()
     return Panel(svg(fig, f"Curves of {title}"), title, note)
@@ -160,14 +185,6 @@ def _line(ax: Axes, x: np.ndarray, y: np.ndarray, hue: str, dash: Any) -> None:
     ax.plot(x[keep], y[keep], color=hue, linewidth=1.2, linestyle=dash, marker=dots, markersize=3)
 
 
-def _quiet(ax: Axes) -> None:
-    style(ax)
-    ax.spines["left"].set_visible(False)
-    ax.set_yticks([])
-    ax.axhline(0, color=RULE, linewidth=0.8, zorder=0)
-    ax.margins(x=0.01, y=0.12)
-
-
 def _coordinate(ax: Axes, axis: Axis) -> None:
     label_axis(ax.xaxis, axis, most=6)
     if axis.kind == "time":
@@ -176,10 +193,22 @@ def _coordinate(ax: Axes, axis: Axis) -> None:
         locator = AutoDateLocator(maxticks=6)
         ax.xaxis.set_major_locator(locator)
         ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    elif axis.kind == "number" and _geometric(axis.positions):
+        ax.set_xscale("log")
+        log_axis(ax.xaxis)
     elif axis.kind == "number":
         from matplotlib.ticker import MaxNLocator
 
         ax.xaxis.set_major_locator(MaxNLocator(6))
+
+
+def _geometric(values: np.ndarray) -> bool:
+    """Whether coordinates, such as doses, grow by factors: on a straight axis most would fall on one spot."""
+    if len(values) < 3 or values.min() <= 0 or values.max() < 100 * values.min():
+        return False
+    ordered = np.sort(values.astype(np.float64))
+    straight, factors = (np.diff(ordered) / np.ptp(ordered), np.diff(np.log(ordered)) / np.ptp(np.log(ordered)))
+    return bool(factors.max() < straight.max() / 2)
 
 
 def _bars(title: str, axis: Axis, columns: np.ndarray, labels: Sequence[str], note: str) -> Panel:
@@ -191,27 +220,32 @@ def _bars(title: str, axis: Axis, columns: np.ndarray, labels: Sequence[str], no
         places = np.sort(np.argsort(-np.abs(columns).max(1), kind="stable")[:_BARS])
         note = f"The {_BARS} of {axis.size:,} labels that weigh most. {note}".strip()
     count = columns.shape[1]
-    across = min(count, 4)
-    down = math.ceil(count / across)
     names = [axis.at(int(n)) for n in places]
     margin = 0.3 + 0.075 * max(map(len, names))
-    fig = figure(max(3.7, margin + 0.8 * across), down * (0.35 + 0.17 * len(places)) + 0.2)
-    grid = fig.subplots(down, across, sharey=True, sharex=True, squeeze=False)
-    for n, ax in enumerate(grid.flat):
-        if n >= count:
-            ax.axis("off")
-            continue
+    # Where four columns beside their labels do not fit a panel, all columns share one row of the page and its labels.
+    wide = count > 1 and margin + 0.62 * min(count, 4) > 3.7
+    across = count if wide else min(count, 4)
+    down = math.ceil(count / across)
+    width = min(10.6, max(3.7, margin + 0.85 * across)) if wide else 3.7
+    fig = figure(width, down * (0.35 + 0.17 * len(places)) + 0.2)
+    # All columns to one scale, side by side on one axes for each row of them.
+    low, high = min(0.0, float(columns.min(initial=0))), float(columns.max(initial=0))
+    step = 1.15 * (high - low) or 1.0
+    rows = np.arange(len(places))
+    for row, ax in enumerate(fig.subplots(down, 1, squeeze=False)[:, 0]):
         style(ax)
-        ax.barh(np.arange(len(places)), columns[places, n], color=HUES[n % (len(HUES) - 1)], height=0.72)
-        ax.axvline(0, color=MUTED, linewidth=0.8)
-        ax.set_yticks(np.arange(len(places)), names)
+        for n in range(row * across, min(count, (row + 1) * across)):
+            zero = (n - row * across) * step
+            ax.barh(rows, columns[places, n], left=zero, color=HUES[n % (len(HUES) - 1)], height=0.72)
+            ax.plot([zero, zero], [-0.5, len(places) - 0.5], color=MUTED, linewidth=0.8)
+            ax.text(zero + (low + high) / 2, -0.7, labels[n], size=8, color=MUTED, ha="center", va="bottom")
+        ax.set_yticks(rows, names)
         ax.set_xticks([])
         ax.tick_params(axis="y", length=0)
-        ax.spines["bottom"].set_visible(False)
-        ax.spines["left"].set_visible(False)
-        ax.set_title(labels[n], size=8, color=MUTED)
-    grid[0, 0].invert_yaxis()
-    return Panel(svg(fig, f"Bars of {title}"), title, note)
+        ax.spines[["bottom", "left"]].set_visible(False)
+        ax.set_xlim(low - 0.04 * step, low + (across - 0.04) * step)
+        ax.set_ylim(len(places) - 0.5, -0.5)
+    return Panel(svg(fig, f"Bars of {title}"), title, note, wide=wide)
 
 
 def _bond_image(title: str, axis: Axis, columns: np.ndarray, bonds: Sequence[str], load: np.ndarray) -> Panel:
@@ -254,32 +288,51 @@ def _matrix(title: str, axes: tuple[Axis, Axis], values: np.ndarray, note: str) 
     signed = known.size and known.min() < 0
     top = float(np.percentile(np.abs(known), 99.8)) if known.size else 1.0
     top = top or float(np.abs(known).max(initial=0)) or 1.0
-    paint(fig.subplots(), axes, values, _CELLS, "RdBu_r" if signed else SEQUENTIAL, -top if signed else 0.0, top)
+    paint(fig.subplots(), axes, values, _CELLS, DIVERGING if signed else SEQUENTIAL, -top if signed else 0.0, top)
     return Panel(svg(fig, f"Image of {title}"), title, note)
 
 
 def _mosaic(
     title: str, core: Core, array: np.ndarray, mine: Sequence[str], bonds: Sequence[str], load: np.ndarray
 ) -> Panel:
-    """A picture for each column of a core that carries both indices of one axis."""
+    """A small picture for each value of the bonds of a core that carries two indices of the data."""
     columns = _columns(core, array, mine, bonds)
-    kept, note = _strongest(columns, load, _COLUMNS)
+    kept, note = _strongest(columns, load, _PICTURES)
+    note = note.replace("columns", "pictures")
+    colours = "red positive, blue negative"
     if np.iscomplexobj(columns):
-        columns, note = np.abs(columns), f"Magnitudes. {note}".strip()
-    shape = [core.shape[core.indices.index(i)] for i in mine]
-    across = min(4, len(kept))
+        columns, colours = np.abs(columns), "magnitudes"
+    shape = tuple(core.shape[core.indices.index(i)] for i in mine)
+    wide = len(kept) > _COLUMNS
+    across = min(8 if wide else 4, len(kept))
     down = math.ceil(len(kept) / across)
-    fig = figure(3.7, max(1.0, down * min(3.7 / across * shape[0] / shape[1] + 0.25, 3.0)))
-    grid = fig.subplots(down, across, squeeze=False)
-    top = float(np.abs(columns[:, kept]).max()) or 1.0
-    for n, ax in enumerate(grid.flat):
-        ax.axis("off")
-        if n < len(kept):
-            image = columns[:, kept[n]].reshape(shape)
-            ax.imshow(image, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="none", aspect="equal")
-            ax.set_title(f"{plain(bonds[0])} = {kept[n]}" if len(bonds) == 1 else str(kept[n]), size=8, color=MUTED)
-    note = f"{mine[0]} down, {mine[1]} across, red positive, blue negative. {note}".strip()
-    return Panel(svg(fig, f"Images of {title}"), title, note)
+    width = 10.4 if wide else 3.7
+    # Pictures are 1 wide; each has a line of text above it.
+    tall, apart = shape[0] / shape[1], 0.06
+    line = 0.24 / (width / (across * (1 + apart)))
+    fig = figure(width, min(9.0, max(1.0, width / (1 + apart) / across * down * (tall + line + apart))))
+    ax = fig.subplots()
+    ax.axis("off")
+    # Pictures of usual strength fill the scale; a mean that outweighs all others by far may run out of it.
+    highest = np.abs(columns[:, kept]).max(0)
+    top = min(1.5 * float(np.median(highest)), float(highest.max())) or float(highest.max()) or 1.0
+    beyond = " (the strongest exceed it)" if top < highest.max() else ""
+    sizes = [core.shape[core.indices.index(i)] for i in bonds]
+    for n, column in enumerate(kept):
+        image = shrink(columns[:, column].reshape(shape), _CELLS)
+        left, low = n % across * (1 + apart), -(n // across) * (tall + line + apart)
+        ax.imshow(
+            image, cmap=DIVERGING, vmin=-top, vmax=top, interpolation="none", extent=(left, left + 1, low - tall, low)
+        )
+        place = ", ".join(map(str, np.unravel_index(column, sizes))) if bonds else ""
+        text = f"{plain(bonds[0])} = {place}" if len(bonds) == 1 else place
+        ax.text(left + 0.5, low + 0.2 * line, text, size=8, color=MUTED, ha="center", va="bottom")
+    ax.set_xlim(0, across * (1 + apart) - apart)
+    ax.set_ylim(-down * (tall + line + apart) + line + apart, line)
+    ax.set_aspect("equal")
+    numbers = f" The numbers above are {plain(', '.join(bonds))}." if len(bonds) > 1 else ""
+    note = f"{mine[0]} down, {mine[1]} across, {colours}, one scale for all{beyond}.{numbers} {note}".strip()
+    return Panel(svg(fig, f"Images of {title}"), title, note, wide=wide)
 
 
 def _share(part: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import compress, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -244,16 +244,10 @@ def _labels(ax: Axes, trials: Sequence[Trial], wanted: Sequence[Trial], height: 
                 break
 
 
-def rows(fit: Fit, most: int = 60) -> tuple[list[dict[str, Any]], int]:
-    """The lines of the table of trials, smallest first, and how many were left out."""
+def rows(fit: Fit) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The lines of the table of trials, smallest first: the front with the chosen one, and all others."""
     best = set(map(id, pareto(_drawable(fit.front))))
     order = sorted(fit.front, key=lambda t: (t.parameters, t.error))
-    # Where there are too many, what matters stays: the chosen one and the front, then an even choice of the rest.
-    if len(order) > most:
-        keep = [n for n, t in enumerate(order) if t.chosen or id(t) in best][:most]
-        rest = [n for n in range(len(order)) if n not in set(keep)]
-        spread = np.linspace(0, len(rest) - 1, max(most - len(keep), 0)).astype(int)
-        order = [order[n] for n in sorted({*keep, *(rest[k] for k in spread)})]
     table = [
         {
             "name": t.name,
@@ -271,4 +265,5 @@ def rows(fit: Fit, most: int = 60) -> tuple[list[dict[str, Any]], int]:
         }
         for t in order
     ]
-    return table, len(fit.front) - len(table)
+    matters = [row["chosen"] or row["best"] for row in table]
+    return list(compress(table, matters)), [row for row, kept in zip(table, matters, strict=True) if not kept]

@@ -63,7 +63,7 @@ def write(fit: Fit, path: str | os.PathLike[str], *, data: Any = None) -> None:
 def render(fit: Fit, *, data: Any = None) -> str:
     """The page of `write` as text."""
     original = fit.data if data is None else data
-    trials, trials_left_out = front.rows(fit)
+    trials, other_trials = front.rows(fit)
     cores, cores_note = factors.panels(fit)
     pictured = pictures.rows(fit, original)
     return _template().render(
@@ -74,7 +74,7 @@ def render(fit: Fit, *, data: Any = None) -> str:
         front=_marked(front.panel(fit)),
         trials=trials,
         held_out=any(trial.held_out is not None for trial in fit.front),
-        trials_left_out=trials_left_out,
+        other_trials=other_trials,
         picture_rows=[{"title": row.title, "panels": [_marked(panel) for panel in row.panels]} for row in pictured],
         has_data=pictures.source_of(original, tuple(fit.shape)) is not None,
         off_grid=isinstance(original, Observations) and original.shape is None,
@@ -113,19 +113,34 @@ def _marked(panel: Panel | None) -> dict[str, Any] | None:
 def _head(fit: Fit) -> dict[str, str]:
     axes = axes_of(fit)
     known = family(fit.structure)
-    seen = f"{fit.observed:,} of {fit.cells:,} cells known" if fit.observed < fit.cells else ""
+    seen = (
+        f"{fit.observed:,} of {fit.cells:,} cells known, {fit.cells - fit.observed:,} missing"
+        if fit.observed < fit.cells
+        else ""
+    )
     return {
         "source": str(fit.source or "an array"),
         "shape": times(fit.shape),
         "axes": " × ".join(axis.name for axis in axes),
         "dtype": str(fit.source_dtype or ""),
         "seen": seen,
-        "family": f"a {known} structure" if known else "a structure of its own kind",
+        "family": f"a {known} structure" if known else _own_kind(fit),
         "pattern": shorten(fit.structure.pattern, 400),
         "sizes": shorten(", ".join(f"{i}={fit.structure.sizes[i]:,}" for i in fit.structure.inner_indices), 300),
         "target": fit.target,
         "stopped": _STOPPED.get(str(fit.stopped), str(fit.stopped)),
     }
+
+
+def _own_kind(fit: Fit) -> str:
+    """What a structure outside of the families is, in words, from the name that it was tried under."""
+    chosen = next((trial.name for trial in fit.front if trial.chosen), "")
+    kind, _, sizes = chosen.partition(" ")
+    if kind == "levels":
+        return f"{chosen} (each of these axes split into steps from coarse to fine, one core for each step)"
+    if kind == "patches":
+        return f"{chosen} (blocks of the size after each stroke, one core for where they lie, one for what is in them)"
+    return chosen if sizes else "a structure of its own kind"
 
 
 def _facts(fit: Fit) -> list[dict[str, str]]:

@@ -391,7 +391,8 @@ def _amounts(gap: np.ndarray, part: Part) -> str:
     own = math.sqrt(float((whole**2).mean()))
     text = f"Largest |difference| {number(float(known.max()))}, rms {number(rms)}; rms of the data {number(own)}."
     if gap.size > known.size:
-        text += f" {1 - known.size / gap.size:.1%} of the cells are missing (grey)."
+        missing = gap.size - known.size
+        text += f" {missing:,} of the {gap.size:,} cells ({missing / gap.size:.1%}) are missing and grey."
     return text
 
 
@@ -507,7 +508,8 @@ def _three(part: Part, cells: int, note: str) -> list[Panel]:
     low, high = _range(part.model if part.original is None else part.original)
     panels = []
     if part.original is not None:
-        missing = "Grey cells are missing." if not np.isfinite(part.original).all() else ""
+        unknown = int((~np.isfinite(part.original)).sum())
+        missing = f"{unknown:,} of {part.original.size:,} cells are missing (grey)." if unknown else ""
         panels.append(
             Panel(_image(part.axes, part.original, cells, SEQUENTIAL, low, high, "Original"), "Original", missing)
         )

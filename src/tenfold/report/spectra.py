@@ -52,10 +52,19 @@ def panel(fit: Fit) -> Panel | None:
                 markerfacecolor=HUES[n % len(HUES)],
             )
             ringed[rank] = max(ringed.get(rank, 0.0), float(relative[rank - 1]))
-    for rank, height in ringed.items():
+    logarithmic = longest > 30
+    # Rings that stand side by side share one label, at the last of them.
+    near: list[list[int]] = []
+    for rank in sorted(ringed):
+        close = near and (rank < 1.3 * near[-1][-1] if logarithmic else rank - near[-1][-1] <= longest / 20)
+        if close:
+            near[-1].append(rank)
+        else:
+            near.append([rank])
+    for ranks in near:
         ax.annotate(
-            f"rank {rank}",
-            (rank, height),
+            f"rank {' and '.join(map(str, ranks))}",
+            (ranks[-1], max(ringed[rank] for rank in ranks)),
             xytext=(6, 7),
             textcoords="offset points",
             size=8,
@@ -63,7 +72,7 @@ def panel(fit: Fit) -> Panel | None:
             bbox={"boxstyle": "square,pad=0.05", "facecolor": PAPER, "edgecolor": "none"},
         )
     ax.set_yscale("log")
-    if longest > 30:
+    if logarithmic:
         ax.set_xscale("log")
         log_axis(ax.xaxis)
     else:
