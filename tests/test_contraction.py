@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from tenfold import Network, formats
-from tenfold.contraction import contract, plan
+from tenfold.contraction import contract, contract_scaled, plan
 
 CASES = [
     "ab,bc->ac",
@@ -84,3 +86,24 @@ def test_errors() -> None:
         contract([(("i",), torch.ones(3)), (("i",), torch.ones(4))], ("i",))
     with pytest.raises(ValueError, match="lies on no term"):
         contract([(("i",), torch.ones(3))], ("j",))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "part"),
+    [
+        (["ii"], "", r"indices \('i', 'i'\) has one twice"),
+        (["ij"], "ii", r"output \('i', 'i'\) has an index twice"),
+        ([], "", "no term"),
+    ],
+)
+def test_no_index_twice_in_one_place(inputs: list[str], output: str, part: str) -> None:
+    with pytest.raises(ValueError, match=part):
+        contract([(term, torch.ones(3, 3)) for term in inputs], output)
+
+
+def test_scaled_products_leave_the_range_of_floats() -> None:
+    matrices = [torch.full((2, 2), 1e250, dtype=torch.float64) for _ in range(6)]
+    terms = [((f"i{k}", f"i{k + 1}"), matrix) for k, matrix in enumerate(matrices)]
+    result, power = contract_scaled(terms, ("i0", "i6"))
+    found = torch.log10(result) + power * math.log10(2)
+    assert torch.allclose(found, torch.full((2, 2), 6 * 250 + 5 * math.log10(2), dtype=torch.float64))

@@ -65,6 +65,48 @@ def test_inner_product_of_different_groups() -> None:
     assert b.inner(a).item() == pytest.approx(float((a.dense() * b.dense()).sum()))
 
 
+def test_a_scalar_network_has_one_entry_for_each_row() -> None:
+    scalar = Network.random(STRUCTURES["scalar"])
+    assert torch.equal(scalar.at(torch.zeros((5, 0), dtype=torch.int64)), scalar.dense().expand(5))
+
+
+@pytest.mark.parametrize("scale", [1e-250, 1e250])
+def test_norm_rounding_and_spectra_at_the_ends_of_the_range(scale: float) -> None:
+    middle = torch.randn(6, 7, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    structure = formats.tensor_train((6, 7, 8), (6, 8))
+    a, b = torch.eye(6, dtype=torch.float64), torch.eye(8, dtype=torch.float64)
+    plain = Network(structure, [a, middle, b])
+    network = plain.replace([plain.cores[0], plain.cores[1] * scale, plain.cores[2]])
+    assert float(network.norm()) == pytest.approx(float(middle.norm()) * scale)
+    for bond, values in plain.bond_spectra().items():
+        torch.testing.assert_close(network.bond_spectra()[bond] / scale, values)
+    rounded = network.round(error=0.3)
+    assert rounded.parameters == plain.round(error=0.3).parameters
+    assert 0.1 < float((rounded.dense() - network.dense()).div(scale).norm() / middle.norm()) < 0.3
+
+
+def test_two_hundred_cores() -> None:
+    structure = formats.tensor_train((64,) * 200, 4)
+    network = Network.random(structure)
+    assert float(network.norm()) == pytest.approx(64.0**100, rel=0.5)
+    assert "ratio inf" in repr(network)
+    assert f"for {structure.size:,} entries" in str(structure.cost())
+    doubled = Network(structure.replace(dict.fromkeys(structure.inner_indices, 8)), _doubled(network))
+    assert doubled.round(error=1e-9).parameters == structure.parameters
+
+
+def _doubled(network: Network) -> list[torch.Tensor]:
+    """The same tensor with every bond twice as wide."""
+    inner = network.structure.inner_indices
+    cores = []
+    for core, tensor in zip(network.structure.cores, network.cores, strict=True):
+        for axis, index in enumerate(core.indices):
+            if index in inner:
+                tensor = torch.cat([tensor, tensor], axis) / 2**0.5
+        cores.append(tensor)
+    return cores
+
+
 def test_at_broadcasts_like_arrays() -> None:
     network = Network.random(STRUCTURES["train"])
     rows = torch.arange(3)[:, None]
@@ -206,8 +248,11 @@ def test_rounding_arguments(arguments: dict[str, Any]) -> None:
         (lambda n: n[0, 0, 0, 0, 0], "5 indices for a tensor with 4 axes"),
         (lambda n: n[..., 0, ...], "one '...'"),
         (lambda n: n[[0, 1]], "use at"),
+        (lambda n: n[np.array([0, 1])], "use at"),
         (lambda n: n[3:1], "empty"),
         (lambda n: n @ torch.ones(3), "two axes"),
+        (lambda n: n[0, 0] @ torch.ones(2), "network of torch.float64 with torch.float32"),
+        (lambda n: n.inner(np.ones((3, 4, 5, 2))), "inner product with ndarray"),
         (lambda n: n.inner(torch.ones(3)), "inner product of shapes"),
         (lambda n: n.core("nope"), "the cores are"),
         (lambda n: n.replace(n.cores[:2]), "4 cores, but 2 tensors"),

@@ -142,6 +142,11 @@ def test_a_structure_is_a_value() -> None:
         assert twin.key == TRAIN.key
 
 
+def test_terms_may_be_lists() -> None:
+    structure = Structure.of([Term(None, ["i"]), ["i"]], [], {"i": 2})  # type: ignore[arg-type]
+    assert hash(structure) == hash(Structure("i, i ->", i=2))
+
+
 def test_replace_and_rename() -> None:
     assert TRAIN.replace(a=4).parameters == 4 * 4 + 4 * 5 * 3 + 3 * 6
     swapped = TRAIN.rename({"i": "a", "a": "i"})
@@ -230,6 +235,18 @@ def test_key_of_symmetric_graphs_without_outputs(n: int, seed: int) -> None:
     terms = [tuple(f"e{a}_{b}" for a, b in edges if v in (a, b)) for v in range(n)]
     s = Structure.of(terms, [], {f"e{a}_{b}": 2 for a, b in edges})
     assert _shuffled(s, seed).key == s.key
+
+
+@pytest.mark.parametrize("part", ["[]", "a{0}, a{0}", "a{0} b{0}, b{0} c{0}, c{0} a{0}"])
+def test_key_of_many_equal_parts(part: str) -> None:
+    """Hundreds of interchangeable parts have factorially many automorphisms together."""
+
+    def repeated(times: int) -> Structure:
+        pattern = ", ".join(part.format(k) for k in range(times)) + " ->"
+        return Structure(pattern, {f"{name}{k}": 2 for k in range(times) for name in "abc" if name in part})
+
+    assert _shuffled(repeated(300), 0).key == repeated(300).key
+    assert repeated(299).key != repeated(300).key
 
 
 def test_key_tells_different_structures_apart() -> None:

@@ -13,18 +13,45 @@ from collections.abc import Hashable, Sequence
 Certificate = tuple[tuple[int, ...], ...]
 
 
-def certificate(colours: Sequence[Hashable], edges: Sequence[tuple[int, int]]) -> Certificate:
+def certificate(
+    colours: Sequence[Hashable], edges: Sequence[tuple[int, int]]
+) -> tuple[tuple[tuple[int, ...], Certificate], ...]:
     """The canonical form of the graph on ``len(colours)`` vertices.
 
-    Colours must be sortable among themselves. Returns the adjacency lists of the canonically relabelled graph; together
-    with the sorted colours it determines the graph up to isomorphism.
+    Colours must be sortable among themselves. Returns, for each connected part, the ranks of its colours and the
+    adjacency lists of the canonically relabelled part, in sorted order; together with the set of colours this
+    determines the graph up to isomorphism. Parts are searched one by one, because equal parts have very many
+    automorphisms together and few alone.
     """
     neighbours: list[list[int]] = [[] for _ in colours]
     for a, b in edges:
         neighbours[a].append(b)
         neighbours[b].append(a)
     order = {colour: rank for rank, colour in enumerate(sorted(set(colours)))}  # type: ignore[type-var]
-    return _Search(neighbours).run([order[colour] for colour in colours])
+    forms = []
+    for part in _parts(neighbours):
+        place = {vertex: n for n, vertex in enumerate(part)}
+        ranks = [order[colours[vertex]] for vertex in part]
+        form = _Search([[place[u] for u in neighbours[vertex]] for vertex in part]).run(ranks)
+        forms.append((tuple(sorted(ranks)), form))
+    return tuple(sorted(forms))
+
+
+def _parts(neighbours: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The vertices of each connected part."""
+    seen: set[int] = set()
+    parts = []
+    for start in range(len(neighbours)):
+        if start in seen:
+            continue
+        seen.add(start)
+        part = [start]
+        for vertex in part:  # grows while it is gone through
+            fresh = [u for u in dict.fromkeys(neighbours[vertex]) if u not in seen]
+            seen.update(fresh)
+            part += fresh
+        parts.append(part)
+    return parts
 
 
 class _Search:

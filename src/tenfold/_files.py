@@ -41,7 +41,10 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
     Raises:
         FileError: the folder does not exist or may not be written to, or something else than a file stands there.
     """
-    target = Path(path).expanduser().resolve()
+    try:
+        target = Path(path).expanduser().resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle; an unknown user's home
+        raise FileError(f"cannot write '{path}': {error}") from error
     if not target.parent.is_dir():
         raise FileError(f"cannot write '{path}': there is no folder '{target.parent}'")
     if target.exists():

@@ -13,8 +13,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from tenfold._scales import power_of, times_power
 from tenfold.errors import StructureError
 from tenfold.structure import Structure, Term
+
+# Numbers below 2**_POWER have squares and products far from the ends of single precision.
+_POWER = 20
 
 
 def round_tree(
@@ -25,7 +29,7 @@ def round_tree(
     With ``ranks``, bonds that it does not name keep all but what is zero to rounding.
     """
     network = _truncated(structure, cores, error, ranks or {})
-    return network.structure(structure), [t.to(cores[0].dtype) for t in network.tensors]
+    return network.structure(structure), [tensor.to(cores[0].dtype) for tensor in network.finished()]
 
 
 def bond_spectra(structure: Structure, cores: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -117,12 +121,21 @@ class _Nodes:
         narrow = cores[0].dtype in (torch.float16, torch.bfloat16)
         self.wide = torch.float32 if narrow else cores[0].dtype
         self.indices = [list(structure.terms[core.terms[0]].indices) for core in structure.cores]
-        self.tensors = [core.to(self.wide) for core in cores]
+        # Powers of two are kept apart, so that squares of singular values stay within range.
+        self.powers = [0] * len(cores)
+        self.tensors = [self._in_range(n, core.to(self.wide)) for n, core in enumerate(cores)]
         self.spectra: dict[str, Tensor] = {}
         self._join_parallel_bonds()
         self.neighbours: list[list[int]] = [
             [m for m in range(len(self.indices)) if m != n and self._shared(n, m)] for n in range(len(self.indices))
         ]
+
+    def _in_range(self, node: int, tensor: Tensor) -> Tensor:
+        power = power_of(tensor)
+        if abs(power) <= _POWER:
+            return tensor
+        self.powers[node] += power
+        return times_power(tensor, -power)
 
     def _shared(self, a: int, b: int) -> list[str]:
         return [index for index in self.indices[a] if index in self.indices[b]]
@@ -176,7 +189,7 @@ class _Nodes:
     def _absorb(self, node: int, matrix: Tensor, bond: str) -> None:
         axis = self.indices[node].index(bond)
         moved = torch.tensordot(matrix, self.tensors[node], dims=([1], [axis]))
-        self.tensors[node] = moved.movedim(0, axis)
+        self.tensors[node] = self._in_range(node, moved.movedim(0, axis))
 
     def orthogonalise(self, node: int, towards: int | None) -> None:
         assert towards is not None
@@ -194,11 +207,16 @@ class _Nodes:
         floor = (4 * torch.finfo(s.dtype).eps) ** 2 * float(squares[0])
         keep = max(1, int((squares > max(budget * norm2, floor)).sum()))
         keep = min(keep, ranks.get(bond, keep))
-        self.spectra[bond] = s.double()
+        self.spectra[bond] = times_power(s.double(), sum(self.powers))
         spent = float(squares[keep]) / norm2 if keep < len(squares) and norm2 > 0 else 0.0
         self._put(node, u[:, :keep], shape, rest, bond)
         self._absorb(towards, s[:keep, None].to(vh.dtype) * vh[:keep], bond)
         return min(spent, budget)
+
+    def finished(self) -> list[Tensor]:
+        """The cores, with the powers of two shared among them."""
+        each, rest = divmod(sum(self.powers), len(self.tensors))
+        return [times_power(tensor, each + (n < rest)) for n, tensor in enumerate(self.tensors)]
 
     def structure(self, old: Structure) -> Structure:
         sizes = {

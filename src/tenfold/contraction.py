@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 
 # Above this many operands the exact search of opt_einsum takes seconds where each shares an index with many others.
 _LARGE = 8
+# Products of two numbers below 2**_POWER, and sums of many such, are far from the ends of double precision.
+_POWER = 200
+# Counts from here on are formatted as decimals.
+_FLOAT = 10**300
+# So many binary digits of a count are safe where counts are converted to floats and multiplied.
+_EXPONENT = 300
 
 Indices = tuple[int, ...]
 
@@ -81,8 +88,38 @@ def contract(terms: Sequence[tuple[Sequence[str], Tensor]], output: Sequence[str
         The result, with one axis for each output index; gradients flow to all terms.
 
     Raises:
-        ValueError: one index has two sizes, or an output index lies on no term.
+        ValueError: one index has two sizes or appears twice in a term or in the output, an output index lies on no
+            term, or there is no term.
     """
+    found = _found(terms, output)
+    return execute(found, [tensor for _, tensor in terms])
+
+
+def contract_scaled(terms: Sequence[tuple[Sequence[str], Tensor]], output: Sequence[str]) -> tuple[Tensor, int]:
+    """``contract`` where what is on the way would leave the range of floating-point numbers.
+
+    Returns:
+        ``result`` and ``power``: the contraction is ``result * 2**power``.
+    """
+    from tenfold._scales import power_of, times_power  # imports torch, which plans and costs need not
+
+    total = 0
+
+    def rescaled(tensor: Tensor) -> Tensor:
+        nonlocal total
+        power = power_of(tensor)
+        if abs(power) <= _POWER:
+            return tensor
+        total += power
+        return times_power(tensor, -power)
+
+    found = _found(terms, output)
+    return execute(found, [rescaled(tensor) for _, tensor in terms], rescaled), total
+
+
+def _found(terms: Sequence[tuple[Sequence[str], Tensor]], output: Sequence[str]) -> Plan:
+    if not terms:
+        raise ValueError("there is no term to contract")
     number: dict[str, int] = {}
     sizes: list[int] = []
     inputs = []
@@ -95,12 +132,15 @@ def contract(terms: Sequence[tuple[Sequence[str], Tensor]], output: Sequence[str
                 sizes.append(size)
             elif sizes[number[index]] != size:
                 raise ValueError(f"index '{index}' has sizes {sizes[number[index]]} and {size}")
+        if len(set(indices)) < len(indices):
+            raise ValueError(f"a term with indices {tuple(indices)} has one twice; take its diagonal first")
         inputs.append(tuple(number[index] for index in indices))
+    if len(set(output)) < len(output):
+        raise ValueError(f"output {tuple(output)} has an index twice")
     for index in output:
         if index not in number:
             raise ValueError(f"output index '{index}' lies on no term")
-    found = _plan(tuple(inputs), tuple(number[index] for index in output), tuple(sizes))
-    return execute(found, [tensor for _, tensor in terms])
+    return _plan(tuple(inputs), tuple(number[index] for index in output), tuple(sizes))
 
 
 def plan(inputs: Sequence[Sequence[str]], output: Sequence[str], sizes: Mapping[str, int]) -> Plan:
@@ -116,8 +156,10 @@ def plan(inputs: Sequence[Sequence[str]], output: Sequence[str], sizes: Mapping[
     )
 
 
-def execute(found: Plan, operands: Sequence[Tensor]) -> Shaped[Tensor, ...]:
-    """Run a plan on its operands, which must have the shapes that it was made for."""
+def execute(
+    found: Plan, operands: Sequence[Tensor], then: Callable[[Tensor], Tensor] | None = None
+) -> Shaped[Tensor, ...]:
+    """Run a plan on its operands, which must have the shapes that it was made for; ``then`` sees every product."""
     values: list[Tensor | None] = list(operands)
     for step in found.steps:
         left = values[step.left]
@@ -139,15 +181,14 @@ def execute(found: Plan, operands: Sequence[Tensor]) -> Shaped[Tensor, ...]:
         if step.summed == 1:
             a = a.reshape(step.batch, step.kept_left, 1)
             b = b.reshape(step.batch, 1, step.kept_right)
-            values.append((a * b).reshape(shape))
+            made = a * b
         elif step.batch == 1:
-            a = a.reshape(step.kept_left, step.summed)
-            b = b.reshape(step.summed, step.kept_right)
-            values.append((a @ b).reshape(shape))
+            made = a.reshape(step.kept_left, step.summed) @ b.reshape(step.summed, step.kept_right)
         else:
             a = a.reshape(step.batch, step.kept_left, step.summed)
-            b = b.reshape(step.batch, step.summed, step.kept_right)
-            values.append((a @ b).reshape(shape))
+            made = a @ b.reshape(step.batch, step.summed, step.kept_right)
+        made = made.reshape(shape)
+        values.append(made if then is None else then(made))
     result = values[-1]
     assert result is not None
     return result.permute(found.finish)
@@ -228,7 +269,13 @@ def _path(inputs: tuple[Indices, ...], output: Indices, sizes: tuple[int, ...]) 
 
         names = [[str(i) for i in indices] for indices in inputs]
         search = cotengra.RandomGreedyOptimizer(max_repeats=32, seed=0, accel=False, parallel=False)
-        linear = search(names, [str(i) for i in output], {str(i): s for i, s in enumerate(sizes)})
+        kept = [str(i) for i in output]
+        try:
+            linear = search(names, kept, {str(i): s for i, s in enumerate(sizes)})
+        except OverflowError:
+            # Results of more entries than a float can count: only the order of the sizes of indices is left.
+            smaller = _EXPONENT / math.log2(math.prod(sizes))
+            linear = search(names, kept, {str(i): math.ceil(s**smaller) for i, s in enumerate(sizes)})
     else:
         symbols = [opt_einsum.get_symbol(i) for i in range(len(sizes))]
         equation = ",".join("".join(symbols[i] for i in indices) for indices in inputs)
@@ -287,18 +334,33 @@ class Cost:
         lines = [
             f"  structure           {self.pattern}",
             f"  parameters          {self.parameters:,} for {self.size:,} entries "
-            f"(ratio {self.size / self.parameters:.4g})",
-            f"  naive flops         {self.naive_flops:.3e}",
-            f"  flops               {self.flops:.3e}  (speedup {self.naive_flops / max(self.flops, 1):.4g})",
-            f"  largest tensor      {self.largest:.3e} entries",
-            f"  peak memory         {self.peak:.3e} entries",
+            f"(ratio {ratio(self.size, self.parameters):.4g})",
+            f"  naive flops         {_rounded(self.naive_flops)}",
+            f"  flops               {_rounded(self.flops)}  (speedup {ratio(self.naive_flops, self.flops):.4g})",
+            f"  largest tensor      {_rounded(self.largest)} entries",
+            f"  peak memory         {_rounded(self.peak)} entries",
         ]
         if self.steps:
             wide = max(12, *(len(a) for a, *_ in self.steps)), max(8, *(len(b) for _, b, *_ in self.steps))
             lines.append(f"  {'product':<{wide[0]}}   {'result':<{wide[1]}}   {'flops':>10}   {'entries':>10}")
             for a, b, flops, made in self.steps:
-                lines.append(f"  {a:<{wide[0]}}   {b:<{wide[1]}}   {flops:>10.3g}   {made:>10.3g}")
+                lines.append(
+                    f"  {a:<{wide[0]}}   {b:<{wide[1]}}   {_rounded(flops, '>10.3g')}   {_rounded(made, '>10.3g')}"
+                )
         return "\n".join(lines)
+
+
+def ratio(entries: int, parameters: int) -> float:
+    """``entries / parameters``, infinite where that is too large for a float."""
+    try:
+        return entries / max(parameters, 1)
+    except OverflowError:
+        return math.inf
+
+
+def _rounded(count: int, form: str = ".3e") -> str:
+    """A count with a few digits; Python's integers may be larger than its floats."""
+    return f"{count if count < _FLOAT else Decimal(count):{form}}"
 
 
 def cost(structure: Structure) -> Cost:

@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tenfold._files import atomic
+from tenfold._scales import times_power
 from tenfold._trees import bond_spectra, round_tree
-from tenfold.contraction import contract
+from tenfold.contraction import contract, contract_scaled, ratio
 from tenfold.errors import DataError, FileError, StructureError, TenfoldError
 from tenfold.formats import name as format_name
 from tenfold.structure import Structure, Term
@@ -141,9 +142,10 @@ class Network:
             DataError: an index is out of range, not an integer, or there is not one for each axis.
         """
         columns = self._columns(indices)
-        batch_shape = columns[0].shape if columns else torch.Size(())
         if not columns:
-            return self.dense()
+            batch = indices.shape[:1] if isinstance(indices, Tensor) else ()
+            return self.dense().expand(batch)
+        batch_shape = columns[0].shape
         split: dict[str, Tensor] = {}
         for group, column in zip(self.structure.outputs, columns, strict=True):
             rest = column.reshape(-1)
@@ -261,13 +263,16 @@ class Network:
     def _selection(self, selection: Any) -> list[int | slice]:
         items = list(selection) if isinstance(selection, tuple) else [selection]
         order = self.structure.order
-        if items.count(Ellipsis) > 1:
+        # By identity, because arrays compare entry by entry.
+        dots = [place for place, item in enumerate(items) if item is Ellipsis]
+        if len(dots) > 1:
             raise DataError("an index can have only one '...'")
-        if Ellipsis not in items:
+        if not dots:
+            dots.append(len(items))
             items.append(Ellipsis)
         if len(items) - 1 > order:
             raise DataError(f"{len(items) - 1} indices for a tensor with {order} axes")
-        place = items.index(Ellipsis)
+        (place,) = dots
         items[place : place + 1] = [slice(None)] * (order - len(items) + 1)
         result: list[int | slice] = []
         for axis, (item, extent) in enumerate(zip(items, self.shape, strict=True)):
@@ -288,14 +293,21 @@ class Network:
     # --- algebra ------------------------------------------------------------------------------------------------------
 
     def norm(self) -> Shaped[Tensor, ""]:
-        """The Frobenius norm, from the cores alone, accumulated in double precision."""
-        return torch.sqrt(torch.clamp(self.inner(self).real, min=0))
+        """The Frobenius norm, from the cores alone, in double precision and safe from overflow."""
+        square, power = self._inner(self)
+        return times_power(torch.sqrt(torch.clamp(square.real, min=0)), power / 2)
 
     def inner(self, other: Network | Tensor) -> Shaped[Tensor, ""]:
         """``sum conj(self) * other`` in double precision, without the dense tensor of either network.
 
         Two networks must split their axes alike; where the groups differ, ``other`` is made dense.
         """
+        return times_power(*self._inner(other))
+
+    def _inner(self, other: Network | Tensor) -> tuple[Tensor, int]:
+        """The inner product as a number and a power of two that it is to be multiplied with."""
+        if not isinstance(other, (Network, Tensor)):
+            raise DataError(f"inner product with {type(other).__name__}: give a Network or a tensor")
         if tuple(other.shape) != self.shape:
             raise DataError(f"inner product of shapes {self.shape} and {tuple(other.shape)}")
         either = torch.promote_types(self.dtype, other.dtype)
@@ -307,9 +319,10 @@ class Network:
                 # No index name contains a space, so these are new.
                 rename = {i: f"{i} (other)" for i in other.structure.sizes}
                 rename.update(zip(other.structure.output_indices, outside, strict=True))
-                return contract([*mine, *((tuple(rename[i] for i in ix), t.to(double)) for ix, t in other.terms())], ())
+                theirs = [(tuple(rename[i] for i in ix), t.to(double)) for ix, t in other.terms()]
+                return contract_scaled([*mine, *theirs], ())
             other = other.dense()
-        return contract([*mine, (outside, other.to(double).reshape(self.structure.output_shape))], ())
+        return contract_scaled([*mine, (outside, other.to(double).reshape(self.structure.output_shape))], ())
 
     def __matmul__(self, right: Tensor) -> Tensor:
         """The product of this matrix with a vector or matrix, core by core; the dense matrix is never made.
@@ -323,6 +336,8 @@ class Network:
                 f"'@' needs a network with two axes, not {self.structure.order}; group them: '-> (i j) k'"
             )
         rows, columns = self.structure.outputs
+        if right.dtype != self.dtype:
+            raise DataError(f"cannot multiply a network of {self.dtype} with {right.dtype}; convert one with .to()")
         if right.ndim not in (1, 2) or right.shape[0] != self.shape[1]:
             raise DataError(f"cannot multiply {self.shape} with {tuple(right.shape)}")
         wide = right.reshape(*[self.structure.sizes[i] for i in columns], -1)
@@ -413,7 +428,7 @@ class Network:
         kind = format_name(self.structure) or "network"
         return (
             f"Network({kind}: {self.structure.pattern}; {_times(self.shape)}, {self.parameters:,} parameters, "
-            f"ratio {self.structure.size / self.parameters:.4g}, {str(self.dtype).removeprefix('torch.')})"
+            f"ratio {ratio(self.structure.size, self.parameters):.4g}, {str(self.dtype).removeprefix('torch.')})"
         )
 
 

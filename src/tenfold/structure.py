@@ -85,7 +85,7 @@ class Structure:
         Each term is a `Term` or a sequence of index names; each output an index name or a sequence of names (a group).
         """
         self = cls.__new__(cls)
-        made = tuple(t if isinstance(t, Term) else Term(None, tuple(t)) for t in terms)
+        made = tuple(Term(t.name, tuple(t.indices)) if isinstance(t, Term) else Term(None, tuple(t)) for t in terms)
         groups = tuple((o,) if isinstance(o, str) else tuple(o) for o in outputs)
         self._set(made, groups, sizes)
         return self

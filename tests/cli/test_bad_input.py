@@ -556,6 +556,29 @@ def test_a_full_standard_output(folder: Path, store: Path) -> None:
     assert done.stderr.decode() == "tenfold: error: cannot write standard output: No space left on device\n"
 
 
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_streams_that_were_closed_at_the_start(closed: str, folder: Path, store: Path) -> None:
+    cut(store / "x.tn", folder / "x.tn", 1)
+    number = {"stdout": 1, "stderr": 2}[closed]
+    for words, code in (["show", "x.tn"], 0), (["expand", "x.tn", "-o", "y.npy"], 0), (["show", "no.tn"], 1):
+        script = f'exec "$0" -m tenfold "$@" {number}>&-'
+        done = subprocess.run(["sh", "-c", script, sys.executable, *words], capture_output=True, check=False)
+        assert done.returncode == code, done
+        assert b"of tenfold itself" not in done.stderr
+        assert b"tenfold: error" not in done.stdout
+    assert (folder / "y.npy").exists()
+
+
+def test_links_in_a_circle(folder: Path, store: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    cut(store / "x.npy", folder / "x.npy", 1)
+    (folder / "loop.npy").symlink_to("loop.npy")
+    for words in ["fit", "loop.npy"], ["fit", "x.npy", "-o", "loop.npy"], ["expand", "loop.npy", "-o", "y.npy"]:
+        code, err = complaint(words, capfd)
+        assert code == 1
+        assert "loop.npy" in err
+        assert "of tenfold itself" not in err
+
+
 def test_an_image_without_pixels(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     Image.new("RGB", (1, 1)).save("x.png")
     assert _run(["fit", "x.png", "--report", "", "-q"], debug=False) == 0  # one black pixel is an array of zeros

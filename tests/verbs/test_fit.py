@@ -152,6 +152,14 @@ def test_observations_and_masks() -> None:
         assert true_error(full, fit) < 0.05, "cells that nobody saw are wrong"
 
 
+def test_fields_of_records_and_variables_are_arrays() -> None:
+    records = np.zeros(50, [("flag", "i1"), ("value", "f8")])
+    records["value"] = np.sin(np.arange(50))
+    assert np.array_equal(tn.fit(records["value"], error=0.0).network.dense().numpy(), records["value"])
+    variable = pytest.importorskip("xarray").Variable(("x", "y", "z"), noisy())
+    assert tn.fit(variable, error=0.4).dims == ("x", "y", "z")
+
+
 def test_nan_of_xarray_is_missing_and_of_numpy_an_error() -> None:
     xarray = pytest.importorskip("xarray")
     holes = planted((8, 7), 1)
@@ -328,6 +336,8 @@ def test_open_bonds_are_found() -> None:
         ({"dims": ["a", "b", "a"]}, "names an axis twice"),
         ({"coordinates": {"z": [1]}}, "coordinates are given for 'z'"),
         ({"coordinates": {"i": [1, 2]}}, "but the axis has size 6"),
+        ({"structure": "i r, j r, k r -> i j k", "sizes": {"r": 10**20}}, "entries; give less"),
+        ({"dims": (1, "1", "k")}, "dims names an axis twice"),
         ({"weights": np.ones(3)}, "weights have shape (3,)"),
         ({"weights": -np.ones((6, 5, 4))}, "weights must be 0 or more"),
         ({"weights": np.zeros((6, 5, 4))}, "weights are all zero"),
@@ -623,6 +633,31 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a spectrum of words": lambda r: r.update(spectra={"i": ["a"]}),
     "a list for a record": lambda r: r.update(front={"a": 1}),
 }
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["3000-01-01", "0001-01-01", "1970-01-01", "9999-12-31", "NaT"], "M8[D]"),
+        np.arange(5).astype("M8[Y]"),
+        np.arange(5).astype("m8[s]"),
+        np.arange(5).astype(">i4"),
+        np.arange(5).astype(np.longdouble),
+    ],
+    ids=["far dates", "years", "durations", "big-endian", "long double"],
+)
+def test_labels_of_any_dtype_come_back_equal(labels: np.ndarray, tmp_path: Path) -> None:
+    tn.fit(noisy(), error=0.4, coordinates={"j": labels}).save(tmp_path / "x.tn")
+    back = tn.load(tmp_path / "x.tn").coordinates["j"]
+    assert np.array_equal(back, labels, equal_nan=labels.dtype.kind == "M")
+
+
+def test_labels_of_other_kinds_are_text(tmp_path: Path) -> None:
+    labels = np.empty(5, object)
+    labels[:] = [("a", 1), b"caf\xe9", None, 3, "x"]
+    fit = tn.fit(noisy(), error=0.4, coordinates={"j": labels})
+    assert fit.coordinates["j"].tolist() == ["('a', 1)", "caf\\xe9", "None", "3", "x"]
+    fit.report(tmp_path / "x.html")
 
 
 @pytest.mark.parametrize("kind", DAMAGE)

@@ -26,7 +26,9 @@ def printable(text: str) -> str:
 
 def say(text: str, *, aside: bool = False) -> None:
     """Print text for people: on standard output, or ``aside`` on standard error."""
-    print(printable(text), file=sys.stderr if aside else sys.stdout)
+    stream = sys.stderr if aside else sys.stdout
+    if stream is not None:  # a closed one hears nothing; print(file=None) would take the other
+        print(printable(text), file=stream)
 
 
 def place_of(output: str) -> Path | None:
@@ -48,6 +50,8 @@ def to_file_or_standard_output(place: str, write: Callable[[str], None]) -> None
     if place != "-":
         write(place)
         return
+    if sys.stdout is None:
+        raise FileError("standard output is closed; give -o FILE, or send it into a file or pipe")
     if sys.stdout.isatty():
         raise FileError("standard output is a terminal; give -o FILE, or send it into a file or pipe")
     with tempfile.TemporaryDirectory(prefix="tenfold-") as folder:

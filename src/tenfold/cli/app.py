@@ -92,7 +92,8 @@ def _guarded(arguments: list[str], debug: bool) -> int:
         code = command.main(args=arguments or ["--help"], prog_name="tenfold", standalone_mode=False)
         if code == EXIT_INTERRUPTED:  # what typer makes of an interrupt
             raise KeyboardInterrupt
-        sys.stdout.flush()
+        if sys.stdout is not None:  # started with it closed
+            sys.stdout.flush()
         return 0
     except typer.TyperException as error:
         _complain(_usage(error, arguments))
@@ -149,6 +150,8 @@ def _complain(message: str) -> None:
 
 def _tell(message: str) -> None:
     """One line on standard error."""
+    if sys.stderr is None:  # closed at the start; print(file=None) would take standard output
+        return
     line = printable(" ".join(message.split()))
     with suppress(OSError, ValueError):  # a closed standard error hears nothing
         print(f"tenfold: {line if len(line) <= _LONGEST else line[:_LONGEST] + '...'}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import typer
@@ -33,7 +34,7 @@ def expand(
     # What would fail after the work is refused before it.
     if output != "-":
         io.check_format(output)
-        if check_writable(output) == Path(file).expanduser().resolve():
+        if check_writable(output) == Path(os.path.realpath(Path(file).expanduser())):
             raise TenfoldError(f"--output names the network, '{file}'; give it another name")
     loaded = load(file)
     network = loaded if isinstance(loaded, Network) else loaded.network

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,7 +121,7 @@ def _check_places(source: str, output: str, report: str, plot: str) -> None:
         raise TenfoldError(f"--plot '{plot}' is no picture; give a name that ends in .png, .svg or .pdf")
     given = {"--output": output, "--report": report, "--plot": plot}
     places = {option: place_of(place) for option, place in given.items() if place and place != "-"}
-    data = Path(source).expanduser().resolve()
+    data = Path(os.path.realpath(Path(source).expanduser()))  # unlike resolve() not troubled by links in a circle
     for option, place in places.items():
         if place == data:
             raise TenfoldError(f"{option} names the data, '{source}'; give it another name")

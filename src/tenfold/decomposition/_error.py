@@ -18,6 +18,8 @@ from tenfold.structure import Structure
 _BLOCK = 2**22
 # Relative errors below this have lost digits when they come from norms: at 1e-4 eight of sixteen are left.
 _CANCELLED = 1e-4
+# Bounds on rounding above this part of the squared error ask for the residual too; `fit` leaves as much of a budget.
+_ROUNDED = 1e-9
 # Norms whose squares are safe in double precision.
 _SAFE = (1e-100, 1e100)
 
@@ -51,8 +53,9 @@ def squared_norm(tensor: Tensor) -> float:
 def relative_error(data: Data, network: Network) -> float:
     """The true relative Frobenius error of ``network`` for ``data`` (over what is observed, with its weights).
 
-    ``|X - N|^2 = |X|^2 - 2 Re <N, X> + |N|^2`` needs no dense residual, but cancels when the error is small; then the
-    residual is summed block by block. A zero tensor has error 0 if the network is zero and infinity otherwise.
+    ``|X - N|^2 = |X|^2 - 2 Re <N, X> + |N|^2`` needs no dense residual, but cancels when the error is small, and when
+    the terms of the network are large and cancel one another; then the residual is summed block by block. A zero tensor
+    has error 0 if the network is zero and infinity otherwise.
     """
     if isinstance(data, Observations):
         return _observed_error(data, network)
@@ -61,9 +64,14 @@ def relative_error(data: Data, network: Network) -> float:
         largest = float(data.abs().max())
         if 0 < largest < math.inf:
             return relative_error(data.to(_double(data.dtype)) / largest, _divided(network, largest))
-    own = float(network.norm()) ** 2
+    norm = float(network.norm())
+    own = norm * norm
     square = total - 2 * float(network.inner(data).real) + own
-    if square < _CANCELLED**2 * max(total, own) or not math.isfinite(square):
+    # Terms that cancel one another, as in a CP network near its border rank, lose digits in the products themselves.
+    terms = float(Network(network.structure, [core.abs() for core in network.cores]).norm())
+    rounding = torch.finfo(torch.float64).eps * terms * (terms + 2 * math.sqrt(total))
+    lost = max(_CANCELLED**2 * max(total, own), rounding / _ROUNDED)
+    if square < lost or not math.isfinite(square):
         square = _residual(data, network)
     return _ratio(square, total)
 
@@ -101,8 +109,22 @@ def _observed_error(data: Observations, network: Network) -> float:
     square = float((weights * (found - data.values).abs() ** 2).sum())
     if data.rest == "zero":
         # Cells that are not listed hold zero: their residual is the network itself.
-        square += max(float(network.norm()) ** 2 - float((found.abs() ** 2).sum()), 0.0)
+        square += _outside(network, data, found)
     return _ratio(square, norm**2)
+
+
+def _outside(network: Network, data: Observations, found: Tensor) -> float:
+    """``sum |x|^2`` over the cells of a network that are not listed; ``found`` are those that are.
+
+    Where little is left of the difference of norms and the array is not large, its cells are added up one by one.
+    """
+    norm = float(network.norm())
+    square = norm * norm - float((found.abs() ** 2).sum())
+    if network.structure.size <= _BLOCK and not square > _CANCELLED * norm * norm:
+        cells = network.dense().reshape(-1).clone()
+        cells[data.linear()] = 0
+        return squared_norm(cells)
+    return max(square, 0.0)
 
 
 def _double(dtype: torch.dtype) -> torch.dtype:

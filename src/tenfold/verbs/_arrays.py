@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tenfold._scales import power_of, times_power
 from tenfold.errors import DataError
 from tenfold.observations import Observations
 
@@ -61,7 +62,8 @@ def prepare(
         if hasattr(data, "data_vars"):
             raise DataError(f"data is a Dataset; give one of its variables: {', '.join(map(str, data.data_vars))}")
         names = [str(dim) for dim in data.dims] if names is None else names
-        labels = {**{str(d): data.coords[d].values for d in data.dims if d in data.coords}, **labels}
+        known = getattr(data, "coords", {})  # a Variable has none
+        labels = {**{str(d): known[d].values for d in data.dims if d in known}, **labels}
         data, missing_is_nan = data.data, True
     if _comes_from(data, "dask"):
         data = data.compute()
@@ -94,15 +96,9 @@ def _in_range(data: Tensor | Observations) -> tuple[Tensor | Observations, int]:
     far = 1e60 if torch.finfo(values.dtype).bits == 64 else 1e9
     if largest == 0 or 1 / far < largest < far:
         return data, 0
-    power = math.frexp(largest)[1]
+    power = power_of(values)
     scaled = times_power(values, -power)
     return (replace(data, values=scaled) if isinstance(data, Observations) else scaled), power
-
-
-def times_power(values: Tensor, power: float) -> Tensor:
-    """``values * 2**power``, also where ``2**power`` is itself out of range."""
-    half = power // 2
-    return values * 2.0**half * 2.0 ** (power - half)
 
 
 def _whole(data: Any, missing_is_nan: bool) -> tuple[Tensor | Observations, str]:
@@ -118,7 +114,10 @@ def _whole(data: Any, missing_is_nan: bool) -> tuple[Tensor | Observations, str]
         source = str(array.dtype)
         if array.dtype.kind in "fc" and array.dtype.itemsize > (16 if array.dtype.kind == "c" else 8):
             array = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
-        if not array.flags.writeable or not array.dtype.isnative or any(stride < 0 for stride in array.strides):
+        # torch shares the memory of arrays that may be written and step forwards by whole entries (fields of records
+        # need not); others are copied.
+        odd = any(stride < 0 or stride % array.itemsize for stride in array.strides)
+        if not array.flags.writeable or not array.dtype.isnative or odd:
             array = np.array(array, dtype=array.dtype.newbyteorder("="))
         if array.dtype.kind in "biu":
             array = array.astype(np.float64)
@@ -168,9 +167,10 @@ def _names(dims: Sequence[str] | None, order: int) -> tuple[str, ...]:
         return tuple(_LETTERS[:order]) if order <= len(_LETTERS) else tuple(f"i{k + 1}" for k in range(order))
     if isinstance(dims, str) or len(dims) != order:
         raise DataError(f"dims must name each of the {order} axes, not {dims!r}")
-    if len(set(dims)) != order:
-        raise DataError(f"dims names an axis twice: {', '.join(map(str, dims))}")
-    return tuple(str(dim) for dim in dims)
+    names = tuple(str(dim) for dim in dims)
+    if len(set(names)) != order:
+        raise DataError(f"dims names an axis twice: {', '.join(names)}")
+    return names
 
 
 def _labels(labels: Mapping[str, Any], dims: tuple[str, ...], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
@@ -182,8 +182,13 @@ def _labels(labels: Mapping[str, Any], dims: tuple[str, ...], shape: tuple[int, 
         extent = shape[dims.index(dim)]
         if array.shape != (extent,):
             raise DataError(f"coordinates of '{dim}' have shape {array.shape}, but the axis has size {extent}")
-        checked[dim] = array
+        checked[dim] = array if array.dtype.kind in "biufmMU" else np.array([_word(v) for v in array.tolist()])
     return checked
+
+
+def _word(label: Any) -> str:
+    """A label of any kind (a tuple of a MultiIndex, a category, bytes) as text."""
+    return label.decode(errors="backslashreplace") if isinstance(label, bytes) else str(label)
 
 
 def _comes_from(value: Any, package: str) -> bool:

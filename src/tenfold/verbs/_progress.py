@@ -33,7 +33,7 @@ class Bar:
 def progress_bar(show: bool | None) -> Iterator[Bar]:
     """A bar for the block; ``None`` shows it where standard error is a terminal."""
     if show is None:
-        show = sys.stderr.isatty()
+        show = sys.stderr is not None and sys.stderr.isatty()  # None where it was closed at the start
     if not show:
         yield Bar(None, None)
         return

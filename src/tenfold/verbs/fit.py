@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tenfold import formats
+from tenfold._scales import times_power
 from tenfold._threads import threads_for
 from tenfold._trees import bond_limits
 from tenfold.contraction import contract
@@ -24,7 +25,7 @@ from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure, index_names
 from tenfold.structure_search import Budget, Trial, climb, tree_trials
-from tenfold.verbs._arrays import Prepared, prepare, times_power
+from tenfold.verbs._arrays import Prepared, prepare
 from tenfold.verbs._progress import Bar, progress_bar
 from tenfold.verbs.result import Fit
 
@@ -201,6 +202,9 @@ def _run(
     if isinstance(ready.data, Observations) and not entry.observations:
         able = ", ".join(name for name, other in methods().items() if other.observations)
         raise TenfoldError(f"method '{entry.name}' needs a whole array; for observations there are {able}")
+    core = max(structure.cores, key=lambda core: math.prod(core.shape))
+    if math.prod(core.shape) > sys.maxsize:
+        raise StructureError(f"core '{core.name}' of '{structure}' has {math.prod(core.shape):,} entries; give less")
     label = (formats.name(structure) or "network").replace("_", " ")
     latest: list[Progress] = []
     started = time.perf_counter()

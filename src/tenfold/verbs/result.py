@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from tenfold import formats
+from tenfold.contraction import ratio
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
@@ -74,7 +75,7 @@ class Fit:
     @property
     def ratio(self) -> float:
         """Entries of the array for each parameter of the network."""
-        return self.structure.size / self.parameters
+        return ratio(self.structure.size, self.parameters)
 
     @property
     def interrupted(self) -> bool:
@@ -146,8 +147,11 @@ def _record(fit: Fit) -> dict[str, Any]:
 
 
 def _labels(values: np.ndarray) -> dict[str, Any]:
-    if values.dtype.kind == "M":
-        return {"dtype": "datetime64[ns]", "values": values.astype("datetime64[ns]").astype(np.int64).tolist()}
+    if values.dtype.kind in "mM":
+        # In their own unit: nanoseconds reach from 1678 to 2262 only.
+        return {"dtype": values.dtype.newbyteorder("=").str, "values": values.astype(np.int64).tolist()}
+    if values.dtype.kind == "f" and values.dtype.itemsize > 8:
+        values = values.astype(np.float64)
     if values.dtype.kind in "biuf":
         return {"dtype": values.dtype.str, "values": values.tolist()}
     return {"dtype": "str", "values": [str(value) for value in values.tolist()]}
@@ -179,7 +183,7 @@ def from_record(network: Network, record: Mapping[str, Any]) -> Fit:
     for dim, labels in record["coordinates"].items():
         kind = np.dtype(labels["dtype"])
         # Strings say no length: they are as long as they are.
-        if kind.kind not in "biufM" and labels["dtype"] != "str":
+        if kind.kind not in "biufmM" and labels["dtype"] != "str":
             raise ValueError(f"coordinates of '{dim}' have the dtype {kind}")
         coordinates[dim] = np.asarray(labels["values"], dtype=kind)
         if coordinates[dim].shape != (extents[dim],):
