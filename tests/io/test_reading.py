@@ -21,7 +21,7 @@ from tenfold.io import LazyArray, read
 
 def test_npz_of_several_needs_a_choice(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", first=np.ones((2, 3)), second=np.zeros(4))
-    with pytest.raises(DataError, match=r"variable=: first \(2, 3\), second \(4,\)"):
+    with pytest.raises(DataError, match=r"variable \(--variable NAME\): first \(2, 3\), second \(4,\)"):
         read(tmp_path / "x.npz")
     with pytest.raises(DataError, match=r"no variable 'secon' \(did you mean 'second'\?\)"):
         read(tmp_path / "x.npz", variable="secon")

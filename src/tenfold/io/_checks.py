@@ -109,7 +109,7 @@ def choose(shapes: Mapping[str, Sequence[int]], variable: str | None, name: str)
     if variable is None:
         if len(shapes) == 1:
             return next(iter(shapes))
-        raise DataError(f"'{name}' holds several arrays, choose one with variable=: {_listed(shapes)}")
+        raise DataError(f"'{name}' holds several arrays, choose one with variable (--variable NAME): {_listed(shapes)}")
     if variable not in shapes:
         hint = closest(variable, shapes)
         raise DataError(f"'{name}' has no variable '{variable}'{hint}; it holds {_listed(shapes)}")
