@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from threadpoolctl import threadpool_limits
@@ -13,19 +14,43 @@ from threadpoolctl import threadpool_limits
 _WORTH_THREADS = 2**22
 
 
+# Blocks that run at the same time share the limit: the first sets it, the last one lifts it.
+_lock = threading.Lock()
+_inside = 0
+_limit = ExitStack()
+
+
 @contextmanager
 def threads_for(entries: int) -> Iterator[None]:
     """One thread for the block if it works on few entries, else as many as there were; restored at its end.
 
-    Both pools are meant, torch's and that of NumPy's BLAS, which would else compete for the same cores.
+    Both pools are meant, torch's and that of NumPy's BLAS, which would else compete for the same cores. Blocks in
+    several threads of Python may overlap.
     """
     if entries >= _WORTH_THREADS:
         yield
         return
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    _enter()
     try:
-        with threadpool_limits(1, user_api="blas"):
-            yield
+        yield
     finally:
-        torch.set_num_threads(before)
+        _leave()
+
+
+def _enter() -> None:
+    global _inside
+    with _lock:
+        _inside += 1
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)  # of this thread; others may be inside already
+        if _inside == 1:
+            _limit.callback(torch.set_num_threads, before)
+            _limit.enter_context(threadpool_limits(1, user_api="blas"))
+
+
+def _leave() -> None:
+    global _inside
+    with _lock:
+        _inside -= 1
+        if _inside == 0:
+            _limit.close()
