@@ -134,7 +134,7 @@ SOURCES: dict[str, tuple[str, Maker, str]] = {
     "datetimes": ("x.npy", lambda p, s: np.save(p, np.array(["2020-01-01"], "M8[D]")), "datetime64"),
     "infinite entries": ("x.npy", lambda p, s: np.save(p, np.array([[1, np.inf], [2, 3]])), "infinite"),
     "nothing but NaN": ("x.npy", lambda p, s: np.save(p, np.full((3, 3), np.nan)), "no known cell"),
-    "several arrays": ("x.npz", lambda p, s: cut(s / "x.npz", p, 1), "choose one with variable (--variable NAME): a (6, 5, 4), b"),
+    "several arrays": ("x.npz", lambda p, s: cut(s / "x.npz", p, 1), "(--variable NAME): a (6, 5, 4), b"),
     "archive of no arrays": ("x.npz", lambda p, s: zipfile.ZipFile(p, "w").writestr("a.txt", "?"), "x.npz"),
     "csv without rows": ("x.csv", lambda p, s: p.write_text("a,b,value\n"), "no rows"),
     "csv without names": ("x.csv", lambda p, s: p.write_text("1,2,3\n4,5,6\n"), "numbers in its first row"),
