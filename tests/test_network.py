@@ -113,6 +113,7 @@ def test_at_broadcasts_like_arrays() -> None:
     found = network.at((rows, torch.arange(4)[None], 2, -1))
     torch.testing.assert_close(found, network.dense()[:, :, 2, -1])
     assert network.at(torch.zeros(0, 4, dtype=torch.int64)).shape == (0,)
+    assert network.at(([], [], [], [])).shape == (0,)
 
 
 def test_slices_are_networks_of_parts(structure: Structure) -> None:

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 # Below this many entries of data, threads wait for each other longer than they work: on two cores a ladder on 0.8
 # million entries took 1.9 s of one thread's time, and 7 to 12 s of two threads' that share the cores with others.
-_WORTH_THREADS = 2**22
+_WORTH_THREADS = 2**23
 
 
 # Blocks that run at the same time share the limit: the first sets it, the last one lifts it.

@@ -191,7 +191,8 @@ class Network:
                 raise DataError(f"indices must hold one array for each of the {order} axes, not {len(columns)}")
         checked = []
         for axis, (column, extent) in enumerate(zip(columns, self.shape, strict=True)):
-            if column.is_floating_point() or column.is_complex() or column.dtype == torch.bool:
+            # An empty list has no integers in it, and torch takes it for floats.
+            if column.numel() and (column.is_floating_point() or column.is_complex() or column.dtype == torch.bool):
                 raise DataError(f"indices of axis {axis} must be integers, not {column.dtype}")
             column = column.to(self.device, torch.int64)
             if column.numel() and not (-extent <= int(column.min()) and int(column.max()) < extent):
