@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -358,6 +359,13 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
         Network.load(tmp_path)
     with pytest.raises(FileError, match="no folder"):
         Network.random(STRUCTURES["vector"]).save(tmp_path / "none" / "n.tn")
+
+
+def test_names_that_are_no_text_are_said_to_be(tmp_path: Path) -> None:
+    path = os.path.join(os.fsencode(tmp_path), b"n\xff.tn")
+    Network.random(STRUCTURES["vector"]).save(os.fsdecode(path))
+    with pytest.raises(FileError, match="no UTF-8"):
+        Network.load(os.fsdecode(path))
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

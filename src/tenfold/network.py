@@ -439,6 +439,8 @@ def load_file(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any] | N
     if not Path(path).is_file():
         what = "is a directory" if Path(path).is_dir() else "does not exist"
         raise FileError(f"'{shown}' {what}")
+    if not _is_text(os.fspath(path)):
+        raise FileError(f"'{shown}' has a name that is no UTF-8, which safetensors cannot open; rename it")
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
             header = file.metadata() or {}
@@ -479,6 +481,14 @@ def load_file(path: str | os.PathLike[str]) -> tuple[Network, dict[str, Any] | N
         raise FileError(f"'{shown}' is damaged: {cause}") from cause
     except OSError as cause:
         raise FileError(f"'{shown}' cannot be read: {cause.strerror or cause}") from cause
+
+
+def _is_text(name: str | bytes) -> bool:
+    try:
+        os.fsencode(name).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _times(shape: Sequence[int]) -> str:

@@ -57,7 +57,8 @@ def write(fit: Fit, path: str | os.PathLike[str], *, data: Any = None) -> None:
     """
     text = render(fit, data=data)
     with atomic(os.fspath(path)) as beside:
-        beside.write_text(text, encoding="utf-8")
+        # Names of axes and files can hold bytes that are no text.
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def render(fit: Fit, *, data: Any = None) -> str:
