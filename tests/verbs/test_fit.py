@@ -728,3 +728,13 @@ def test_photographs_in_twenty_thousand_numbers(name: str) -> None:
 def test_structure_errors_point_into_the_pattern() -> None:
     with pytest.raises(StructureError, match="»"):
         tn.fit(noisy(), "i a, a j -> i j, k")
+
+
+def test_names_and_labels_that_are_no_text_are_escaped(tmp_path: Path) -> None:
+    labels = np.array(["a", "b\udcff", "c", "d", "e", "f"])
+    fit = tn.fit(noisy(), error=0.5, dims=("x\udcff", "y", "z"), coordinates={"x\udcff": labels}, source="\udcff.npy")
+    assert fit.dims == ("x\\udcff", "y", "z")
+    assert fit.coordinates["x\\udcff"][1] == "b\\udcff"
+    fit.report(tmp_path / "page.html")
+    fit.save(tmp_path / "fit.tn")
+    assert tn.load(tmp_path / "fit.tn").dims == fit.dims

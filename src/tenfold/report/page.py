@@ -57,8 +57,7 @@ def write(fit: Fit, path: str | os.PathLike[str], *, data: Any = None) -> None:
     """
     text = render(fit, data=data)
     with atomic(os.fspath(path)) as beside:
-        # Names of axes and files can hold bytes that are no text.
-        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+        beside.write_text(text, encoding="utf-8")
 
 
 def render(fit: Fit, *, data: Any = None) -> str:

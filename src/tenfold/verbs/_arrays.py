@@ -167,7 +167,7 @@ def _names(dims: Sequence[str] | None, order: int) -> tuple[str, ...]:
         return tuple(_LETTERS[:order]) if order <= len(_LETTERS) else tuple(f"i{k + 1}" for k in range(order))
     if isinstance(dims, str) or len(dims) != order:
         raise DataError(f"dims must name each of the {order} axes, not {dims!r}")
-    names = tuple(str(dim) for dim in dims)
+    names = tuple(as_text(dim) for dim in dims)
     if len(set(names)) != order:
         raise DataError(f"dims names an axis twice: {', '.join(names)}")
     return names
@@ -175,20 +175,23 @@ def _names(dims: Sequence[str] | None, order: int) -> tuple[str, ...]:
 
 def _labels(labels: Mapping[str, Any], dims: tuple[str, ...], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     checked = {}
-    for dim, values in labels.items():
+    for key, values in labels.items():
+        dim = as_text(key)
         if dim not in dims:
             raise DataError(f"coordinates are given for '{dim}', but the axes are {', '.join(dims)}")
         array = np.asarray(values)
         extent = shape[dims.index(dim)]
         if array.shape != (extent,):
             raise DataError(f"coordinates of '{dim}' have shape {array.shape}, but the axis has size {extent}")
-        checked[dim] = array if array.dtype.kind in "biufmMU" else np.array([_word(v) for v in array.tolist()])
+        checked[dim] = array if array.dtype.kind in "biufmM" else np.array([as_text(v) for v in array.tolist()])
     return checked
 
 
-def _word(label: Any) -> str:
-    """A label of any kind (a tuple of a MultiIndex, a category, bytes) as text."""
-    return label.decode(errors="backslashreplace") if isinstance(label, bytes) else str(label)
+def as_text(label: Any) -> str:
+    """A name or label of any kind (a tuple of a MultiIndex, a category, bytes, a path) as text that can be written."""
+    if isinstance(label, bytes):
+        return label.decode(errors="backslashreplace")
+    return str(label).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _comes_from(value: Any, package: str) -> bool:

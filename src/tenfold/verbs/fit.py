@@ -25,7 +25,7 @@ from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure, index_names
 from tenfold.structure_search import Budget, Trial, climb, tree_trials
-from tenfold.verbs._arrays import Prepared, prepare
+from tenfold.verbs._arrays import Prepared, as_text, prepare
 from tenfold.verbs._progress import Bar, progress_bar
 from tenfold.verbs.result import Fit
 
@@ -135,7 +135,7 @@ def fit(
         dims=ready.dims,
         coordinates=ready.coordinates,
         spectra=spectra,
-        source=None if source is None else _unicode(str(source)),
+        source=None if source is None else as_text(source),
         source_dtype=source_dtype or ready.source_dtype,
         observed=_observed(ready),
         cells=ready.cells,
@@ -319,11 +319,6 @@ def _target(budget: Budget) -> str:
     if budget.parameters is not None:
         return f"at most {budget.parameters:,} parameters"
     return "the structure given"
-
-
-def _unicode(name: str) -> str:
-    """A file name as text that can be written anywhere; names may hold bytes that are none."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _observed(ready: Prepared) -> int:
