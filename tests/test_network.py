@@ -143,6 +143,7 @@ def test_matrix_products(name: str) -> None:
     x = torch.randn(network.shape[1], 7, dtype=torch.float64)
     torch.testing.assert_close(network @ x, network.dense() @ x)
     torch.testing.assert_close(network @ x[:, 0], network.dense() @ x[:, 0])
+    torch.testing.assert_close(network @ x.numpy(), network.dense() @ x)
 
 
 @pytest.mark.parametrize("make", [formats.cp, formats.tucker, formats.tensor_ring, formats.tensor_train])
@@ -241,11 +242,11 @@ def test_rounding_arguments(arguments: dict[str, Any]) -> None:
     ("call", "part"),
     [
         (lambda n: n.at(torch.zeros(3, 2, dtype=torch.int64)), r"shape \(batch, 4\)"),
-        (lambda n: n.at([[0], [0]]), "each of the 4 axes, not 2"),
-        (lambda n: n.at([[3], [0], [0], [0]]), "index 3 is out of range for axis 0 of size 3"),
-        (lambda n: n.at([[0], [-5], [0], [0]]), "index -5 is out of range"),
-        (lambda n: n.at([[0.5], [0], [0], [0]]), "must be integers"),
-        (lambda n: n.at([[0, 1], [0, 1, 2], 0, 0]), "cannot be broadcast"),
+        (lambda n: n.at(([0], [0])), "each of the 4 axes, not 2"),
+        (lambda n: n.at(([3], [0], [0], [0])), "index 3 is out of range for axis 0 of size 3"),
+        (lambda n: n.at([[0, -5, 0, 0]]), "index -5 is out of range"),
+        (lambda n: n.at(([0.5], [0], [0], [0])), "must be integers"),
+        (lambda n: n.at(([0, 1], [0, 1, 2], 0, 0)), "cannot be broadcast"),
         (lambda n: n[9], "out of range"),
         (lambda n: n[0, 0, 0, 0, 0], "5 indices for a tensor with 4 axes"),
         (lambda n: n[..., 0, ...], "one '...'"),

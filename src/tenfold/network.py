@@ -10,6 +10,7 @@ from pathlib import Path
 from types import EllipsisType
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Shaped
 from safetensors import SafetensorError, safe_open
@@ -132,7 +133,7 @@ class Network:
         """Entries, without making the rest of the tensor.
 
         Args:
-            indices: an integer tensor of shape (batch, order), or one index array for each axis, broadcast together.
+            indices: integers of shape (batch, order), or a tuple of one index array for each axis, broadcast together.
                 Negative indices count from the end.
 
         Returns:
@@ -180,8 +181,8 @@ class Network:
 
     def _columns(self, indices: Tensor | Sequence[Any]) -> list[Tensor]:
         order = self.structure.order
-        if isinstance(indices, Tensor) or (hasattr(indices, "ndim") and hasattr(indices, "shape")):
-            table = torch.as_tensor(indices)
+        if not isinstance(indices, tuple):
+            table = indices if isinstance(indices, Tensor) else torch.as_tensor(np.asarray(indices))
             if table.ndim != 2 or table.shape[1] != order:
                 raise DataError(f"indices must have shape (batch, {order}), not {tuple(table.shape)}")
             columns = list(table.unbind(1))
@@ -325,13 +326,13 @@ class Network:
             other = other.dense()
         return contract_scaled([*mine, (outside, other.to(double).reshape(self.structure.output_shape))], ())
 
-    def __matmul__(self, right: Tensor) -> Tensor:
+    def __matmul__(self, right: Any) -> Shaped[Tensor, "..."]:
         """The product of this matrix with a vector or matrix, core by core; the dense matrix is never made.
 
         ``self`` must have two axes (grouped or not); ``right`` has shape (columns,) or (columns, batch).
         """
         if not isinstance(right, Tensor):
-            return NotImplemented
+            right = torch.as_tensor(np.asarray(right)).to(self.dtype)
         if self.structure.order != 2:
             raise StructureError(
                 f"'@' needs a network with two axes, not {self.structure.order}; group them: '-> (i j) k'"

@@ -362,7 +362,7 @@ def test_bad_arguments(arguments: dict[str, Any], said: str) -> None:
         (["a"], "must hold numbers"),
         (None, "must hold numbers"),
         ({"a": 1}, "must hold numbers"),
-        ("x.npy", "must hold numbers"),
+        ("x.npy", "read it first"),
         (np.array(["2020-01-01"], "M8[D]"), "must hold numbers"),
         (np.array([1.0, math.inf, -math.inf]), "data has 2 infinite entries"),
         (np.ma.masked_all((3, 3)), "no known cell"),

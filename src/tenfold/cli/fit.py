@@ -63,7 +63,8 @@ def fit(
     data: Any = dataset.values
     if dataset.missing and not isinstance(data, Observations):
         data = Observations.from_nan(data)
-    chosen = _structure(structure, ranks, dataset, bool(sizes))
+    budgeted = any(value is not None for value in (error, parameters, ratio))
+    chosen = _structure(structure, ranks, dataset, sized=bool(sizes), budgeted=budgeted)
     result = run(
         data,
         chosen,
@@ -143,7 +144,7 @@ def _sizes(given: list[str]) -> dict[str, int]:
     return sizes
 
 
-def _structure(structure: str | None, ranks: str | None, dataset: Dataset, sized: bool) -> Any:
+def _structure(structure: str | None, ranks: str | None, dataset: Dataset, *, sized: bool, budgeted: bool) -> Any:
     """A pattern as it is; the name of a format with its ranks as a structure."""
     if structure is None or "->" in structure:
         if ranks is not None:
@@ -159,8 +160,11 @@ def _structure(structure: str | None, ranks: str | None, dataset: Dataset, sized
         )
     if sized:
         raise TenfoldError(f"--size goes with a pattern; give --ranks for the format {structure}")
+    if ranks is None and budgeted and structure in ("tucker", "tensor_train", "hierarchical_tucker"):
+        # As a pattern its bonds have no sizes, so they are found.
+        return known[structure](dataset.shape, 1).name_outputs(index_names(dataset.dims)).pattern
     if ranks is None:
-        raise TenfoldError(f"--structure {structure} needs --ranks, as 8 or 8,8")
+        raise TenfoldError(f"--structure {structure} needs --ranks, one number or one for each bond, as 8 or 8,8")
     try:
         numbers = [int(word) for word in ranks.split(",")]
     except ValueError:

@@ -194,7 +194,7 @@ def _model(network: Network, selection: Selection) -> np.ndarray:
         ]
         grid = torch.meshgrid(*places, indexing="ij")
         kept = [len(p) for p, item in zip(places, selection, strict=True) if not isinstance(item, int)]
-        return _numpy(network.at([g.reshape(-1) for g in grid]).reshape(kept))
+        return _numpy(network.at(tuple(g.reshape(-1) for g in grid)).reshape(kept))
     return _numpy(cut.dense())[tuple(rest)]
 
 
@@ -264,7 +264,7 @@ def _plane(fit: Fit, axes: Sequence[Axis]) -> tuple[int, int]:
         places = [random.integers(0, other.size, (_FIBRES, 1)) for other in axes]
         places[n] = along[None, :]
         columns = [torch.from_numpy(np.broadcast_to(p, (_FIBRES, len(along))).copy()) for p in places]
-        fibres = _numpy(network.at(columns))
+        fibres = _numpy(network.at(tuple(columns)))
         # A long axis shows more than a short one that varies as much.
         spread[n] = float(np.var(fibres, axis=1).mean()) * min(1.0, axis.size / 16)
     first, second = np.argsort(-spread, kind="stable")[:2]

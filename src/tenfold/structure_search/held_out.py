@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -29,6 +30,16 @@ def observed_rungs(data: Observations) -> list[tuple[str, Rung]]:
     return [(label, _growing_rung(label, build)) for label, build in builders.items()]
 
 
+def _ranks(parameters: Callable[[int], int], budget: Budget) -> list[int]:
+    """Ranks to try, growing; the last one fills the number of parameters, where that is given."""
+    ranks = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
+    if budget.parameters is None:
+        return ranks
+    # No rank has fewer parameters than itself, so the largest that fits is not beyond the budget.
+    most = bisect_right(range(1, min(budget.parameters, ranks[-1]) + 1), budget.parameters, key=parameters)
+    return sorted({most, *(rank for rank in ranks if rank < most)} - {0})
+
+
 def _growing_rung(label: str, build: Callable[[tuple[int, ...], int], Structure]) -> Rung:
     """Ranks from one upwards, until the budget is met, held-out observations say stop, or there is too little data."""
 
@@ -36,16 +47,17 @@ def _growing_rung(label: str, build: Callable[[tuple[int, ...], int], Structure]
         data: Tensor | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
     ) -> Iterator[Trial]:
         assert isinstance(data, Observations)
-        assert data.shape is not None
+        shape = data.shape
+        assert shape is not None
         sparse = data.rest == "zero"
         # Where nothing is missing there is nothing to predict.
-        complete = sparse or data.distinct == math.prod(data.shape)
+        complete = sparse or data.distinct == math.prod(shape)
         train, held_out = (data, None) if complete or len(data) < 20 else data.split(0.1, seed)
-        known = math.prod(data.shape) if sparse else len(train)
+        known = math.prod(shape) if sparse else len(train)
         als = find("als").function
         lowest, worse, previous = math.inf, 0, -1
-        for rank in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64):
-            structure = build(data.shape, rank).name_outputs(modes)
+        for rank in _ranks(lambda rank: build(shape, rank).parameters, budget):
+            structure = build(shape, rank).name_outputs(modes)
             if structure.parameters == previous:
                 return
             previous = structure.parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,6 +66,13 @@ def prepare(
         known = getattr(data, "coords", {})  # a Variable has none
         labels = {**{str(d): known[d].values for d in data.dims if d in known}, **labels}
         data, missing_is_nan = data.data, True
+    elif _comes_from(data, "tenfold") and hasattr(data, "coordinates") and hasattr(data, "dims"):
+        data = data.load()  # what tenfold.io.read gives
+        names = data.dims if names is None else names
+        labels, missing_is_nan = {**data.coordinates, **labels}, True
+        data = data.values
+    elif isinstance(data, str | os.PathLike):
+        raise DataError(f"data is the name of a file, {str(data)!r}; read it first: tn.fit(tn.io.read({str(data)!r}))")
     if _comes_from(data, "dask"):
         data = data.compute()
     wanted = _dtype(dtype)

@@ -266,6 +266,10 @@ def _resolve(
         return structure, []
     if not isinstance(structure, str):
         raise StructureError(f"structure must be a Structure or a pattern, not {type(structure).__name__}")
+    if structure in formats.for_arrays():
+        raise StructureError(
+            f"'{structure}' is a format, not a pattern: give tn.formats.{structure}(array.shape, ranks)"
+        )
     sizes = dict(sizes or {})
     thin = Structure.for_shape(structure, ready.shape, sizes, bonds=1)
     missing = [index for index in thin.inner_indices if index not in sizes]
