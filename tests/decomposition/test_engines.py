@@ -369,7 +369,7 @@ def test_stops_at_the_error_asked_for():
 def test_methods_are_found_by_name():
     for name, function in (("als", als), ("lbfgs", lbfgs), ("adam", adam)):
         assert getattr(decomposition, name) is function
-        assert decomposition.find(name).observations
+        assert decomposition.find(name).takes == ("array", "sparse", "missing")
     with pytest.raises(AttributeError, match="there are adam, als"):
         _ = decomposition.nothing
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from tenfold.decomposition._error import relative_error
 from tenfold.decomposition._registry import (
+    KINDS,
     Callback,
     Data,
     Decomposition,
@@ -18,11 +19,13 @@ from tenfold.decomposition._registry import (
     Progress,
     choose,
     find,
+    kind_of,
     method,
     methods,
 )
 
 __all__ = [
+    "KINDS",
     "Callback",
     "Data",
     "Decomposition",
@@ -31,6 +34,7 @@ __all__ = [
     "Progress",
     "choose",
     "find",
+    "kind_of",
     "method",
     "methods",
     "relative_error",

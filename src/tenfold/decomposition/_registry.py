@@ -6,12 +6,13 @@ A method is a function in a file of its own, marked with `method`. Nothing else 
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
@@ -88,37 +89,80 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered method: its name, function, the formats it is the choice for, and what it can do."""
+    """A registered method.
+
+    Attributes:
+        name: what users pass as ``method=``.
+        function: the method itself.
+        formats: names of `tenfold.formats` that it is the choice for, for the data it takes.
+        takes: the kinds of data (`KINDS`) it takes.
+        finds_ranks: whether, given an error, it returns the ranks needed for it.
+        summary: the first line of its docstring.
+    """
 
     name: str
     function: Method
     formats: tuple[str, ...]
-    observations: bool
+    takes: tuple[str, ...]
     finds_ranks: bool
     summary: str
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The names of the arguments that this method has beyond those of `Method`."""
+        given = inspect.signature(self.function).parameters
+        return tuple(name for name in given if name not in _SIGNATURE)
 
+
+# What a method can be given: whole arrays, observations whose other cells are zero, observations whose other cells are
+# unknown, arrays that are read block by block.
+KINDS = ("array", "sparse", "missing", "blocks")
+
+_SIGNATURE = tuple(inspect.signature(Method.__call__).parameters)
 _entries: dict[str, Entry] = {}
+_Function = TypeVar("_Function", bound=Callable[..., Decomposition])
 
 
 def method(
-    name: str, *, formats: tuple[str, ...] = (), observations: bool = False, finds_ranks: bool = False
-) -> Callable[[Method], Method]:
+    name: str, *, formats: tuple[str, ...] = (), takes: tuple[str, ...] = ("array",), finds_ranks: bool = False
+) -> Callable[[_Function], _Function]:
     """Register a function as the method ``name``.
 
     Args:
         name: what users pass as ``method=``.
-        formats: names of `tenfold.formats` for which this is the default on whole arrays.
-        observations: whether it takes `Observations`.
+        formats: names of `tenfold.formats` for which this is the default on the data it takes.
+        takes: the kinds of data it takes, of ``KINDS``.
         finds_ranks: whether, given an error, it returns the ranks needed for it.
-    """
 
-    def register(function: Method) -> Method:
+    Raises:
+        TypeError: the function lacks an argument of the signature, has one more without a default, or takes no kind of
+            data that there is.
+    """
+    unknown = [kind for kind in takes if kind not in KINDS]
+    if unknown or not takes:
+        raise TypeError(f"method '{name}' takes {unknown or 'nothing'}; the kinds of data are {', '.join(KINDS)}")
+
+    def register(function: _Function) -> _Function:
+        given = inspect.signature(function).parameters
+        lacking = [argument for argument in _SIGNATURE[1:] if argument not in given]
+        if lacking:
+            raise TypeError(f"method '{name}' lacks the argument '{lacking[0]}'; see tenfold.decomposition.Method")
+        own = [argument for argument in given.values() if argument.name not in _SIGNATURE]
+        for argument in own:
+            if argument.default is argument.empty or argument.kind is not argument.KEYWORD_ONLY:
+                raise TypeError(f"argument '{argument.name}' of method '{name}' must be keyword-only with a default")
         summary = (function.__doc__ or "").strip().splitlines()[0]
-        _entries[name] = Entry(name, function, formats, observations, finds_ranks, summary)
+        _entries[name] = Entry(name, function, formats, takes, finds_ranks, summary)
         return function
 
     return register
+
+
+def kind_of(data: Data) -> str:
+    """Which of ``KINDS`` some data is."""
+    if isinstance(data, Observations):
+        return "sparse" if data.rest == "zero" else "missing"
+    return "array"
 
 
 def methods() -> Mapping[str, Entry]:
@@ -148,9 +192,9 @@ def choose(structure: Structure, data: Data) -> Entry:
 
     A structure that uses a core twice goes to L-BFGS: its error is no quadratic in that core.
     """
-    observed = isinstance(data, Observations)
+    kind = kind_of(data)
     family = formats.name(structure)
     for entry in methods().values():
-        if family in entry.formats and (entry.observations or not observed):
+        if family in entry.formats and kind in entry.takes:
             return entry
     return find("lbfgs" if any(len(core.terms) > 1 for core in structure.cores) else "als")

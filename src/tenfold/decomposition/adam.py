@@ -16,7 +16,7 @@ _STEPS = 100
 _RATES = (1e-2, 1e-4)
 
 
-@method("adam", observations=True)
+@method("adam", takes=("array", "sparse", "missing"))
 def adam(
     data: Data,
     structure: Structure,

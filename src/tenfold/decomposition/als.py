@@ -30,7 +30,7 @@ _DAMPING = (0.3, 0.1, 0.03, 0.01, 0.003)
 _HALVINGS = 12
 
 
-@method("als", observations=True)
+@method("als", takes=("array", "sparse", "missing"))
 def als(
     data: Data,
     structure: Structure,

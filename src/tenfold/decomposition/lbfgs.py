@@ -23,7 +23,7 @@ _FEW = 2**20
 _RESTART = 1e-2
 
 
-@method("lbfgs", observations=True)
+@method("lbfgs", takes=("array", "sparse", "missing"))
 def lbfgs(
     data: Data,
     structure: Structure,

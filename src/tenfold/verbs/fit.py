@@ -19,7 +19,7 @@ from tenfold._scales import times_power
 from tenfold._threads import threads_for
 from tenfold._trees import bond_limits
 from tenfold.contraction import contract
-from tenfold.decomposition import Entry, Method, Progress, choose, find, methods, relative_error
+from tenfold.decomposition import KINDS, Entry, Method, Progress, choose, find, kind_of, methods, relative_error
 from tenfold.errors import StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -31,6 +31,13 @@ from tenfold.verbs.result import Fit
 
 # What is asked for when nothing is.
 DEFAULT_ERROR = 0.1
+# What people call the kinds of data.
+_KINDS = {
+    "array": "whole arrays",
+    "sparse": "sparse arrays",
+    "missing": "arrays with missing cells",
+    "blocks": "arrays read block by block",
+}
 # Modes longer than this have no spectrum in the record: its Gram matrix would cost more than the fit.
 _SPECTRUM = 2048
 
@@ -199,9 +206,10 @@ def _run(
             f"parameters or ratio is given, but '{structure}' has fixed sizes ({structure.parameters:,} parameters); "
             f"leave the size of a bond open, or leave the structure out"
         )
-    if isinstance(ready.data, Observations) and not entry.observations:
-        able = ", ".join(name for name, other in methods().items() if other.observations)
-        raise TenfoldError(f"method '{entry.name}' needs a whole array; for observations there are {able}")
+    kind = kind_of(ready.data)
+    if kind not in entry.takes:
+        able = ", ".join(name for name, other in methods().items() if kind in other.takes)
+        raise TenfoldError(f"method '{entry.name}' does not take {_KINDS[kind]}; {able} do")
     core = max(structure.cores, key=lambda core: math.prod(core.shape))
     if math.prod(core.shape) > sys.maxsize:
         raise StructureError(f"core '{core.name}' of '{structure}' has {math.prod(core.shape):,} entries; give less")
@@ -251,7 +259,7 @@ def _entry(method: str | Method | None, structure: Structure, data: Tensor | Obs
     if isinstance(method, str):
         return find(method)
     name = getattr(method, "__name__", "method")
-    return Entry(name, method, (), observations=True, finds_ranks=False, summary="")
+    return Entry(name, method, (), KINDS, finds_ranks=False, summary="")
 
 
 def _resolve(
