@@ -390,3 +390,15 @@ def test_repr_tells_what_it_is() -> None:
     text = repr(Network.random(STRUCTURES["train"]))
     for part in ("tensor_train", "3 x 4 x 5 x 2", "parameters", "float64"):
         assert part in text
+
+
+def test_numpy_gets_the_whole_tensor_and_python_a_single_number():
+    network = Network.random(formats.tensor_train((3, 4, 5), 2), seed=0)
+    dense = network.dense().numpy()
+    np.testing.assert_array_equal(np.asarray(network), dense)
+    assert np.asarray(network, dtype=np.float32).dtype == np.float32
+    assert float(network[1, 2, 3]) == pytest.approx(dense[1, 2, 3])
+    assert network[1, 2, 3].item() == pytest.approx(dense[1, 2, 3])
+    assert complex(network[0, 0, 0]).imag == 0
+    with pytest.raises(DataError, match="no single number"):
+        float(network)

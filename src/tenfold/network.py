@@ -129,6 +129,29 @@ class Network:
         """The whole tensor, of shape ``self.shape``. Cost: see ``self.structure.cost()``."""
         return contract(self.terms(), self.structure.output_indices).reshape(self.shape)
 
+    def item(self) -> int | float | complex:
+        """The number that a network without axes is, as after ``network[3, 4, 5]``.
+
+        Raises:
+            DataError: it has axes.
+        """
+        if self.shape:
+            raise DataError(f"a network of shape {self.shape} is no single number; take .dense() or .at(indices)")
+        return self.dense().item()
+
+    def __float__(self) -> float:
+        return float(self.item())  # type: ignore[arg-type]  # complex numbers raise, as Python's own do
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """The whole tensor for NumPy, as `dense`."""
+        if copy is False:
+            raise ValueError("the array of a network is computed; it cannot be had without a copy")
+        made = self.dense().detach().cpu().resolve_conj().numpy()
+        return made if dtype is None else made.astype(dtype, copy=False)
+
     def at(self, indices: Tensor | Sequence[Any]) -> Shaped[Tensor, ...]:
         """Entries, without making the rest of the tensor.
 

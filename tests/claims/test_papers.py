@@ -12,7 +12,8 @@ from tenfold.decomposition import methods
 
 def test_every_method_and_format_has_its_paper() -> None:
     listed = {paper.method for paper in papers()}
-    assert set(methods()) | set(formats.examples()) <= listed
+    without = (set(methods()) | set(formats.examples())) - listed
+    assert not without, f"give {', '.join(sorted(without))} an entry in src/tenfold/papers.toml"
 
 
 def test_modules_import_and_have_the_method() -> None:

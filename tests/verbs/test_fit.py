@@ -738,3 +738,48 @@ def test_names_and_labels_that_are_no_text_are_escaped(tmp_path: Path) -> None:
     fit.report(tmp_path / "page.html")
     fit.save(tmp_path / "fit.tn")
     assert tn.load(tmp_path / "fit.tn").dims == fit.dims
+
+
+def planted_cp(rank: int = 3, shape: tuple[int, ...] = (12, 10, 9)) -> torch.Tensor:
+    return tn.Network.random(tn.formats.cp(shape, rank), seed=1).dense()
+
+
+def test_the_name_of_a_format_with_ranks():
+    array = planted_cp()
+    for name, ranks in (("tucker", (3, 3, 3)), ("tensor_train", 3), ("cp", 3), ("tensor_ring", (2, 2, 2))):
+        found = tn.fit(array, name, ranks=ranks, dims=("x", "y", "z"))
+        assert found.structure == tn.formats.for_arrays()[name](array.shape, ranks).name_outputs(["x", "y", "z"])
+    with pytest.raises(StructureError, match="rank 70 exceeds mode 'y'"):
+        tn.fit(array, "tucker", ranks=(2, 70, 2), dims=("x", "y", "z"))
+    with pytest.raises(StructureError, match="splits both sides of a matrix"):
+        tn.fit(array, "monarch", ranks=2)
+
+
+@pytest.mark.parametrize("name", ["cp", "tensor_ring", "tucker", "tensor_train"])
+def test_ranks_of_a_format_are_found_for_a_budget(name: str):
+    noise = torch.randn(12, 10, 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    array = planted_cp()
+    array = array + 0.01 * noise * array.norm() / noise.norm()
+    found = tn.fit(array, name, error=0.02)
+    assert found.error <= 0.02
+    assert tn.formats.name(found.structure) == name
+    if name == "cp":
+        assert found.structure.sizes["r"] == 3
+    small = tn.fit(array, name, parameters=62)
+    assert small.parameters <= 62
+
+
+def test_axes_of_a_structure_in_another_order_than_the_data_are_refused():
+    array = planted_cp()
+    dims = ("lat", "lon", "time")
+    with pytest.raises(StructureError, match="has 'time' on axis 0, but the data's axes are lat, lon, time"):
+        tn.fit(array, "time a, a lat b, b lon -> time lat lon", sizes={"a": 2, "b": 2}, dims=dims)
+    with pytest.raises(StructureError, match="write the outputs in the data's order"):
+        tn.fit(array, tn.Structure("y r, lat r, lon r -> y lat lon", y=12, lat=10, lon=9, r=2), dims=dims)
+    # Letters of data without names are no names.
+    assert tn.fit(array, "j a, a i b, b k -> j i k", sizes={"a": 2, "b": 2}).parameters == 24 + 40 + 18
+
+
+def test_an_option_that_the_method_does_not_have():
+    with pytest.raises(TypeError, match="'colour' is no argument of fit, nor an option of method 'cp_als'"):
+        tn.fit(planted_cp(), "cp", ranks=2, colour="red")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from tenfold.cli._output import place_of, say
 from tenfold.errors import TenfoldError
 
 if TYPE_CHECKING:
-    from tenfold.io import Dataset
     from tenfold.verbs.result import Fit
 
 
@@ -32,6 +32,9 @@ def fit(
     size: list[str] = typer.Option([], help="Size of an index of the pattern, as a=8; repeat for more."),
     ranks: str | None = typer.Option(None, help="Ranks of a format: one number, or as many as it has, as 8,8."),
     method: str | None = typer.Option(None, help="Method that fits the structure. [default: the one for its format]"),
+    option: list[str] = typer.Option(
+        [], help="What the method takes besides, as starts=3 (JSON or text); repeat for more."
+    ),
     variable: str | None = typer.Option(None, help="Which array of a file with several."),
     value: str | None = typer.Option(None, help="Column of a table with the values."),
     modes: str | None = typer.Option(None, help="Columns of a table with the modes, as user,item,day."),
@@ -63,16 +66,15 @@ def fit(
     data: Any = dataset.values
     if dataset.missing and not isinstance(data, Observations):
         data = Observations.from_nan(data)
-    budgeted = any(value is not None for value in (error, parameters, ratio))
-    chosen = _structure(structure, ranks, dataset, sized=bool(sizes), budgeted=budgeted)
     result = run(
         data,
-        chosen,
+        structure,
         error=error,
         parameters=parameters,
         ratio=ratio,
         method=method,
         sizes=sizes or None,
+        ranks=_ranks(ranks),
         max_sweeps=max_sweeps,
         tol=tol,
         seed=seed,
@@ -82,6 +84,7 @@ def fit(
         source=source,
         source_dtype=dataset.dtype,
         progress=False if quiet else None,
+        **_options(option, list(inspect.signature(run).parameters)),
     )
     to_file_or_standard_output(output, result.save)
     kept = "standard output" if output == "-" else f"'{output}'"
@@ -129,6 +132,8 @@ def _check_places(source: str, output: str, report: str, plot: str) -> None:
         twin = next((other for other in places if other != option and places[other] == place), None)
         if twin is not None:
             raise TenfoldError(f"{option} and {twin} both name '{given[option]}'; give them different names")
+    if report and Path(report).suffix.lower() not in (".html", ".htm") and not Path(report).is_dir():
+        raise TenfoldError(f"--report '{report}' is no page; give a name that ends in .html (--plot makes pictures)")
 
 
 def _sizes(given: list[str]) -> dict[str, int]:
@@ -144,30 +149,27 @@ def _sizes(given: list[str]) -> dict[str, int]:
     return sizes
 
 
-def _structure(structure: str | None, ranks: str | None, dataset: Dataset, *, sized: bool, budgeted: bool) -> Any:
-    """A pattern as it is; the name of a format with its ranks as a structure."""
-    if structure is None or "->" in structure:
-        if ranks is not None:
-            raise TenfoldError("--ranks goes with the name of a format; give --structure tucker, for example")
-        return structure
-    from tenfold import formats
-    from tenfold.structure import index_names
-
-    known = formats.for_arrays()
-    if structure not in known:
-        raise TenfoldError(
-            f"--structure '{structure}' is neither a pattern (with '->') nor a format; formats are {', '.join(known)}"
-        )
-    if sized:
-        raise TenfoldError(f"--size goes with a pattern; give --ranks for the format {structure}")
-    if ranks is None and budgeted and structure in ("tucker", "tensor_train", "hierarchical_tucker"):
-        # As a pattern its bonds have no sizes, so they are found.
-        return known[structure](dataset.shape, 1).name_outputs(index_names(dataset.dims)).pattern
-    if ranks is None:
-        raise TenfoldError(f"--structure {structure} needs --ranks, one number or one for each bond, as 8 or 8,8")
+def _ranks(given: str | None) -> int | list[int] | None:
+    if given is None:
+        return None
     try:
-        numbers = [int(word) for word in ranks.split(",")]
+        numbers = [int(word) for word in given.split(",")]
     except ValueError:
-        raise TenfoldError(f"--ranks takes whole numbers separated by commas, not '{ranks}'") from None
-    made = known[structure](dataset.shape, numbers[0] if len(numbers) == 1 else numbers)
-    return made.name_outputs(index_names(dataset.dims))
+        raise TenfoldError(f"--ranks takes whole numbers separated by commas, not '{given}'") from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _options(given: list[str], known: Sequence[str]) -> dict[str, Any]:
+    """Options of a method: JSON where the text is JSON, else the text."""
+    options: dict[str, Any] = {}
+    for item in given:
+        name, equals, text = item.partition("=")
+        if not equals or not name:
+            raise TenfoldError(f"--option takes a name and a value, as starts=3, not '{item}'")
+        if name in known:
+            raise TenfoldError(f"--option gives '{name}', which has an option of its own: --{name.replace('_', '-')}")
+        try:
+            options[name] = json.loads(text)
+        except json.JSONDecodeError:
+            options[name] = text
+    return options

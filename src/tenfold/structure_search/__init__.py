@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from tenfold.structure_search.alternating import rank_trials
 from tenfold.structure_search.ladder import climb
 from tenfold.structure_search.tree_ranks import choose_ranks
 from tenfold.structure_search.trees import tree_trials
 from tenfold.structure_search.trials import Budget, Trial
 
-__all__ = ["Budget", "Trial", "choose_ranks", "climb", "tree_trials"]
+__all__ = ["Budget", "Trial", "choose_ranks", "climb", "rank_trials", "tree_trials"]

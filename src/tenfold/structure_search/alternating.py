@@ -1,4 +1,4 @@
-"""CP and tensor rings of the size that the best network so far needs."""
+"""CP and tensor rings: of the size that the best network so far needs, or of growing rank."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from torch import Tensor
 
 from tenfold import formats
 from tenfold.decomposition import find
+from tenfold.errors import TenfoldError
 from tenfold.observations import Observations
 from tenfold.structure import Structure
 from tenfold.structure_search.trials import SWEEPS, Budget, Trial, tried
 
 # Flops that one fit may take; more is left to a fit with a structure given.
 _WORK = 3e11
+# Families that are no trees but whose ranks can be found: their method, and with which power of the rank they grow.
+_GROWING = {"cp": ("cp_als", 1, 1), "tensor_ring": ("tensor_ring_als", 2, 1)}
 
 
 def cp_rung(
@@ -47,6 +50,52 @@ def ring_rung(
     yield from _alternating(data, budget, best, "tensor ring", "tensor_ring_als", build, largest, 2, seed)
 
 
+def rank_trials(data: Tensor, family: str, budget: Budget, modes: Sequence[str], seed: int) -> Iterator[Trial]:
+    """CP networks or tensor rings (``family``) of growing rank: up to an error, or of the largest size within one.
+
+    With an error the rank doubles until that is reached, then halves what is between too small and enough.
+
+    Raises:
+        TenfoldError: ranks of this family cannot be found.
+    """
+    if family not in _GROWING:
+        raise TenfoldError(f"ranks of {family} cannot be found; give ranks (they are found for {', '.join(_GROWING)})")
+    method, step, smallest = _GROWING[family]
+    label = family.replace("_", " ")
+
+    def build(rank: int) -> Structure:
+        ranks = rank if family == "cp" else [rank] * data.ndim
+        return formats.for_arrays()[family](tuple(data.shape), ranks).name_outputs(modes)
+
+    if budget.parameters is not None:
+
+        def largest(size: int) -> int:
+            return size // sum(data.shape) if step == 1 else math.isqrt(size // sum(data.shape))
+
+        yield from _alternating(data, budget, None, label, method, build, largest, smallest, seed)
+        return
+    low, high, rank = smallest - 1, 0, smallest
+    while True:
+        structure = build(rank)
+        if not low or not _too_much(data, structure):
+            started = time.perf_counter()
+            done = find(method).function(data, structure, error=budget.error, seed=seed)
+            yield tried(label, done.network, done.error, started, method)
+            enough = budget.error is not None and done.error <= budget.error
+        else:
+            return
+        low, high = (low, rank) if enough else (rank, high)
+        if high and high - low <= 1:
+            return
+        rank = (low + high) // 2 if high else 2 * rank
+
+
+def _too_much(data: Tensor, structure: Structure) -> bool:
+    """Whether one fit would take too long: a sweep contracts the data once and solves a system for each mode."""
+    width = structure.parameters / sum(data.shape)
+    return (4 * data.numel() * width + 30 * data.ndim * width**3) * SWEEPS > _WORK
+
+
 def _alternating(
     data: Tensor,
     budget: Budget,
@@ -66,9 +115,7 @@ def _alternating(
         started = time.perf_counter()
         rank = high if tries == 4 else (low + high) // 2
         structure = build(rank)
-        width = structure.parameters / sum(data.shape)
-        # A sweep contracts the data once and solves one system of this width for each mode.
-        if (4 * data.numel() * width + 30 * data.ndim * width**3) * SWEEPS > _WORK:
+        if _too_much(data, structure):
             return
         done = find(method).function(data, structure, error=budget.error, seed=seed, max_sweeps=SWEEPS, tol=1e-4)
         yield tried(label, done.network, done.error, started, method)

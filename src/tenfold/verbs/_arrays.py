@@ -37,6 +37,11 @@ class Prepared:
     source_dtype: str
 
     @property
+    def named(self) -> bool:
+        """Whether the axes have names of their own, not the letters that stand for none."""
+        return self.dims != _names(None, len(self.shape))
+
+    @property
     def cells(self) -> int:
         return math.prod(self.shape)
 

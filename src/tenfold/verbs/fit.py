@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import time
 import warnings
@@ -17,14 +18,14 @@ from torch import Tensor
 from tenfold import formats
 from tenfold._scales import times_power
 from tenfold._threads import threads_for
-from tenfold._trees import bond_limits
+from tenfold._trees import bond_limits, check_tree
 from tenfold.contraction import contract
 from tenfold.decomposition import KINDS, Entry, Method, Progress, choose, find, kind_of, methods, relative_error
 from tenfold.errors import StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure, index_names
-from tenfold.structure_search import Budget, Trial, climb, tree_trials
+from tenfold.structure_search import Budget, Trial, climb, rank_trials, tree_trials
 from tenfold.verbs._arrays import Prepared, as_text, prepare
 from tenfold.verbs._progress import Bar, progress_bar
 from tenfold.verbs.result import Fit
@@ -51,6 +52,7 @@ def fit(
     ratio: float | None = None,
     method: str | Method | None = None,
     sizes: Mapping[str, int] | None = None,
+    ranks: int | Sequence[int] | None = None,
     weights: Any = None,
     init: Network | None = None,
     seed: int = 0,
@@ -62,6 +64,7 @@ def fit(
     source: str | None = None,
     source_dtype: str | None = None,
     progress: bool | None = None,
+    **options: Any,
 ) -> Fit:
     """Fit a network to data.
 
@@ -71,13 +74,15 @@ def fit(
     Args:
         data: an array (NumPy, torch, xarray, Dask, nested lists, ``numpy.ma``), a SciPy, torch or PyData sparse array
             (zeros are data), or `Observations`. Whole numbers become float64; other dtypes are kept.
-        structure: a `Structure`, or a pattern whose outputs get their sizes from the data. Bonds without a size are
-            found when the structure is a tree and a budget is given.
+        structure: a `Structure`, a pattern whose outputs get their sizes from the data, or the name of a format
+            (`tenfold.formats.for_arrays`). Bonds without a size are found when a budget is given and the structure is a
+            tree, CP or a ring.
         error: relative Frobenius error not to exceed, with as few parameters as can be found.
         parameters: a number of parameters not to exceed, with as small an error as can be found.
         ratio: the same as ``parameters``: entries of the array for each parameter, at least.
         method: the name of a method (`tenfold.decomposition.methods`) or a function with their signature.
         sizes: index sizes for a pattern.
+        ranks: ranks for the name of a format: one number, or as many as it has.
         weights: nonnegative weights of the entries, of the data's shape.
         init: a network to start from, of the structure given.
         seed: fixes every random draw.
@@ -86,6 +91,7 @@ def fit(
         dims, coordinates: names of axes and labels along them, for people; taken from xarray where it has them.
         source, source_dtype: where the data came from and how its numbers were stored there, for people.
         progress: show a progress bar on standard error; by default when that is a terminal.
+        options: what the method takes beyond these (see its own documentation), such as ``constraints``.
 
     Returns:
         A `Fit`. An interrupt (Ctrl-C) returns the best found so far with ``fit.interrupted`` set; before anything is
@@ -102,13 +108,17 @@ def fit(
     modes = index_names(ready.dims)
     _check_numbers(seed, max_sweeps, tol)
     seed = int(seed)
-    options = {"init": init, "max_sweeps": max_sweeps, "tol": tol}
+    options = {"init": init, "max_sweeps": max_sweeps, "tol": tol, **options}
+    structure = _named(structure, ranks, sizes, ready, budget)
     with threads_for(ready.cells), progress_bar(progress) as bar:
         if structure is None:
             _refuse({"method": method, "sizes": sizes or None, **options}, "without a structure; give a structure")
             if budget.error is None and budget.parameters is None:
                 budget = _budget(DEFAULT_ERROR, None, None, ready)
             found = _best_of(climb(ready.scaled, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
+        elif isinstance(structure, str) and "->" not in structure:
+            _refuse({"method": method, **options}, f"but {structure} has no ranks; give ranks")
+            found = _family_of(structure, ready, budget, seed, bar)
         else:
             full, open_bonds = _resolve(structure, ready, sizes, budget)
             if open_bonds:
@@ -167,6 +177,14 @@ def _ranks_of(full: Structure, ready: Prepared, budget: Budget, bar: Bar) -> tup
     return _best_of(tree_trials(ready.scaled, full, budget, label), budget)
 
 
+def _family_of(family: str, ready: Prepared, budget: Budget, seed: int, bar: Bar) -> tuple[Trial, list[Trial], str]:
+    """A format that is no tree and whose ranks were not given."""
+    if not isinstance(ready.scaled, Tensor):
+        raise StructureError(f"give ranks to {family}: they cannot be found from observations")
+    bar.rung(family.replace("_", " "), 0, 1)
+    return _best_of(rank_trials(ready.scaled, family, budget, index_names(ready.dims), seed), budget)
+
+
 def _best_of(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial], str]:
     """Take all trials; keep the numbers of the best only. An interrupt ends the climb with what there is."""
     best: Trial | None = None
@@ -222,6 +240,10 @@ def _run(
         bar.sweep(entry.name, state.sweep, state.max_sweeps, state.error)
 
     given = {name: value for name, value in options.items() if value is not None}
+    unknown = [name for name in given if name not in ("init", "max_sweeps", "tol", *entry.options)]
+    if unknown:
+        own = f"; it has {', '.join(entry.options)}" if entry.options else ""
+        raise TypeError(f"'{unknown[0]}' is no argument of fit, nor an option of method '{entry.name}'{own}")
     if isinstance(given.get("init"), Network):
         given["init"] = _rescaled(given["init"], -ready.power)
     try:
@@ -262,6 +284,69 @@ def _entry(method: str | Method | None, structure: Structure, data: Tensor | Obs
     return Entry(name, method, (), KINDS, finds_ranks=False, summary="")
 
 
+def _named(
+    structure: Structure | str | None,
+    ranks: int | Sequence[int] | None,
+    sizes: Mapping[str, int] | None,
+    ready: Prepared,
+    budget: Budget,
+) -> Structure | str | None:
+    """The name of a format with its ranks as a structure, that of a tree without them as a pattern of open bonds."""
+    if not isinstance(structure, str) or "->" in structure:
+        if ranks is not None:
+            raise StructureError("ranks go with the name of a format; give structure='tucker', for example")
+        return structure
+    known = formats.for_arrays()
+    if structure not in known:
+        others = formats.examples()
+        if structure in others:
+            raise StructureError(
+                f"{structure} splits both sides of a matrix into factors: give a pattern, such as "
+                f"'{others[structure][1].pattern}'"
+            )
+        raise StructureError(
+            f"structure '{structure}' is neither a pattern (with '->') nor a format; formats are {', '.join(known)}"
+        )
+    if sizes:
+        raise StructureError(f"sizes go with a pattern; give ranks for the format {structure}")
+    modes = index_names(ready.dims)
+    if ranks is not None:
+        try:
+            return known[structure](ready.shape, ranks).name_outputs(modes)
+        except StructureError as cause:
+            raise StructureError(_in_the_datas_names(str(cause), modes)) from None
+    if budget.error is None and budget.parameters is None:
+        raise StructureError(
+            f"structure '{structure}' needs ranks (one number, or one for each bond) or an error or size"
+        )
+    thin = known[structure](ready.shape, 1).name_outputs(modes)
+    try:
+        check_tree(thin, structure)
+    except StructureError:
+        return structure
+    return thin.pattern
+
+
+def _in_the_datas_names(message: str, modes: Sequence[str]) -> str:
+    """An error about a format with the data's names of its modes instead of the letters of the format."""
+    letters = dict(zip("ijklmnop", modes, strict=False))
+    return re.sub(r"'([i-p])'", lambda found: f"'{letters.get(found[1], found[1])}'", message)
+
+
+def _check_order(structure: Structure, ready: Prepared) -> None:
+    """Raise where a structure puts the data's own axis names on other axes than theirs."""
+    modes = index_names(ready.dims)
+    if not ready.named:
+        return
+    for axis, group in enumerate(structure.outputs):
+        for index in group:
+            if index in modes and modes.index(index) != axis:
+                raise StructureError(
+                    f"the structure has '{index}' on axis {axis}, but the data's axes are {', '.join(modes)}: "
+                    f"write the outputs in the data's order"
+                )
+
+
 def _resolve(
     structure: Structure | str, ready: Prepared, sizes: Mapping[str, int] | None, budget: Budget
 ) -> tuple[Structure, list[str]]:
@@ -271,21 +356,20 @@ def _resolve(
             raise StructureError("sizes go with a pattern; use structure.replace(...) on a Structure")
         if structure.shape != ready.shape:
             raise StructureError(f"'{structure}' makes shape {structure.shape}, but the data has shape {ready.shape}")
+        _check_order(structure, ready)
         return structure, []
     if not isinstance(structure, str):
         raise StructureError(f"structure must be a Structure or a pattern, not {type(structure).__name__}")
-    if structure in formats.for_arrays():
-        raise StructureError(
-            f"'{structure}' is a format, not a pattern: give tn.formats.{structure}(array.shape, ranks)"
-        )
     sizes = dict(sizes or {})
     thin = Structure.for_shape(structure, ready.shape, sizes, bonds=1)
+    _check_order(thin, ready)
     missing = [index for index in thin.inner_indices if index not in sizes]
     if not missing:
         return thin, []
     if budget.error is None and budget.parameters is None:
         raise StructureError(
-            f"index '{missing[0]}' of '{thin}' has no size: give {missing[0]}=..., or an error or size"
+            f"index '{missing[0]}' of '{thin.pattern}' has no size: give sizes={{'{missing[0]}': 8}} "
+            f"(--size {missing[0]}=8), or an error or a number of parameters"
         )
     try:
         limits = bond_limits(thin)
