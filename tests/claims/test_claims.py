@@ -17,6 +17,7 @@ from tenfold.claims.exact_recovery import exact_recovery
 from tenfold.claims.hosvd_truncation import hosvd_truncation, truncated_hosvd
 from tenfold.claims.ring_recovery import ring_recovery
 from tenfold.claims.st_hosvd_bound import st_hosvd_bound
+from tenfold.claims.tensor_train_cross import tensor_train_cross
 from tenfold.claims.tree_rounding import needed, tree_rounding
 from tenfold.claims.tt_svd_bound import tt_svd_bound
 from tenfold.network import Network
@@ -35,6 +36,7 @@ def test_recovery_and_rounding_hold_on_a_few() -> None:
     assert exact_recovery(seeds=1).holds
     assert tree_rounding(seeds=1).holds
     assert als_monotone(seeds=1, sweeps=4).holds
+    assert tensor_train_cross(seeds=1).holds
 
 
 @pytest.mark.slow

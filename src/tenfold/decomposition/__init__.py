@@ -23,10 +23,12 @@ from tenfold.decomposition._registry import (
     method,
     methods,
 )
+from tenfold.decomposition.tensor_train_cross import Cross, tensor_train_cross
 
 __all__ = [
     "KINDS",
     "Callback",
+    "Cross",
     "Data",
     "Decomposition",
     "Entry",
@@ -38,6 +40,7 @@ __all__ = [
     "method",
     "methods",
     "relative_error",
+    "tensor_train_cross",
 ]
 
 
