@@ -37,10 +37,10 @@ def two_site(
     """Any tree by two-site sweeps from its sequential SVD: the same ranks with less error, or less rank for an error.
 
     A sweep walks along the edges of the tree. With all other cores orthonormal, the best pair of cores at an edge is
-    the data projected on the others, and the singular values of that pair say which rank the edge needs. Without ``error``
-    ranks stay and no step raises the error, as in higher-order orthogonal iteration, which this is for stars. With it,
-    each bond in turn is cut by what is left of the budget, so no step raises a rank. Nothing is random, so ``seed``
-    changes nothing.
+    the data projected on the others, and the singular values of that pair say which rank the edge needs. Without
+    ``error`` ranks stay and no step raises the error, as in higher-order orthogonal iteration, which this is for stars.
+    With it, each bond in turn is cut by what is left of the budget, so no step raises a rank. Nothing is random, so
+    ``seed`` changes nothing.
 
     Args:
         data: the whole array, real or complex, of the structure's shape.
@@ -85,10 +85,7 @@ def two_site(
             change = abs((errors[-1] if errors else start.error) - reached)
             errors.append(reached)
             if callback is not None:
-                kept = list(cores)
-                callback(
-                    Progress(reached, number, max_sweeps, lambda kept=kept: tree.network(whole.finish(list(kept))))
-                )
+                callback(Progress(reached, number, max_sweeps, partial(_finished, tree, whole, tuple(cores))))
             if (change <= tol * reached or reached <= floor) and tree.ranks(cores) == before:
                 stopped = "tol"
                 break
