@@ -23,7 +23,7 @@ _HOME = {
     "fit": "tenfold.verbs.fit",
     "load": "tenfold.verbs.load",
 }
-_ROOMS = ("formats", "contraction", "decomposition", "claims", "io", "report")
+_ROOMS = ("formats", "contraction", "decomposition", "claims", "io", "models", "report")
 
 # Spelled out, because type checkers read it and cannot follow the two tables above; a test compares them.
 __all__ = [
@@ -40,11 +40,12 @@ __all__ = [
     "formats",
     "io",
     "load",
+    "models",
     "report",
 ]
 
 if TYPE_CHECKING:
-    from tenfold import claims, contraction, decomposition, formats, io, report
+    from tenfold import claims, contraction, decomposition, formats, io, models, report
     from tenfold.errors import TenfoldError
     from tenfold.network import Network
     from tenfold.observations import Observations
