@@ -12,9 +12,11 @@ from tenfold import formats
 from tenfold.claims._quasi_optimal import Case, Cases
 from tenfold.claims._tensors import tail, varied
 from tenfold.claims.als_monotone import als_monotone
+from tenfold.claims.born_machine import born_machine
 from tenfold.claims.cp_recovery import cp_recovery, match
 from tenfold.claims.exact_recovery import exact_recovery
 from tenfold.claims.hosvd_truncation import hosvd_truncation, truncated_hosvd
+from tenfold.claims.nested_matrix_tensor import alignment, nested_matrix_tensor
 from tenfold.claims.ring_recovery import ring_recovery
 from tenfold.claims.st_hosvd_bound import st_hosvd_bound
 from tenfold.claims.tensor_train_cross import tensor_train_cross
@@ -37,6 +39,22 @@ def test_recovery_and_rounding_hold_on_a_few() -> None:
     assert tree_rounding(seeds=1).holds
     assert als_monotone(seeds=1, sweeps=4).holds
     assert tensor_train_cross(seeds=1).holds
+
+
+@pytest.mark.slow
+def test_models_hold() -> None:
+    assert born_machine(sweeps=6).holds
+    assert nested_matrix_tensor(draws=10).holds
+
+
+def test_the_alignment_has_a_threshold_in_both_strengths() -> None:
+    shape = (300, 400, 200)
+    assert alignment(1.0, 1.5, shape) == pytest.approx(0.659, abs=1e-3)
+    assert alignment(0.5, 1.5, shape) == pytest.approx(0.358, abs=1e-3)
+    assert alignment(0.35, 1.5, shape) == 0
+    # Without a tensor's help a matrix shows its spike above the fourth root of a product of aspect ratios only.
+    assert alignment(1e6, 0.70, shape) == 0
+    assert alignment(1e6, 0.71, shape) > 0
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+from contextlib import AbstractContextManager, nullcontext
 
 import typer
 
@@ -27,17 +29,30 @@ def claims(
     known = room.registry()
     unknown = [name for name in names or [] if name not in known]
     if unknown:
-        raise TenfoldError(f"claim '{unknown[0]}' is not known; there are {', '.join(known)}")
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        hint = f"did you mean '{near[0]}'?" if near else f"there are {', '.join(known)}"
+        raise TenfoldError(f"claim '{unknown[0]}' is not known; {hint}")
     chosen = {name: known[name] for name in (names or known)}
     if list_only:
         rows = [(name, claim.paper, claim.year, claim.stated) for name, claim in chosen.items()]
         say(columns(("claim", "paper", "year", "stated"), rows))
         return
-    results = [claim.measure() for claim in chosen.values()]
+    results = []
+    for number, (name, claim) in enumerate(chosen.items(), start=1):
+        with _watched(f"{name} ({number} of {len(chosen)})"):
+            results.append(claim.measure())
+        if not as_json:
+            say(f"{results[-1]}" + ("\n" if number < len(chosen) else ""))
     if as_json:
         say(json.dumps([result.summary() for result in results]))
-    else:
-        say("\n\n".join(str(result) for result in results))
     failed = [result.name for result in results if not result.holds]
     if failed:
         raise TenfoldError(f"{len(failed)} of {len(results)} claims do not hold here: {', '.join(failed)}")
+
+
+def _watched(label: str) -> AbstractContextManager[object]:
+    """Shows on a terminal what is being measured; some claims take a minute."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console.status(f"measuring {label}") if console.is_terminal else nullcontext()
