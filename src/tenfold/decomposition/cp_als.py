@@ -99,7 +99,9 @@ class _Canonical:
             raise StructureError(f"{method} needs one inner index that lies on every core, not '{structure}'")
         for core in structure.cores:
             if len(core.terms) > 1:
-                raise StructureError(f"{method} needs different cores, but '{core.name}' is used {len(core.terms)} times")
+                raise StructureError(
+                    f"{method} needs different cores, but '{core.name}' is used {len(core.terms)} times"
+                )
         outside = structure.output_indices
         for index in outside:
             if len(structure.terms_with(index)) > 1:
