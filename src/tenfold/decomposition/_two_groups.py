@@ -108,3 +108,12 @@ def mode_numbers(layout: _Canonical, names: Sequence[str | int], argument: str) 
             known = ", ".join(structure.output_indices)
             raise StructureError(f"{argument} names index '{name}', but '{structure}' has the modes {known}")
     return found
+
+
+def factors_of(layout: _Canonical, cores: Sequence[Tensor]) -> list[Tensor]:
+    """The factors of a CP network, rank x mode for each mode, as they are."""
+    found = []
+    for number in layout.order:
+        axis = layout.structure.cores[number].indices.index(layout.index)
+        found.append(cores[number].movedim(axis, 0).reshape(layout.rank, -1))
+    return found
