@@ -327,12 +327,11 @@ def _smoothed(rows: Float64[np.ndarray, "r n"], weight: float, nonnegative: bool
     count, extent = rows.shape
     if extent == 1:
         return np.maximum(rows, 0) if nonnegative else rows.copy()
-    diagonal = np.full((count, extent), 1 + 2 * weight)
-    diagonal[:, 0] -= weight
-    diagonal[:, -1] -= weight
-    ties = np.full((count, extent), -weight)
-    ties[:, -1] = 0
-    diagonal, ties, right = diagonal.ravel(), ties.ravel(), rows.ravel()
+    own = np.full((count, extent), 1 + 2 * weight)
+    own[:, [0, -1]] = 1 + weight
+    between = np.full((count, extent), -weight)
+    between[:, -1] = 0
+    diagonal, ties, right = own.reshape(-1), between.reshape(-1), rows.reshape(-1)
     active = np.zeros(count * extent, dtype=bool)
     for _ in range(_ACTIVE_SETS):
         held = ties.copy()

@@ -227,8 +227,9 @@ def admm(model: _Model, mode: int, factor: Tensor, dual: Tensor, right: Tensor, 
     if not rho > 0:
         return Inner(factor, dual, 0)
     inverse = torch.linalg.inv(gram + rho * torch.eye(rank, dtype=gram.dtype, device=gram.device)).to(factor.dtype)
-    found, step = factor, 0
-    for step in range(1, _INNER + 1):
+    found, steps = factor, 0
+    while steps < _INNER:
+        steps += 1
         free = inverse @ (right + rho * (found + dual))
         before, found = found, model.prox(mode, free - dual, 1 / rho)
         dual = dual + found - free
@@ -243,10 +244,10 @@ def admm(model: _Model, mode: int, factor: Tensor, dual: Tensor, right: Tensor, 
 
     reached = objective(factor)
     if objective(found) <= reached:
-        return Inner(found, dual, step)
+        return Inner(found, dual, steps)
     bound = float(torch.linalg.eigvalsh(gram)[-1])
     careful = model.prox(mode, factor - (own @ factor - right) / bound, 1 / bound)
-    return Inner(careful if objective(careful) <= reached else factor, dual, step)
+    return Inner(careful if objective(careful) <= reached else factor, dual, steps)
 
 
 def _square(rows: Tensor) -> float:
