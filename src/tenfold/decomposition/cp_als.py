@@ -92,17 +92,20 @@ class _Canonical:
     order: tuple[int, ...]
 
     @classmethod
-    def of(cls, structure: Structure) -> _Canonical:
+    def of(cls, structure: Structure, method: str = "cp_als") -> _Canonical:
+        """The layout of a CP structure; ``method`` is who refuses any other."""
         inner = structure.inner_indices
         if len(inner) != 1 or len(structure.terms_with(inner[0])) != len(structure.terms):
-            raise StructureError(f"cp_als needs one inner index that lies on every core, not '{structure}'")
+            raise StructureError(f"{method} needs one inner index that lies on every core, not '{structure}'")
         for core in structure.cores:
             if len(core.terms) > 1:
-                raise StructureError(f"cp_als needs different cores, but '{core.name}' is used {len(core.terms)} times")
+                raise StructureError(
+                    f"{method} needs different cores, but '{core.name}' is used {len(core.terms)} times"
+                )
         outside = structure.output_indices
         for index in outside:
             if len(structure.terms_with(index)) > 1:
-                raise StructureError(f"cp_als needs each output on one core, but '{index}' lies on several")
+                raise StructureError(f"{method} needs each output on one core, but '{index}' lies on several")
         first = [
             min((outside.index(i) for i in core.indices if i != inner[0]), default=len(outside))
             for core in structure.cores

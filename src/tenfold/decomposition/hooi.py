@@ -149,7 +149,8 @@ class _Star:
     around: tuple[int, ...]
 
     @classmethod
-    def of(cls, structure: Structure) -> _Star:
+    def of(cls, structure: Structure, method: str = "hooi") -> _Star:
+        """The layout of a Tucker structure; ``method`` is who refuses any other."""
         inner = structure.inner_indices
         outside = set(structure.output_indices)
         centres = [n for n, core in enumerate(structure.cores) if core.indices and not outside & set(core.indices)]
@@ -170,7 +171,8 @@ class _Star:
             ):
                 return cls(structure, centre, tuple(found))
         raise StructureError(
-            f"hooi needs one core of bonds only and around it cores with one bond and outputs each, not '{structure}'"
+            f"{method} needs one core of bonds only and around it cores with one bond and outputs each, "
+            f"not '{structure}'"
         )
 
     @property
