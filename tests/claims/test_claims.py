@@ -14,6 +14,7 @@ from tenfold.claims._tensors import tail, varied
 from tenfold.claims.als_monotone import als_monotone
 from tenfold.claims.born_machine import born_machine
 from tenfold.claims.cp_recovery import cp_recovery, match
+from tenfold.claims.dynamic_connectome import agreement, dynamic_connectome
 from tenfold.claims.exact_recovery import exact_recovery
 from tenfold.claims.hosvd_truncation import hosvd_truncation, truncated_hosvd
 from tenfold.claims.nested_matrix_tensor import alignment, nested_matrix_tensor
@@ -45,6 +46,14 @@ def test_recovery_and_rounding_hold_on_a_few() -> None:
 def test_models_hold() -> None:
     assert born_machine(sweeps=6).holds
     assert nested_matrix_tensor(draws=10).holds
+    assert dynamic_connectome(seeds=2).holds
+
+
+def test_agreement_of_groupings() -> None:
+    one = torch.tensor([0, 0, 1, 1, 2, 2])
+    assert agreement(one, torch.tensor([5, 5, 3, 3, 0, 0])) == pytest.approx(1)
+    assert agreement(one, torch.tensor([0, 1, 0, 1, 0, 1])) == pytest.approx(0, abs=1e-12)
+    assert agreement(one, torch.zeros(6, dtype=torch.int64)) == 0
 
 
 def test_the_alignment_has_a_threshold_in_both_strengths() -> None:
