@@ -22,7 +22,7 @@ _GRAM_ENTRIES = 2**24
 # Rows of one block of cells that share a row of the core; between these limits it follows the data.
 _BLOCK_ROWS = (4, 256)
 # Up to so many unknowns in a row its cells are summed by a compiled loop.
-_COMPILED = 48
+_COMPILED = 96
 # No index of a structure contains a space, so this name is free.
 _BATCH = "the batch"
 

@@ -29,6 +29,7 @@ def row_systems(
     gram = torch.empty(*shape, shape[1], dtype=environments.dtype)
     right = torch.empty(shape, dtype=environments.dtype)
     arrays = (environments.contiguous(), weights.contiguous(), numbers.contiguous(), first, gram, right)
+    _threads()
     _compiled()(*(array.resolve_conj().numpy() for array in arrays))
     return gram, right
 
@@ -46,6 +47,12 @@ def plain_row_systems(
         gram.append(adjoint @ (environments[low:high] * weights[low:high, None]))
         right.append(adjoint @ numbers[low:high])
     return torch.stack(gram), torch.stack(right)
+
+
+def _threads() -> None:
+    import numba
+
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
 
 
 @cache
