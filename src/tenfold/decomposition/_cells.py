@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from tenfold.contraction import contract, plan
+from tenfold.decomposition._row_kernels import row_systems
 from tenfold.observations import Observations
 from tenfold.structure import Structure
 
@@ -20,6 +21,8 @@ _BATCH_ENTRIES = 2**24
 _GRAM_ENTRIES = 2**24
 # Rows of one block of cells that share a row of the core; between these limits it follows the data.
 _BLOCK_ROWS = (4, 256)
+# Up to so many unknowns in a row its cells are summed by a compiled loop.
+_COMPILED = 96
 # No index of a structure contains a space, so this name is free.
 _BATCH = "the batch"
 
@@ -47,7 +50,7 @@ class Cells:
             for index in reversed(group):
                 self.columns[index] = rest % structure.sizes[index]
                 rest = rest // structure.sizes[index]
-        self._blocks: dict[tuple[str, ...], tuple[Tensor, Tensor, Tensor]] = {}
+        self._orders: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.values)
@@ -114,49 +117,76 @@ class Cells:
     ) -> Iterator[tuple[slice, Shaped[Tensor, "r k k"], Shaped[Tensor, "r k"], Int[Tensor, " r"]]]:
         """Normal equations for ranges of the term's rows: ``sum w conj(e) e^T``, ``sum conj(e) numbers``, cells a row.
 
-        Cells are laid out in padded blocks that share a row, so that the sums are batched matrix products.
+        ``numbers`` are weighted already; rows of few unknowns are summed by a compiled loop, the others by batched
+        matrix products of blocks of cells, padded, that share a row.
         """
         rows, columns = self.table(cores[self.structure.term_core[place]], place).shape
-        blocks, row_of, count = self._layout(place)
-        width = blocks.shape[1]
+        order, first = self._by_row(place)
         at_once = max(1, _GRAM_ENTRIES // columns**2)
-        step = max(1, min(_batch(self.structure, place), _BATCH_ENTRIES // columns) // width)
+        step = max(1, min(_batch(self.structure, place), _BATCH_ENTRIES // columns))
+        compiled = columns <= _COMPILED and self.values.device.type == "cpu"
+        start = 0
+        while start < rows:
+            # As many rows as fit, but never the end of one that does not.
+            low = int(first[start])
+            stop = int(torch.searchsorted(first, low + step, right=True)) - 1
+            stop = min(max(stop, start + 1), start + at_once, rows)
+            cells, inside = order[low : int(first[stop])], first[start : stop + 1] - low
+            if compiled and len(cells) <= step:
+                e = self.environments(cores, place, cells)
+                gram, right = row_systems(e, weights[cells], numbers[cells], inside)
+            else:
+                gram, right = self._blocked(cores, place, cells, inside, weights, numbers, step)
+            yield slice(start, stop), gram, right, inside.diff()
+            start = stop
+
+    def _blocked(
+        self,
+        cores: Sequence[Tensor],
+        place: int,
+        cells: Int[Tensor, " c"],
+        first: Int[Tensor, " r+1"],
+        weights: Float[Tensor, " n"],
+        numbers: Shaped[Tensor, " n"],
+        step: int,
+    ) -> tuple[Shaped[Tensor, "r k k"], Shaped[Tensor, "r k"]]:
+        """The sums of `systems` for a range of rows by batched products; ``cells`` are theirs, row after row."""
+        count = first.diff()
+        mean = len(cells) / max(int((count > 0).sum()), 1)
+        width = min(max(2 ** round(math.log2(max(mean, 1))), _BLOCK_ROWS[0]), _BLOCK_ROWS[1])
+        blocks_of = (count + width - 1) // width
+        row_of = torch.repeat_interleave(torch.arange(len(count), device=count.device), blocks_of)
+        row = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
+        in_row = torch.arange(len(cells), device=count.device) - first[row]
+        first_block = torch.cumsum(blocks_of, 0) - blocks_of
+        blocks = torch.full((len(row_of), width), -1, device=count.device)
+        blocks[first_block[row] + in_row // width, in_row % width] = cells
         # The padding points at cell 0 with nothing in it.
         padded = blocks < 0
-        for start in range(0, rows, at_once):
-            part = slice(start, min(start + at_once, rows))
-            gram = torch.zeros(part.stop - start, columns, columns, dtype=self.values.dtype, device=self.values.device)
-            right = torch.zeros_like(gram[:, :, 0])
-            low, high = torch.searchsorted(row_of, torch.tensor([start, part.stop], device=row_of.device)).tolist()
-            for first in range(low, high, step):
-                chosen = slice(first, min(first + step, high))
-                cells = blocks[chosen].clamp(min=0).reshape(-1)
-                e = self.environments(cores, place, cells).reshape(-1, width, columns)
-                e = e.masked_fill(padded[chosen][:, :, None], 0)
-                adjoint = e.mH
-                weighted = e * weights[cells].reshape(-1, width, 1)
-                gram.index_add_(0, row_of[chosen] - start, adjoint @ weighted)
-                right.index_add_(0, row_of[chosen] - start, (adjoint @ numbers[cells].reshape(-1, width, 1)).squeeze(2))
-            yield part, gram, right, count[part]
+        columns = math.prod(self.structure.sizes[i] for i in self.inner(place))
+        gram = torch.zeros(len(count), columns, columns, dtype=self.values.dtype, device=self.values.device)
+        right = torch.zeros_like(gram[:, :, 0])
+        step = max(1, step // width)
+        for start in range(0, len(row_of), step):
+            chosen = slice(start, start + step)
+            listed = blocks[chosen].clamp(min=0).reshape(-1)
+            e = self.environments(cores, place, listed).reshape(-1, width, columns)
+            e = e.masked_fill(padded[chosen][:, :, None], 0)
+            adjoint = e.mH
+            weighted = e * weights[listed].reshape(-1, width, 1)
+            gram.index_add_(0, row_of[chosen], adjoint @ weighted)
+            right.index_add_(0, row_of[chosen], (adjoint @ numbers[listed].reshape(-1, width, 1)).squeeze(2))
+        return gram, right
 
-    def _layout(self, place: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Cells in blocks of one row each, padded by -1; the row of each block; the number of cells of each row."""
+    def _by_row(self, place: int) -> tuple[Int[Tensor, " n"], Int[Tensor, " g+1"]]:
+        """The cells in the order of the rows of a term that they read, and where the cells of each row begin."""
         outer = self.outer(place)
-        if outer not in self._blocks:
+        if outer not in self._orders:
             row = self.rows(place)
             count = torch.bincount(row, minlength=math.prod(self.structure.sizes[i] for i in outer))
-            mean = len(self) / max(int((count > 0).sum()), 1)
-            width = min(max(2 ** round(math.log2(mean)), _BLOCK_ROWS[0]), _BLOCK_ROWS[1])
-            order = torch.argsort(row, stable=True)
-            first = torch.cumsum(count, 0) - count
-            in_row = torch.arange(len(self), device=row.device) - first[row[order]]
-            blocks_of = (count + width - 1) // width
-            first_block = torch.cumsum(blocks_of, 0) - blocks_of
-            table = torch.full((int(blocks_of.sum()), width), -1, device=row.device)
-            table[first_block[row[order]] + in_row // width, in_row % width] = order
-            row_of = torch.repeat_interleave(torch.arange(len(count), device=row.device), blocks_of)
-            self._blocks[outer] = table, row_of, count
-        return self._blocks[outer]
+            first = torch.cat([count.new_zeros(1), torch.cumsum(count, 0)])
+            self._orders[outer] = torch.argsort(row, stable=True), first
+        return self._orders[outer]
 
     def _gathered(
         self, cores: Sequence[Tensor], place: int | None, cells: Tensor | slice
