@@ -42,19 +42,21 @@ def factor_match(wanted: torch.Tensor, found: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_planted_factors_are_found_in_noise(seed):
-    # Factors whose columns each have rows to themselves are unique up to order and scale.
+    # A sparse core with a full diagonal, and factors each of whose columns has a row to itself, leave no other choice.
     generator = torch.Generator().manual_seed(seed)
     structure = formats.tucker((20, 21, 22), 3)
-    cores = [torch.rand(3, 3, 3, generator=generator, dtype=torch.float64)]
+    core = torch.rand(3, 3, 3, generator=generator, dtype=torch.float64)
+    core = core * (torch.rand(3, 3, 3, generator=generator) > 0.6)
+    core[range(3), range(3), range(3)] += 1
+    cores = [core]
     for extent in (20, 21, 22):
         factor = torch.rand(extent, 3, generator=generator, dtype=torch.float64)
         factor = factor * (torch.rand(extent, 3, generator=generator) > 0.5)
         cores.append(torch.cat([4 * torch.eye(3, dtype=torch.float64), factor[3:]]))
-    cores[0] += 2 * (torch.rand(3, 3, 3, generator=generator) > 0.6)
     wanted = Network(structure, cores)
     signal = wanted.dense()
     noise = torch.randn(signal.shape, generator=generator, dtype=signal.dtype)
-    data = signal + 0.01 * signal.norm() / noise.norm() * noise
+    data = signal + 0.05 * signal.norm() / noise.norm() * noise
     result = nonnegative_tucker(data, structure, seed=seed, tol=1e-8, max_sweeps=1000)
     assert result.error <= true_error(data, wanted) * 1.01
     for number in (1, 2, 3):
