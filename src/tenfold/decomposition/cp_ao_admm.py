@@ -23,8 +23,9 @@ from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.structure import Structure
 
-# Steps of ADMM for one mode, and the squared relative residuals at which it ends before.
-_INNER, _ENOUGH = 10, 1e-4
+# Steps of ADMM for one mode, and the squared relative residuals at which it ends before. Where no constraint is active
+# there is no dual variable to measure a step by; then the factor is the measure.
+_INNER, _ENOUGH, _SETTLED = 10, 1e-4, 1e-6
 _RANDOM_STARTS = 3
 _START_ENTRIES = 10**7
 _START_SWEEPS = 10
@@ -226,6 +227,8 @@ def admm(model: _Model, mode: int, factor: Tensor, dual: Tensor, right: Tensor, 
     rho = float(gram.trace()) / rank
     if not rho > 0:
         return Inner(factor, dual, 0)
+    # The multiplier outlives the step size: that changes from sweep to sweep.
+    dual = dual / rho
     inverse = torch.linalg.inv(gram + rho * torch.eye(rank, dtype=gram.dtype, device=gram.device)).to(factor.dtype)
     found, steps = factor, 0
     while steps < _INNER:
@@ -234,7 +237,8 @@ def admm(model: _Model, mode: int, factor: Tensor, dual: Tensor, right: Tensor, 
         before, found = found, model.prox(mode, free - dual, 1 / rho)
         dual = dual + found - free
         gap, moved = _square(found - free), _square(found - before)
-        if gap <= _ENOUGH * _square(found) and moved <= _ENOUGH * _square(dual):
+        size = _square(found)
+        if gap <= _ENOUGH * size and moved <= max(_ENOUGH * _square(dual), _SETTLED * size):
             break
     own = gram.to(factor.dtype)
 
@@ -244,10 +248,10 @@ def admm(model: _Model, mode: int, factor: Tensor, dual: Tensor, right: Tensor, 
 
     reached = objective(factor)
     if objective(found) <= reached:
-        return Inner(found, dual, steps)
+        return Inner(found, dual * rho, steps)
     bound = float(torch.linalg.eigvalsh(gram)[-1])
     careful = model.prox(mode, factor - (own @ factor - right) / bound, 1 / bound)
-    return Inner(careful if objective(careful) <= reached else factor, dual, steps)
+    return Inner(careful if objective(careful) <= reached else factor, dual * rho, steps)
 
 
 def _square(rows: Tensor) -> float:
@@ -284,7 +288,7 @@ class _Problem:
             balanced = _balanced(found)
             for mode, (before, after) in enumerate(zip(found, balanced, strict=True)):
                 old, new = (torch.linalg.vector_norm(f, dim=1, keepdim=True) for f in (before, after))
-                duals[mode] = duals[mode] * torch.where(old > 0, new / old.clamp(min=torch.finfo(old.dtype).tiny), 1)
+                duals[mode] = duals[mode] * torch.where(new > 0, old / new.clamp(min=torch.finfo(new.dtype).tiny), 1)
             found = balanced
         paid = sum(model.value(mode, factor) for mode, factor in enumerate(found))
         norm2 = self.groups.norm2
