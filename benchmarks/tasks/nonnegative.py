@@ -30,8 +30,8 @@ def cases(smoke: bool) -> Iterator[Case]:
         yield _hals(extent, order, 3 if smoke else 10)
     for extent, rank in ((12, 2),) if smoke else ((100, 8), (200, 10)):
         yield _tucker(extent, rank)
-    for extent, total in ((12, 2_000),) if smoke else ((80, 60_000), (80, 3_000_000)):
-        yield _poisson(extent, total)
+    for extent, total in ((10, 4_000),) if smoke else ((80, 60_000), (80, 3_000_000)):
+        yield _poisson(extent, total, 1 if smoke else 5)
 
 
 def _planted(structure: Structure) -> tuple[Tensor, Network]:
@@ -98,7 +98,7 @@ def _tucker(extent: int, rank: int) -> Case:
     )
 
 
-def _poisson(extent: int, total: int, rank: int = 5) -> Case:
+def _poisson(extent: int, total: int, rank: int) -> Case:
     """Each from its own start to its own end; what is compared is the root of the divergence for each count."""
     random = np.random.default_rng(0)
     structure = formats.cp([extent] * 3, rank)

@@ -28,9 +28,10 @@ from tenfold.structure import Structure
 _PASSES = 5
 # Whole arrays with fewer entries above zero than this part are treated as sparse ones.
 _SPARSE = 0.4
-_RANDOM_STARTS = 5
+# Random starts, fewer for much data, and rounds of sweeps after which the better third of them goes on.
+_RANDOM_STARTS = 12
 _START_WORK = 10**8
-_START_SWEEPS = 8
+_ROUNDS = (4, 10)
 # Data whose largest entry is outside of this range is scaled.
 _RANGE = (1e-60, 1e60)
 
@@ -309,12 +310,14 @@ def _scale(values: Tensor) -> float:
 def _best_start(counts: _Counts, rank: int, seed: int, error: float | None) -> list[Tensor]:
     """Of some random factors that add up to what the data does, those that are ahead a few sweeps on."""
     generator = torch.Generator().manual_seed(seed)
-    runs = []
+    states = []
     for _ in range(max(1, min(_RANDOM_STARTS, _START_WORK // (counts.work * rank * len(counts.shape))))):
         factors = [0.1 + torch.rand(rank, n, generator=generator, dtype=torch.float64) for n in counts.shape]
         factors = [factor / factor.sum(1, keepdim=True) for factor in factors]
         factors[0] = factors[0] * (counts.total / rank)
-        runs.append(descend(counts.sweep, _balanced(factors), error=error, tol=1e-7, max_sweeps=_START_SWEEPS))
-        if runs[-1].stopped == "error":
-            break
-    return min(runs, key=lambda run: run.errors[-1]).state
+        states.append(_balanced(factors))
+    for sweeps in _ROUNDS:
+        runs = [descend(counts.sweep, state, error=error, tol=1e-7, max_sweeps=sweeps) for state in states]
+        runs.sort(key=lambda run: run.errors[-1])
+        states = [run.state for run in runs[: -(-len(runs) // 3)]]
+    return states[0]
