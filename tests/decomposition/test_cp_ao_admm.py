@@ -11,6 +11,7 @@ from decomposition.test_constraints import allowed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tenfold as tn
 from tenfold import formats
 from tenfold.claims.cp_recovery import match
 from tenfold.decomposition import constraints as c
@@ -226,3 +227,12 @@ def test_zero_scale_and_refusals():
         cp_ao_admm(data, structure, constraints={"i": "nonnegative", 0: "simplex"})
     with pytest.raises(TenfoldError, match="constraints holds 3"):
         cp_ao_admm(data, structure, constraints={"i": 3})
+
+
+def test_fit_passes_constraints_on_by_the_names_of_the_axes():
+    data = noisy(positive((8, 9, 10), 2), 0.1).numpy()
+    asked = {"time": "unimodal+nonnegative", "place": "simplex"}
+    fit = tn.fit(data, "cp", ranks=2, dims=("place", "kind", "time"), method="cp_ao_admm", constraints=asked)
+    assert fit.method == "cp_ao_admm"
+    assert allowed(c.Simplex(), fit.network.cores[0].T)
+    assert allowed(c.Unimodal(nonnegative=True), fit.network.cores[2].T)
