@@ -18,8 +18,6 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
-from scipy.linalg import solveh_banded
-from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 from tenfold.decomposition._pool import unimodal
@@ -192,6 +190,8 @@ class Monotone(Constraint):
     nonnegative: bool = False
 
     def prox(self, rows: Float[Tensor, "r n"], step: float) -> Float[Tensor, "r n"]:
+        from scipy.optimize import isotonic_regression  # takes as long to import as half of tenfold
+
         made = _on_numpy(
             rows, lambda values: np.stack([isotonic_regression(row, increasing=self.increasing).x for row in values])
         )
@@ -324,6 +324,8 @@ def _smoothed(rows: Float64[np.ndarray, "r n"], weight: float, nonnegative: bool
     All rows are one banded system without ties between them. As its matrix has no positive entry off the diagonal the
     active sets settle after finitely many steps.
     """
+    from scipy.linalg import solveh_banded
+
     count, extent = rows.shape
     if extent == 1:
         return np.maximum(rows, 0) if nonnegative else rows.copy()
