@@ -13,7 +13,7 @@ _PASS = 60
 # ... and what one costs in addition whose rows come last in memory.
 _LAST = 0.2
 # Eigensolver of an n x n matrix, in units of n^3.
-_EIGEN = 12
+EIGEN = 12
 # A subtree of at most so many rows may be split off at once: a Gram matrix of this size is still made at full speed.
 _MERGED = 512
 
@@ -164,7 +164,7 @@ class _Order:
             return None if below else _Option(0.0, 0.0, number, rank, 1.0, rows, ())
         small, shrink = min(count, rest), rank / count
         moves = 1 + shrink + _moves(self.axes, rows)
-        cost = self.entries * (self.rate * small + 2 * rank + _PASS * moves) + _EIGEN * small**3
+        cost = self.entries * (self.rate * small + 2 * rank + _PASS * moves) + EIGEN * small**3
         # Of two steps the one with the smaller ratio goes first: exchanging neighbours in the order shows it.
         ratio = cost / (1 - shrink) if shrink < 1 else math.inf
         return _Option(ratio, cost, number, rank, shrink, rows, below)

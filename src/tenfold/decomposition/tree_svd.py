@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+
 
 import torch
 from torch import Tensor
@@ -14,8 +14,9 @@ from tenfold._trees import check_tree
 from tenfold.decomposition._arrays import whole_array
 from tenfold.decomposition._error import relative_error, squared_norm
 from tenfold.decomposition._gram import can_halve, coordinates, gram, leading, matrix
+from tenfold.decomposition._range import Dominant, columns, dominant, work
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
-from tenfold.decomposition._tree_plan import Node, Step, plan, split, tree
+from tenfold.decomposition._tree_plan import EIGEN, Node, Step, plan, split, tree
 from tenfold.formats import tucker
 from tenfold.network import Network
 from tenfold.structure import Structure
@@ -27,6 +28,8 @@ _HALF_ENTRIES, _HALF_ERROR = 2**18, 1e-3
 # What single precision changes in a Gram matrix, relative to its largest eigenvalue, and what of the squared error it
 # may cost.
 _HALF_CHANGE, _HALF_COST = 1e-6, 1e-6
+# Of at least so many rows, a basis is looked for by a range finder if that takes this part of the work or less.
+_LONG, _RANGE_WORTH = 1000, 0.5
 # Squares lost are the difference of norms above this part of the whole.
 _NORMS = 1e-8
 # Flops of a basis by Gram matrix, for an entry and a row, in those of a large product: half of the result is made, in
@@ -60,14 +63,19 @@ def tree_svd(
     spend.
 
     The result is within ``sqrt(number of bonds)`` of the best error possible with its ranks. Bonds wider than their
-    matricisation are filled with zeros. There is nothing random and nothing iterative here, so ``init``, ``seed``,
-    ``max_sweeps`` and ``tol`` change nothing.
+    matricisation are filled with zeros. There is nothing iterative here, so ``init``, ``max_sweeps`` and ``tol`` change
+    nothing.
+
+    Bases come from Gram matrices, in single precision first where its rounding cannot cost a digit of the error; small
+    neighbouring modes are taken together and split afterwards. Errors too small for squares go through triangular
+    factors. Sides of thousands with small ranks go to a range finder with random vectors, whose result is measured.
 
     Args:
         data: the whole array, of the structure's shape.
         structure: a tree: every inner index joins two cores, no cycle, each output on one core. Its sizes are the
             ranks, or with ``error`` the largest ranks allowed.
         error: relative Frobenius error to reach with the smallest ranks; None for exactly the structure's ranks.
+        seed: for the random vectors.
         callback: called once, at the end.
 
     Returns:
@@ -85,14 +93,14 @@ def tree_svd(
     whole = whole_array(data, structure, "tree_svd")
     real = torch.finfo(whole.tensor.dtype).eps
     precise = error is not None and error < 10 * math.sqrt(real)
-    work = _Projection.of(structure, whole.tensor, whole.norm2, error, precise=precise)
+    work = _Projection.of(structure, whole.tensor, whole.norm2, error, precise=precise, seed=seed)
     result, cores, square = work.run()
     network = Network(result, cores)
     # Cancellation in the squares that were kept and lost makes them useless further down.
     floor = 3e-2 if real > 1e-10 else 1e-5
     reached = math.sqrt(square) if square > floor**2 else _true_error(whole.tensor, network)
     if error is not None and reached > error and not precise and not work.limited:
-        work = _Projection.of(structure, whole.tensor, whole.norm2, error, precise=True)
+        work = _Projection.of(structure, whole.tensor, whole.norm2, error, precise=True, seed=seed)
         result, cores, square = work.run()
         network = Network(result, cores)
         reached = _true_error(whole.tensor, network)
@@ -119,14 +127,6 @@ def _true_error(tensor: Tensor, network: Network) -> float:
     return relative_error(tensor.reshape(network.shape), network)
 
 
-class _Basis(NamedTuple):
-    """Orthonormal columns, their squared singular values, and the squares that they leave out."""
-
-    vectors: Tensor
-    squares: Tensor
-    lost: float
-
-
 @dataclass
 class _Projection:
     """The tensor on its way down to the root core, and the cores split off so far.
@@ -145,20 +145,30 @@ class _Projection:
     sizes: dict[str, int]
     square: float
     eps: float
+    generator: torch.Generator
     root: int = 0
     limited: bool = False
     cores: dict[int, tuple[tuple[str, ...], Tensor]] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, structure: Structure, tensor: Tensor, norm2: float, error: float | None, *, precise: bool = False
+        cls,
+        structure: Structure,
+        tensor: Tensor,
+        norm2: float,
+        error: float | None,
+        *,
+        precise: bool = False,
+        seed: int = 0,
     ) -> _Projection:
         # Axes in the order of memory, so that transposed data needs no copy.
         strides = tensor.stride()
         order = sorted(range(tensor.ndim), key=lambda axis: -strides[axis])
         axes = [structure.output_indices[axis] for axis in order]
         eps = torch.finfo(tensor.dtype).eps
-        return cls(structure, tensor.permute(order), norm2, error, precise, axes, *tree(structure), norm2, eps)
+        generator = torch.Generator().manual_seed(seed)
+        known = tree(structure)
+        return cls(structure, tensor.permute(order), norm2, error, precise, axes, *known, norm2, eps, generator)
 
     def run(self) -> tuple[Structure, list[Tensor], float]:
         """The structure found, its cores, and the squared relative error as the discarded squares tell it."""
@@ -284,11 +294,14 @@ class _Projection:
         enough = self.error is None or self.error >= _HALF_ERROR
         return enough and not self.precise and tensor.numel() >= _HALF_ENTRIES and can_halve(tensor)
 
-    def _basis(self, view: Tensor, cap: int, allowed: float) -> _Basis:
+    def _basis(self, view: Tensor, cap: int, allowed: float) -> Dominant:
         """Orthonormal columns (rows x rank) that span the leading left singular vectors."""
         before, rows, after = view.shape
         if rows > before * after:
             return self._tall(view, cap, allowed)
+        sketched = self._by_range(view, cap, allowed)
+        if sketched is not None:
+            return sketched
         double = self.precise and self.eps > 1e-10
         if self.precise and not double:
             return self._by_factor(view, cap, allowed)
@@ -298,7 +311,7 @@ class _Projection:
             values, vectors = leading(gram(view, "half"), count)
             rank, lost = self._choose(values, cap, allowed, self._others(values, rows))
             if self._half_will_do(values, rank, lost):
-                return _Basis(vectors[:, :rank], values[:rank], lost)
+                return Dominant(vectors[:, :rank], values[:rank], lost)
         values, vectors = leading(gram(view, "double" if double else "own"), count)
         rank, lost = self._choose(values, cap, allowed, self._others(values, rows))
         if self.error is None and self._unresolved(values, rank, lost):
@@ -306,7 +319,7 @@ class _Projection:
                 return self._by_factor(view, cap, allowed)
             values, vectors = leading(gram(view, "double"), count)
             rank, lost = self._choose(values, cap, allowed, self._others(values, rows))
-        return _Basis(vectors[:, :rank].to(view.dtype), values[:rank], lost)
+        return Dominant(vectors[:, :rank].to(view.dtype), values[:rank], lost)
 
     def _others(self, values: Tensor, rows: int) -> float:
         """What eigenvalues beyond the given ones have together."""
@@ -331,21 +344,58 @@ class _Projection:
         top, last = float(values[0]), float(values[rank - 1])
         return spent < 100 * self.eps * self.square and last < math.sqrt(self.eps) * top
 
-    def _by_factor(self, view: Tensor, cap: int, allowed: float) -> _Basis:
+    def _by_range(self, view: Tensor, cap: int, allowed: float) -> Dominant | None:
+        """By a range finder, where a side is so long that a Gram matrix takes longer; None where not, or if it fails."""
+        before, rows, after = view.shape
+        double = self.eps < 1e-10
+        if rows < _LONG or min(before, after) > 1 or (self.precise and not double):
+            return None
+        exact = self.error is None
+        rate = _FACTOR if self.precise else _HALF_GRAM if self._halves(view) else _GRAM
+        budget = _RANGE_WORTH * (view.numel() * rate * rows + EIGEN * rows**3)
+        most = rows // 2
+        while most and work((rows, before * after), most) > budget:
+            most //= 2
+        if columns(cap if exact else None) > most:
+            return None
+        flat = view[0] if before == 1 else view[:, :, 0].mT
+        least = max(allowed, (4 * self.eps) ** 2 * self.norm2)
+
+        def find(precise: bool) -> Dominant | None:
+            return dominant(
+                flat,
+                self.square,
+                rank=cap if exact else None,
+                allowed=least,
+                most=most,
+                precise=precise,
+                generator=self.generator,
+            )
+
+        found = find(self.precise)
+        if found is not None and exact and self._unresolved(found.squares, cap, found.lost):
+            found = find(True) if double else None
+        if found is None or len(found.squares) <= cap:
+            return found
+        self.limited = True
+        vectors, squares, lost = found
+        return Dominant(vectors[:, :cap], squares[:cap], lost + float(squares[cap:].sum()))
+
+    def _by_factor(self, view: Tensor, cap: int, allowed: float) -> Dominant:
         """By the triangular factor instead of the Gram matrix: a few times slower, but nothing is squared."""
         triangle = torch.linalg.qr(matrix(view).mH, mode="r").R
         basis, values, _ = torch.linalg.svd(triangle.mH, full_matrices=False)
         squares = values.double() ** 2
         rank, lost = self._choose(squares, cap, allowed)
-        return _Basis(basis[:, :rank], squares[:rank], lost)
+        return Dominant(basis[:, :rank], squares[:rank], lost)
 
-    def _tall(self, view: Tensor, cap: int, allowed: float) -> _Basis:
+    def _tall(self, view: Tensor, cap: int, allowed: float) -> Dominant:
         """The same where there are more rows than columns: the triangular factor is the cheap one here."""
         basis, triangle = torch.linalg.qr(matrix(view))
         inside, values, _ = torch.linalg.svd(triangle, full_matrices=False)
         squares = values.double() ** 2
         rank, lost = self._choose(squares, cap, allowed)
-        return _Basis(basis @ inside[:, :rank], squares[:rank], lost)
+        return Dominant(basis @ inside[:, :rank], squares[:rank], lost)
 
     def _choose(self, squares: Tensor, cap: int, allowed: float, others: float = 0.0) -> tuple[int, float]:
         """The rank for descending squared singular values, and the squares it leaves out.
