@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-
 import torch
 from torch import Tensor
 
+from tenfold._tree_ranks import choose_ranks
 from tenfold._trees import check_tree
 from tenfold.decomposition._arrays import whole_array
 from tenfold.decomposition._error import relative_error, squared_norm
@@ -28,6 +28,10 @@ _HALF_ENTRIES, _HALF_ERROR = 2**18, 1e-3
 # What single precision changes in a Gram matrix, relative to its largest eigenvalue, and what of the squared error it
 # may cost.
 _HALF_CHANGE, _HALF_COST = 1e-6, 1e-6
+# What is left of errors above this is spent, if the spectra that show where take at most so many operations an entry.
+_SMALLEST_SPENT, _SPENDING = 1e-12, 32.0
+# Parts of it that are tried.
+_SPENT_PARTS = (1.0, 0.9, 0.7)
 # Of at least so many rows, a basis is looked for by a range finder if that takes this part of the work or less.
 _LONG, _RANGE_WORTH = 1000, 0.5
 # Squares lost are the difference of norms above this part of the whole.
@@ -60,7 +64,7 @@ def tree_svd(
     bonds from below) x (everything else), and the tensor is projected on it before the next core is taken. On a chain
     this is TT-SVD, on a star ST-HOSVD, on a dimension tree the leaves-to-root hierarchical SVD. The squares of what
     the steps discard add up to the squared error exactly, so what a step leaves of ``error`` the later ones may
-    spend.
+    spend; what is left at the end goes to the bonds where it saves most.
 
     The result is within ``sqrt(number of bonds)`` of the best error possible with its ranks. Bonds wider than their
     matricisation are filled with zeros. There is nothing iterative here, so ``init``, ``max_sweeps`` and ``tol`` change
@@ -104,7 +108,13 @@ def tree_svd(
         result, cores, square = work.run()
         network = Network(result, cores)
         reached = _true_error(whole.tensor, network)
-    network = Network(result, whole.finish(cores, work.root))
+    root = work.root
+    if error is not None:
+        smaller = _spent(network, whole.tensor, error, reached)
+        if smaller is not None:
+            network, reached = smaller
+            result, cores, root = network.structure, list(network.cores), 0
+    network = Network(result, whole.finish(cores, root))
     if whole.dtype != whole.tensor.dtype:
         reached = relative_error(data, network)
     if callback is not None:
@@ -121,6 +131,36 @@ def st_hosvd(tensor: Tensor, ranks: Sequence[int]) -> tuple[Tensor, list[Tensor]
     work = _Projection.of(structure, tensor, squared_norm(tensor), None)
     _, (core, *bases), _ = work.run()
     return core, bases
+
+
+def _spent(network: Network, tensor: Tensor, error: float, reached: float) -> tuple[Network, float] | None:
+    """The network with ranks cut by what it leaves of the error, and its error; None where nothing is to be had.
+
+    What is cut is not quite orthogonal to what was left out before, so the error is measured, and less is cut if the
+    sum of the squares was too little for it.
+    """
+    structure = network.structure
+    bonds = structure.inner_indices
+    widest = max((structure.sizes[bond] for bond in bonds), default=1)
+    ends = {structure.terms_with(bond) for bond in bonds}
+    if (
+        not max(reached, _SMALLEST_SPENT) < error < 1
+        or network.parameters * widest > _SPENDING * tensor.numel()
+        or len(ends) < len(bonds)
+        or len(bonds) < len(structure.terms) - 1
+    ):
+        return None
+    left = math.sqrt((error**2 - reached**2) / (1 - reached**2))
+    spectra = {bond: values.tolist() for bond, values in network.bond_spectra().items()}
+    for part in _SPENT_PARTS:
+        ranks = choose_ranks(structure, spectra, error=part * left)
+        if ranks is None or all(ranks[bond] == structure.sizes[bond] for bond in bonds):
+            return None
+        smaller = network.round(ranks=ranks)
+        found = _true_error(tensor, smaller)
+        if found <= error and smaller.parameters < network.parameters:
+            return smaller, found
+    return None
 
 
 def _true_error(tensor: Tensor, network: Network) -> float:
@@ -345,7 +385,7 @@ class _Projection:
         return spent < 100 * self.eps * self.square and last < math.sqrt(self.eps) * top
 
     def _by_range(self, view: Tensor, cap: int, allowed: float) -> Dominant | None:
-        """By a range finder, where a side is so long that a Gram matrix takes longer; None where not, or if it fails."""
+        """By a range finder, where a side is so long that a Gram matrix takes longer; else None, and if it fails."""
         before, rows, after = view.shape
         double = self.eps < 1e-10
         if rows < _LONG or min(before, after) > 1 or (self.precise and not double):
