@@ -52,6 +52,14 @@ def test_names_of_inner_indices_do_not_matter_and_gradients_flow() -> None:
     torch.testing.assert_close(gradient, second.cores[1].sum(1).expand(3, 3))
 
 
+@pytest.mark.parametrize("name", [name for name in TREES if name != "parallel bonds"])
+def test_a_rounded_network_can_be_subtracted(name: str) -> None:
+    network = Network.random(SUMMABLE[name], seed=1)
+    for method in ("svd", "gram"):
+        difference = network - network.round(error=1e-6, method=method)
+        assert float(difference.dense().norm()) <= 1e-5 * float(network.norm())
+
+
 def test_what_cannot_be_added_says_why() -> None:
     train = Network.random(formats.tensor_train((3, 4, 5), 2))
     with pytest.raises(StructureError, match="only the sizes of inner indices may differ"):

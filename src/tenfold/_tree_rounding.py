@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -30,23 +31,28 @@ def gram_round_tree(
     The singular values across a bond are those of a product of square roots of the two matrices, and so is the pair of
     maps that narrows it; no core is orthogonalised. Squares lose what is below the root of the precision.
 
-    Cost: about ``4 n r^3`` flops for a core, all of them products of matrices.
+    Cost: about ``4 n r^3`` flops for a core, nearly all of them products of matrices.
     """
     check_tree(structure)
     nodes = TreeNodes(structure, cores)
     forest = [nodes.rooted(root) for root in nodes.roots()]
     edges = sum(len(order) - 1 for order, _ in forest)
     for order, parent in forest:
-        inside, outside = _both_sides(nodes, order, parent, [tensor.conj() for tensor in nodes.tensors])
-        maps = {}
-        for node in order[1:]:
-            maps[node] = _cut(inside[node], outside[node], error**2 / edges, _kept(nodes, node, parent, ranks))
-        for node, (below, above) in maps.items():
+        conjugates = [tensor.conj() for tensor in nodes.tensors]
+        beyond = _Beyond(nodes, order, parent, conjugates).all()
+        below: dict[int, Tensor] = {}
+        for node in reversed(order[1:]):
             towards = parent[node]
             assert towards is not None
             (bond,) = nodes.shared(node, towards)
-            nodes.absorb(node, below.mT, bond)
-            nodes.absorb(towards, above, bond)
+            # What has been narrowed below makes this Gram matrix cheap.
+            conjugates[node] = nodes.tensors[node].conj()
+            gram = _Beyond(nodes, order, parent, conjugates).below(node, below)
+            rank = None if ranks is None else ranks.get(bond, nodes.extent(bond))
+            down, up = _cut(gram, beyond[node], error**2 / edges, rank)
+            nodes.absorb(node, down.mT, bond)
+            nodes.absorb(towards, up, bond)
+            below[node] = down.mH @ gram @ down
     return nodes.structure(structure), [tensor.to(cores[0].dtype) for tensor in nodes.finished()]
 
 
@@ -79,59 +85,73 @@ def random_round_tree(
         others.append(drawn / math.sqrt(drawn.numel()))
     for root in nodes.roots():
         order, parent = nodes.rooted(root)
-        _, outside = _both_sides(nodes, order, parent, others)
+        beyond = _Beyond(nodes, order, parent, others).all()
         for node in reversed(order[1:]):
-            nodes.orthogonalise(node, parent[node], outside[node].mT)
+            nodes.orthogonalise(node, parent[node], beyond[node].mT)
     made = [tensor.to(nodes.wide) for tensor in nodes.finished()]
     smaller, made = round_tree(nodes.structure(structure), made, ranks=ranks)
     return smaller, [tensor.to(cores[0].dtype) for tensor in made]
 
 
-def _kept(nodes: TreeNodes, node: int, parent: Mapping[int, int | None], ranks: Mapping[str, int] | None) -> int | None:
-    towards = parent[node]
-    assert towards is not None
-    (bond,) = nodes.shared(node, towards)
-    return None if ranks is None else ranks.get(bond, nodes.extent(bond))
+@dataclass
+class _Beyond:
+    """The network contracted with another one on the same tree, on either side of a bond.
 
-
-def _both_sides(
-    nodes: TreeNodes, order: Sequence[int], parent: Mapping[int, int | None], others: Sequence[Tensor]
-) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-    """The network contracted with another one on the same tree, except for the bond above each node.
-
-    Returns:
-        For each node but the root a matrix (other's bond x own bond) of what is below the bond, with the node, and one
-        of what is beyond it.
+    All matrices are (the other one's bond x own bond), by the node below the bond.
     """
-    outputs = nodes.outputs
 
-    def terms(node: int) -> list[tuple[tuple[str, ...], Tensor]]:
-        own = nodes.indices[node]
-        return [
-            (tuple(own), nodes.tensors[node]),
-            (tuple(i if i in outputs else i + _MARK for i in own), others[node]),
-        ]
+    nodes: TreeNodes
+    order: Sequence[int]
+    parent: Mapping[int, int | None]
+    others: Sequence[Tensor]
 
-    def bond(node: int) -> str:
-        towards = parent[node]
+    def all(self) -> dict[int, Tensor]:
+        """For each node but the root what is beyond the bond above it."""
+        found: dict[int, Tensor] = {}
+        beside: dict[int, Tensor] = {}
+        # Needed only where one bond's other side has branches of its own.
+        for node in reversed(self.order[1:]):
+            if self._branches(node):
+                beside[node] = self.below(node, beside)
+        for node in self.order:
+            above = [self._at(node, found[node])] if self.parent[node] is not None else []
+            for child in self._children(node):
+                rest = [self._at(m, beside[m]) for m in self._children(node) if m != child]
+                found[child] = self._contract(node, [*above, *rest], child)
+        return found
+
+    def below(self, node: int, known: Mapping[int, Tensor]) -> Tensor:
+        """What is below the bond above a node, the node included, from what is below its own bonds."""
+        return self._contract(node, [self._at(m, known[m]) for m in self._children(node)], node)
+
+    def _branches(self, node: int) -> bool:
+        """Whether some node between here and the root has another child."""
+        at = self.parent[node]
+        while at is not None:
+            if len(self._children(at)) > 1:
+                return True
+            at = self.parent[at]
+        return False
+
+    def _children(self, node: int) -> list[int]:
+        return [m for m in self.nodes.neighbours[node] if self.parent[m] == node]
+
+    def _bond(self, node: int) -> str:
+        towards = self.parent[node]
         assert towards is not None
-        (index,) = nodes.shared(node, towards)
+        (index,) = self.nodes.shared(node, towards)
         return index
 
-    children = {node: [m for m in nodes.neighbours[node] if parent[m] == node] for node in order}
-    inside: dict[int, Tensor] = {}
-    for node in reversed(order[1:]):
-        index = bond(node)
-        below = [((bond(m) + _MARK, bond(m)), inside[m]) for m in children[node]]
-        inside[node] = contract([*terms(node), *below], (index + _MARK, index))
-    outside: dict[int, Tensor] = {}
-    for node in order:
-        above = [((bond(node) + _MARK, bond(node)), outside[node])] if parent[node] is not None else []
-        for child in children[node]:
-            index = bond(child)
-            beside = [((bond(m) + _MARK, bond(m)), inside[m]) for m in children[node] if m != child]
-            outside[child] = contract([*terms(node), *above, *beside], (index + _MARK, index))
-    return inside, outside
+    def _at(self, node: int, matrix: Tensor) -> tuple[tuple[str, ...], Tensor]:
+        bond = self._bond(node)
+        return (bond + _MARK, bond), matrix
+
+    def _contract(self, node: int, around: list[tuple[tuple[str, ...], Tensor]], open_: int) -> Tensor:
+        own = tuple(self.nodes.indices[node])
+        other = tuple(index if index in self.nodes.outputs else index + _MARK for index in own)
+        bond = self._bond(open_)
+        terms = [(own, self.nodes.tensors[node]), (other, self.others[node]), *around]
+        return contract(terms, (bond + _MARK, bond))
 
 
 def _cut(below: Tensor, above: Tensor, part: float, rank: int | None) -> tuple[Tensor, Tensor]:

@@ -388,22 +388,17 @@ class Network:
         mine, theirs = self.structure, other.structure
         if self.dtype != other.dtype:
             raise DataError(f"cannot add networks of {self.dtype} and {other.dtype}; convert one with .to()")
-        # What the other one calls each index, by its place; the same index in two places must be the same there too.
-        called: dict[str, str] = {}
-        alike = len(mine.terms) == len(theirs.terms) and mine.term_core == theirs.term_core
-        pairs = [*zip(mine.terms, theirs.terms, strict=False)] if alike else []
-        rows = [*((a.indices, b.indices) for a, b in pairs), *zip(mine.outputs, theirs.outputs, strict=False)]
-        for a, b in rows:
-            alike &= len(a) == len(b) and all(called.setdefault(i, j) == j for i, j in zip(a, b, strict=False))
-        alike &= len(mine.outputs) == len(theirs.outputs) and len(set(called.values())) == len(called)
-        if not alike or mine.output_shape != theirs.output_shape:
+        called = _counterparts(mine, theirs)
+        if called is None:
             raise StructureError(f"cannot add '{theirs}' to '{mine}': only the sizes of inner indices may differ")
         inner = set(mine.inner_indices)
         _check_connected(mine)
-        if not inner:
-            return self.replace([a + b for a, b in zip(self.cores, other.cores, strict=True)])
         cores = []
-        for core, left, right in zip(mine.cores, self.cores, other.cores, strict=True):
+        for core, twin, left, right in zip(mine.cores, theirs.cores, self.cores, other.cores, strict=True):
+            right = right.permute([twin.indices.index(called[index]) for index in core.indices])
+            if not inner:
+                cores.append(left + right)
+                continue
             bonds = [axis for axis, index in enumerate(core.indices) if index in inner]
             both = left.new_zeros([n + right.shape[axis] * (axis in bonds) for axis, n in enumerate(left.shape)])
             both[tuple(slice(n) for n in left.shape)] = left
@@ -446,8 +441,8 @@ class Network:
         Args:
             error: the result is at most this far away in relative Frobenius norm.
             ranks: instead of ``error``: the largest dimension for each bond named; others lose only zeros.
-            method: ``"svd"`` as above; ``"gram"``, the same from Gram matrices of both sides of each bond, faster,
-                for errors down to 10^-6 in double precision; ``"random"``, for ranks much smaller than the bonds are,
+            method: ``"svd"`` as above; ``"gram"``, from Gram matrices of both sides of each bond, products of
+                matrices only, for errors down to 10^-6 in double precision; ``"random"``, for ranks much smaller than the bonds are,
                 as those of sums: one product with a random network, then cores as narrow as the ranks.
             seed: for the random network.
 
@@ -543,6 +538,36 @@ class Network:
             f"Network({kind}: {self.structure.pattern}; {_times(self.shape)}, {self.parameters:,} parameters, "
             f"ratio {ratio(self.structure.size, self.parameters):.4g}, {str(self.dtype).removeprefix('torch.')})"
         )
+
+
+def _counterparts(mine: Structure, theirs: Structure) -> dict[str, str] | None:
+    """What another structure calls each index of this one, if only names and sizes of inner indices differ; else None.
+
+    Inner indices are told apart by the terms they join; of several between the same terms, by name or by order.
+    """
+    if mine.output_shape != theirs.output_shape or mine.shape != theirs.shape or mine.term_core != theirs.term_core:
+        return None
+    called = dict(zip(mine.output_indices, theirs.output_indices, strict=True))
+    between: tuple[dict[tuple[int, ...], list[str]], ...] = ({}, {})
+    for structure, groups in zip((mine, theirs), between, strict=True):
+        for index in structure.inner_indices:
+            groups.setdefault(structure.terms_with(index), []).append(index)
+    if between[0].keys() != between[1].keys():
+        return None
+    for place, group in between[0].items():
+        other = between[1][place]
+        if len(group) != len(other):
+            return None
+        called.update(zip(group, group if set(group) == set(other) else other, strict=True))
+    # Every use of a core must turn its axes alike.
+    turns: dict[int, list[int]] = {}
+    for first, second, core in zip(mine.terms, theirs.terms, mine.term_core, strict=True):
+        if {called[index] for index in first.indices} != set(second.indices):
+            return None
+        turn = [second.indices.index(called[index]) for index in first.indices]
+        if turns.setdefault(core, turn) != turn:
+            return None
+    return called
 
 
 def _check_connected(structure: Structure) -> None:
