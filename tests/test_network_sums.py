@@ -151,3 +151,11 @@ def test_random_rounding_is_that_of_its_seed() -> None:
     first, again, other = (train.round(ranks={"a": 2, "b": 2}, method="random", seed=s) for s in (3, 3, 4))
     assert all(torch.equal(a, b) for a, b in zip(first.cores, again.cores, strict=True))
     assert not torch.equal(first.cores[1], other.cores[1])
+
+
+@pytest.mark.parametrize("method", ["svd", "gram", "random"])
+def test_rounding_keeps_the_order_of_axes(method: str) -> None:
+    for name in ("tucker", "train", "tree", "train matrix"):
+        structure = SUMMABLE[name]
+        rounded = Network.random(structure).round(ranks=dict.fromkeys(structure.inner_indices, 1), method=method)
+        assert [core.indices for core in rounded.structure.cores] == [core.indices for core in structure.cores]

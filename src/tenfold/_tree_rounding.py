@@ -53,6 +53,7 @@ def gram_round_tree(
             nodes.absorb(node, down.mT, bond)
             nodes.absorb(towards, up, bond)
             below[node] = down.mH @ gram @ down
+    nodes.arrange(structure)
     return nodes.structure(structure), [tensor.to(cores[0].dtype) for tensor in nodes.finished()]
 
 
@@ -88,6 +89,7 @@ def random_round_tree(
         beyond = _Beyond(nodes, order, parent, others).all()
         for node in reversed(order[1:]):
             nodes.orthogonalise(node, parent[node], beyond[node].mT)
+    nodes.arrange(structure)
     made = [tensor.to(nodes.wide) for tensor in nodes.finished()]
     smaller, made = round_tree(nodes.structure(structure), made, ranks=ranks)
     return smaller, [tensor.to(cores[0].dtype) for tensor in made]

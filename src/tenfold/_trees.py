@@ -80,6 +80,7 @@ def _truncated(structure: Structure, cores: Sequence[Tensor], error: float, rank
                 edges -= 1
             else:
                 network.orthogonalise(source, target)
+    network.arrange(structure)
     return network
 
 
@@ -228,6 +229,13 @@ class TreeNodes:
         """The cores, with the powers of two shared among them."""
         each, rest = divmod(sum(self.powers), len(self.tensors))
         return [times_power(tensor, each + (n < rest)) for n, tensor in enumerate(self.tensors)]
+
+    def arrange(self, old: Structure) -> None:
+        """Turn every core's axes as they were."""
+        for node, term in enumerate(old.terms):
+            kept = [index for index in term.indices if index in self.indices[node]]
+            self.tensors[node] = self.tensors[node].permute([self.indices[node].index(index) for index in kept])
+            self.indices[node] = kept
 
     def structure(self, old: Structure) -> Structure:
         sizes = {

@@ -442,8 +442,8 @@ class Network:
             error: the result is at most this far away in relative Frobenius norm.
             ranks: instead of ``error``: the largest dimension for each bond named; others lose only zeros.
             method: ``"svd"`` as above; ``"gram"``, from Gram matrices of both sides of each bond, products of
-                matrices only, for errors down to 10^-6 in double precision; ``"random"``, for ranks much smaller than the bonds are,
-                as those of sums: one product with a random network, then cores as narrow as the ranks.
+                matrices only, for errors down to 10^-6 in double precision; ``"random"``, for ranks much smaller than
+                the bonds are, as those of sums: one product with a random network, then cores as narrow as the ranks.
             seed: for the random network.
 
         Raises:

@@ -1,7 +1,7 @@
 """One sweep of alternating least squares over the cores of a ring.
 
-The arrays may be torch's or NumPy's. A ring's cores are small, so that on the CPU most of a sweep would be the time that
-calls take, of which NumPy's take a third of torch's.
+The arrays may be torch's or NumPy's. A ring's cores are small, so that on the CPU most of a sweep is the time that
+calls take, and NumPy's take a third of torch's.
 """
 
 from __future__ import annotations

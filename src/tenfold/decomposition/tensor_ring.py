@@ -68,7 +68,7 @@ def tensor_ring_als(
     Cost: about ``4 |X| r^2 + N r^6`` flops a sweep and two passes over the data.
     Paper: "Tensor ring decomposition", 2016.
     """
-    family = _Ring.of(structure)
+    family = Ring.of(structure)
     whole = whole_array(data, structure, "tensor_ring_als")
     return alternate(
         data,
@@ -84,7 +84,7 @@ def tensor_ring_als(
 
 
 @dataclass(frozen=True)
-class _Ring:
+class Ring:
     """The cores in the order of the ring, each with the bond that enters it; states are (bond, mode, bond) tensors."""
 
     structure: Structure
@@ -92,7 +92,7 @@ class _Ring:
     entering: tuple[str, ...]
 
     @classmethod
-    def of(cls, structure: Structure) -> _Ring:
+    def of(cls, structure: Structure) -> Ring:
         inner = structure.inner_indices
 
         def refuse(why: str) -> StructureError:
@@ -152,18 +152,17 @@ class _Ring:
         around = [a * b for a, b in zip(bonds, bonds[1:] + bonds[:1], strict=True)]
         return [min(n, max(2 * r, r + 8)) for n, r in zip(shape, around, strict=True)]
 
-    def problem(self, tensor: Tensor, norm2: float, outside: float) -> _Problem:
-        sides = [abs(math.prod(tensor.shape[:s]) - math.prod(tensor.shape[s:])) for s in range(1, tensor.ndim)]
-        return _Problem(tensor, 1 + sides.index(min(sides)), norm2, squared_norm(tensor), outside)
+    def problem(self, tensor: Tensor, norm2: float, outside: float) -> RingProblem:
+        return RingProblem.of(tensor, norm2, outside)
 
     def starts(self, tensor: Tensor, generator: torch.Generator) -> list[list[Tensor]]:
         count = tensor.ndim
         bonds = self.bonds
-        made = [_opened(tensor, bonds, turn, generator) for turn in range(min(count, _TURNS))]
+        made = [opened(tensor, bonds, turn, generator) for turn in range(min(count, _TURNS))]
         scale = (squared_norm(tensor) / tensor.numel() / math.prod(bonds)) ** (0.5 / count)
         for _ in range(min(_RANDOM_STARTS, _START_ENTRIES // tensor.numel())):
             shapes = zip(bonds, tensor.shape, bonds[1:] + bonds[:1], strict=True)
-            made.append([_gaussian(shape, tensor, generator) * scale for shape in shapes])
+            made.append([gaussian(shape, tensor, generator) * scale for shape in shapes])
         return made
 
     def expand(self, state: Sequence[Tensor], bases: Sequence[Tensor]) -> list[Tensor]:
@@ -188,7 +187,7 @@ class _Ring:
 
 
 @dataclass(frozen=True)
-class _Problem:
+class RingProblem:
     """A tensor to fit: its two-group unfolding, and what its relative error is counted against.
 
     ``outside`` are squares that no cores can reach (what a compression left out) and ``norm2`` those of all the data.
@@ -199,6 +198,12 @@ class _Problem:
     norm2: float
     own2: float
     outside: float
+
+    @classmethod
+    def of(cls, tensor: Tensor, norm2: float, outside: float = 0.0) -> RingProblem:
+        """The unfolding that is nearest to a square."""
+        sides = [abs(math.prod(tensor.shape[:s]) - math.prod(tensor.shape[s:])) for s in range(1, tensor.ndim)]
+        return cls(tensor, 1 + sides.index(min(sides)), norm2, squared_norm(tensor), outside)
 
     @property
     def matrix(self) -> Tensor:
@@ -234,11 +239,12 @@ def _balanced(cores: Sequence[Tensor]) -> list[Tensor]:
 # --- where to start ---------------------------------------------------------------------------------------------------
 
 
-def _gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+def gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers, where the data is."""
     return torch.randn(list(shape), generator=generator, dtype=like.dtype).to(like.device)
 
 
-def _opened(tensor: Tensor, bonds: Sequence[int], turn: int, generator: torch.Generator) -> list[Tensor]:
+def opened(tensor: Tensor, bonds: Sequence[int], turn: int, generator: torch.Generator) -> list[Tensor]:
     """The ring cut by singular values, beginning at mode ``turn``: that mode's rank is split over its two bonds."""
     count = tensor.ndim
     places = [(turn + k) % count for k in range(count)]
@@ -295,7 +301,7 @@ def _filled(tensor: Tensor, shape: Sequence[int], generator: torch.Generator | N
     if generator is None:
         made = tensor.new_zeros(list(shape))
     else:
-        made = _gaussian(shape, tensor, generator) * (
+        made = gaussian(shape, tensor, generator) * (
             _FILL * float(torch.linalg.vector_norm(tensor)) / math.sqrt(tensor.numel())
         )
     made[tuple(slice(extent) for extent in tensor.shape)] = tensor
