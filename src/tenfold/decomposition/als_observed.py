@@ -372,9 +372,7 @@ def _climbed(
     return best
 
 
-def _continued(
-    run: _Run, problem: Ridge, outside: _Outside, best: _Best, chosen: bool
-) -> tuple[_Best, int | None]:
+def _continued(run: _Run, problem: Ridge, outside: _Outside, best: _Best, chosen: bool) -> tuple[_Best, int | None]:
     """More sweeps with the best ridge; how many were good, or None if more only made the prediction better."""
     if chosen and 0 < best.ridge <= _SMALL:
         without = _followed(run, problem, outside, _Best(best.error, 0.0, 0, best.cores, best.last))
