@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks import machine, peers, report
+from benchmarks import machine, memory, peers, report
 from benchmarks.harness import measure
 from benchmarks.tasks import tasks
 
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers there")
     parser.add_argument("--threads", metavar="N", type=int, default=machine.cores(), help="for every library")
     parser.add_argument("--rounds", metavar="N", type=int, default=7, help="at most so many (default 7)")
+    parser.add_argument("--memory", action="store_true", help="peaks of memory on the largest size instead of times")
     parser.add_argument("--table", metavar="FILE", type=Path, help="measure nothing, print the tables of such a file")
     chosen = parser.parse_args(arguments)
     if chosen.table is not None:
@@ -30,7 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--threads {chosen.threads} is not between 1 and {machine.cores()}, the cores there are")
     if chosen.rounds < 1:
         parser.error(f"--rounds {chosen.rounds} is not positive")
-    for package in ("scipy.linalg", "tensorly", "pyttb"):
+    if chosen.memory:
+        names = [chosen.only] if chosen.only else [name for name in known if name != "import_time"]
+        print("\n".join(memory.table(name, smoke=chosen.smoke, threads=chosen.threads) for name in names), end="")
+        return 0
+    for package in ("scipy.linalg", "tensorly", "pyttb", "tntorch", "torchtt"):
         peers.load(package)
     measured = {}
     with machine.threads(chosen.threads):

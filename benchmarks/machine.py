@@ -60,7 +60,7 @@ def gemm_gflops(size: int = 1500, rounds: int = 3) -> float:
 
 def description(count: int) -> dict[str, str | int]:
     """Processor, threads, and versions of what is measured."""
-    packages = ("tenfold", "torch", "numpy", "tensorly", "pyttb")
+    packages = ("tenfold", "torch", "numpy", "tensorly", "pyttb", "tntorch", "torchTT")
     return {
         "processor": _processor(),
         "threads": count,

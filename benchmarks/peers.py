@@ -19,7 +19,9 @@ from benchmarks.harness import Contender
 def load(package: str) -> tuple[ModuleType | None, str]:
     """The package, or None and why not."""
     try:
-        return importlib.import_module(package), ""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return importlib.import_module(package), ""
     except Exception as cause:  # whatever keeps it from loading is the row's note
         return None, f"cannot import {package}: {type(cause).__name__}"
 
@@ -28,8 +30,9 @@ def dense_error(data: Tensor, dense: Callable[[Any], Any]) -> Callable[[Any], fl
     """The relative error of a peer's result, from its dense tensor."""
 
     def error(result: Any) -> float:
-        other = torch.as_tensor(dense(result))
-        return float((data - other).norm() / data.norm())
+        # In double precision: the norm of many numbers in single precision has too few digits.
+        exact = data.double()
+        return float((exact - torch.as_tensor(dense(result))).norm() / exact.norm())
 
     return error
 
@@ -71,3 +74,21 @@ def pyttb(
             return call(module, held)
 
     return [Contender(f"pyttb {name}", run, dense_error(data, dense), missing)]
+
+
+def tntorch(name: str, data: Tensor, call: Callable[[ModuleType, Any], Any]) -> list[Contender]:
+    """tntorch; a result is one of its tensors."""
+    module, missing = load("tntorch")
+    return [
+        Contender(
+            f"tntorch {name}", lambda: call(module, data), dense_error(data, lambda found: found.torch()), missing
+        )
+    ]
+
+
+def torchtt(name: str, data: Tensor, call: Callable[[ModuleType, Any], Any]) -> list[Contender]:
+    """torchTT, by its Python code where its extension in C++ is not built."""
+    module, missing = load("torchtt")
+    return [
+        Contender(f"torchTT {name}", lambda: call(module, data), dense_error(data, lambda found: found.full()), missing)
+    ]

@@ -60,9 +60,9 @@ def bond_limits(structure: Structure) -> dict[str, int]:
     return limits
 
 
-def _truncated(structure: Structure, cores: Sequence[Tensor], error: float, ranks: Mapping[str, int]) -> _Nodes:
+def _truncated(structure: Structure, cores: Sequence[Tensor], error: float, ranks: Mapping[str, int]) -> TreeNodes:
     check_tree(structure)
-    network = _Nodes(structure, cores)
+    network = TreeNodes(structure, cores)
     forest = [network.rooted(root) for root in network.roots()]
     tours = [_down_and_up(parent, order) for order, parent in forest]
     edges = sum(down for tour in tours for _, _, down in tour)
@@ -80,6 +80,7 @@ def _truncated(structure: Structure, cores: Sequence[Tensor], error: float, rank
                 edges -= 1
             else:
                 network.orthogonalise(source, target)
+    network.arrange(structure)
     return network
 
 
@@ -114,12 +115,13 @@ def check_tree(structure: Structure, who: str = "round") -> None:
         parent[a] = b
 
 
-class _Nodes:
+class TreeNodes:
     """Cores as named-axis tensors whose bonds can be moved between neighbours."""
 
     def __init__(self, structure: Structure, cores: Sequence[Tensor]) -> None:
         narrow = cores[0].dtype in (torch.float16, torch.bfloat16)
         self.wide = torch.float32 if narrow else cores[0].dtype
+        self.outputs = set(structure.output_indices)
         self.indices = [list(structure.terms[core.terms[0]].indices) for core in structure.cores]
         # Powers of two are kept apart, so that squares of singular values stay within range.
         self.powers = [0] * len(cores)
@@ -127,7 +129,7 @@ class _Nodes:
         self.spectra: dict[str, Tensor] = {}
         self._join_parallel_bonds()
         self.neighbours: list[list[int]] = [
-            [m for m in range(len(self.indices)) if m != n and self._shared(n, m)] for n in range(len(self.indices))
+            [m for m in range(len(self.indices)) if m != n and self.shared(n, m)] for n in range(len(self.indices))
         ]
 
     def _in_range(self, node: int, tensor: Tensor) -> Tensor:
@@ -137,13 +139,13 @@ class _Nodes:
         self.powers[node] += power
         return times_power(tensor, -power)
 
-    def _shared(self, a: int, b: int) -> list[str]:
+    def shared(self, a: int, b: int) -> list[str]:
         return [index for index in self.indices[a] if index in self.indices[b]]
 
     def _join_parallel_bonds(self) -> None:
         for a in range(len(self.indices)):
             for b in range(a):
-                bonds = self._shared(a, b)
+                bonds = self.shared(a, b)
                 if len(bonds) > 1:
                     for node in (a, b):
                         rest = [index for index in self.indices[node] if index not in bonds]
@@ -176,7 +178,7 @@ class _Nodes:
 
     def _towards(self, node: int, other: int) -> tuple[Tensor, list[int], list[str], str]:
         """A node as a matrix: everything else x the bond to ``other``."""
-        (bond,) = self._shared(node, other)
+        (bond,) = self.shared(node, other)
         rest = [index for index in self.indices[node] if index != bond]
         order = [self.indices[node].index(index) for index in (*rest, bond)]
         tensor = self.tensors[node].permute(order)
@@ -186,17 +188,27 @@ class _Nodes:
         self.tensors[node] = matrix.reshape(*shape, matrix.shape[1])
         self.indices[node] = [*rest, bond]
 
-    def _absorb(self, node: int, matrix: Tensor, bond: str) -> None:
+    def extent(self, bond: str) -> int:
+        """The size of a bond as it is now."""
+        return next(t.shape[ix.index(bond)] for ix, t in zip(self.indices, self.tensors, strict=True) if bond in ix)
+
+    def absorb(self, node: int, matrix: Tensor, bond: str) -> None:
+        """Multiply a matrix into a bond of a node."""
         axis = self.indices[node].index(bond)
         moved = torch.tensordot(matrix, self.tensors[node], dims=([1], [axis]))
         self.tensors[node] = self._in_range(node, moved.movedim(0, axis))
 
-    def orthogonalise(self, node: int, towards: int | None) -> None:
+    def orthogonalise(self, node: int, towards: int | None, sketch: Tensor | None = None) -> None:
+        """Make a node an orthonormal basis of its columns, or of their products with a ``sketch`` (bond x narrow)."""
         assert towards is not None
         matrix, shape, rest, bond = self._towards(node, towards)
-        q, r = torch.linalg.qr(matrix)
+        if sketch is None:
+            q, r = torch.linalg.qr(matrix)
+        else:
+            q = torch.linalg.qr(matrix @ sketch).Q
+            r = q.mH @ matrix
         self._put(node, q, shape, rest, bond)
-        self._absorb(towards, r, bond)
+        self.absorb(towards, r, bond)
 
     def truncate(self, node: int, towards: int, norm2: float, budget: float, ranks: Mapping[str, int]) -> float:
         """Cut the bond from the centre ``node``; returns the squared relative error spent."""
@@ -210,13 +222,20 @@ class _Nodes:
         self.spectra[bond] = times_power(s.double(), sum(self.powers))
         spent = float(squares[keep]) / norm2 if keep < len(squares) and norm2 > 0 else 0.0
         self._put(node, u[:, :keep], shape, rest, bond)
-        self._absorb(towards, s[:keep, None].to(vh.dtype) * vh[:keep], bond)
+        self.absorb(towards, s[:keep, None].to(vh.dtype) * vh[:keep], bond)
         return min(spent, budget)
 
     def finished(self) -> list[Tensor]:
         """The cores, with the powers of two shared among them."""
         each, rest = divmod(sum(self.powers), len(self.tensors))
         return [times_power(tensor, each + (n < rest)) for n, tensor in enumerate(self.tensors)]
+
+    def arrange(self, old: Structure) -> None:
+        """Turn every core's axes as they were."""
+        for node, term in enumerate(old.terms):
+            kept = [index for index in term.indices if index in self.indices[node]]
+            self.tensors[node] = self.tensors[node].permute([self.indices[node].index(index) for index in kept])
+            self.indices[node] = kept
 
     def structure(self, old: Structure) -> Structure:
         sizes = {

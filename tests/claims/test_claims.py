@@ -18,6 +18,8 @@ from tenfold.claims.dynamic_connectome import agreement, dynamic_connectome
 from tenfold.claims.exact_recovery import exact_recovery
 from tenfold.claims.hosvd_truncation import hosvd_truncation, truncated_hosvd
 from tenfold.claims.nested_matrix_tensor import alignment, nested_matrix_tensor
+from tenfold.claims.randomized_rounding import randomized_rounding
+from tenfold.claims.range_finder_bound import range_finder_bound
 from tenfold.claims.ring_recovery import ring_recovery
 from tenfold.claims.st_hosvd_bound import st_hosvd_bound
 from tenfold.claims.tensor_train_cross import tensor_train_cross
@@ -39,7 +41,17 @@ def test_recovery_and_rounding_hold_on_a_few() -> None:
     assert exact_recovery(seeds=1).holds
     assert tree_rounding(seeds=1).holds
     assert als_monotone(seeds=1, sweeps=4).holds
+    found = range_finder_bound(draws=20)
+    assert found.holds
+    assert 1 - 1e-9 <= found.numbers["tree_svd: largest error over the best one"] <= 1.001
     assert tensor_train_cross(seeds=1).holds
+
+
+@pytest.mark.slow
+def test_rounding_by_a_random_train_holds() -> None:
+    found = randomized_rounding(most=16)
+    assert found.numbers["largest ratio of errors"] <= 2
+    assert found.numbers["16 terms: ratio of times"] > 1
 
 
 @pytest.mark.slow

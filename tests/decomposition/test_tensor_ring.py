@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tenfold import formats
 from tenfold.decomposition import choose
-from tenfold.decomposition.tensor_ring import _Ring, tensor_ring_als
+from tenfold.decomposition.tensor_ring import Ring, tensor_ring_als
 from tenfold.errors import DataError, StructureError
 from tenfold.network import Network
 from tenfold.structure import Structure
@@ -61,7 +61,7 @@ def test_a_sweep_is_alternating_least_squares(shape, dtype):
     data = torch.randn(shape, generator=generator, dtype=dtype)
     count = len(shape)
     structure = formats.tensor_ring(shape, [2, 3, 2, 1, 2][:count])
-    family = _Ring.of(structure)
+    family = Ring.of(structure)
     bonds = family.bonds
     norm2 = float(torch.linalg.vector_norm(data) ** 2)
     turned = zip(bonds, shape, bonds[1:] + bonds[:1], strict=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -14,8 +13,8 @@ from tenfold.decomposition._arrays import whole_array
 from tenfold.decomposition._blas import product
 from tenfold.decomposition._compressed import alternate
 from tenfold.decomposition._error import squared_norm
-from tenfold.decomposition._normal import solve_normal
 from tenfold.decomposition._registry import Callback, Data, Decomposition, method
+from tenfold.decomposition._ring_sweep import balance, chain, sweep
 from tenfold.errors import StructureError
 from tenfold.network import Network
 from tenfold.structure import Structure
@@ -69,7 +68,7 @@ def tensor_ring_als(
     Cost: about ``4 |X| r^2 + N r^6`` flops a sweep and two passes over the data.
     Paper: "Tensor ring decomposition", 2016.
     """
-    family = _Ring.of(structure)
+    family = Ring.of(structure)
     whole = whole_array(data, structure, "tensor_ring_als")
     return alternate(
         data,
@@ -85,7 +84,7 @@ def tensor_ring_als(
 
 
 @dataclass(frozen=True)
-class _Ring:
+class Ring:
     """The cores in the order of the ring, each with the bond that enters it; states are (bond, mode, bond) tensors."""
 
     structure: Structure
@@ -93,7 +92,7 @@ class _Ring:
     entering: tuple[str, ...]
 
     @classmethod
-    def of(cls, structure: Structure) -> _Ring:
+    def of(cls, structure: Structure) -> Ring:
         inner = structure.inner_indices
 
         def refuse(why: str) -> StructureError:
@@ -153,18 +152,17 @@ class _Ring:
         around = [a * b for a, b in zip(bonds, bonds[1:] + bonds[:1], strict=True)]
         return [min(n, max(2 * r, r + 8)) for n, r in zip(shape, around, strict=True)]
 
-    def problem(self, tensor: Tensor, norm2: float, outside: float) -> _Problem:
-        sides = [abs(math.prod(tensor.shape[:s]) - math.prod(tensor.shape[s:])) for s in range(1, tensor.ndim)]
-        return _Problem(tensor, 1 + sides.index(min(sides)), norm2, squared_norm(tensor), outside)
+    def problem(self, tensor: Tensor, norm2: float, outside: float) -> RingProblem:
+        return RingProblem.of(tensor, norm2, outside)
 
     def starts(self, tensor: Tensor, generator: torch.Generator) -> list[list[Tensor]]:
         count = tensor.ndim
         bonds = self.bonds
-        made = [_opened(tensor, bonds, turn, generator) for turn in range(min(count, _TURNS))]
+        made = [opened(tensor, bonds, turn, generator) for turn in range(min(count, _TURNS))]
         scale = (squared_norm(tensor) / tensor.numel() / math.prod(bonds)) ** (0.5 / count)
         for _ in range(min(_RANDOM_STARTS, _START_ENTRIES // tensor.numel())):
             shapes = zip(bonds, tensor.shape, bonds[1:] + bonds[:1], strict=True)
-            made.append([_gaussian(shape, tensor, generator) * scale for shape in shapes])
+            made.append([gaussian(shape, tensor, generator) * scale for shape in shapes])
         return made
 
     def expand(self, state: Sequence[Tensor], bases: Sequence[Tensor]) -> list[Tensor]:
@@ -189,7 +187,7 @@ class _Ring:
 
 
 @dataclass(frozen=True)
-class _Problem:
+class RingProblem:
     """A tensor to fit: its two-group unfolding, and what its relative error is counted against.
 
     ``outside`` are squares that no cores can reach (what a compression left out) and ``norm2`` those of all the data.
@@ -201,128 +199,52 @@ class _Problem:
     own2: float
     outside: float
 
+    @classmethod
+    def of(cls, tensor: Tensor, norm2: float, outside: float = 0.0) -> RingProblem:
+        """The unfolding that is nearest to a square."""
+        sides = [abs(math.prod(tensor.shape[:s]) - math.prod(tensor.shape[s:])) for s in range(1, tensor.ndim)]
+        return cls(tensor, 1 + sides.index(min(sides)), norm2, squared_norm(tensor), outside)
+
     @property
     def matrix(self) -> Tensor:
         return self.tensor.reshape(math.prod(self.tensor.shape[: self.split]), -1)
 
     def sweep(self, state: list[Tensor]) -> tuple[list[Tensor], float]:
         """Every core once, and the relative error after that."""
-        work = _Sweep(list(state))
-        count, matrix = len(state), self.matrix
-        left, right = range(self.split), range(self.split, count)
-        # (e, P, f) with e the bond that enters the right group and f the one that leaves it for the left one.
-        chain = _chain(work.cores, right)
-        e, extent, f = chain.shape
-        flat = chain.movedim(1, 0).reshape(extent, e * f).conj().resolve_conj()
-        partial = product(matrix, flat).reshape(-1, e, f).permute(2, 0, 1)
-        work.update(partial, left)
-        chain = _chain(work.cores, left)
-        e, extent, f = chain.shape
-        flat = chain.movedim(1, 0).reshape(extent, e * f).conj().resolve_conj()
-        partial = product(flat.T, matrix).reshape(e, f, -1).permute(1, 2, 0)
-        square = work.update(partial, right) + self.own2
+        quick = self.tensor.device.type == "cpu"
+        cores = [core.resolve_conj().numpy() if quick else core for core in state]
+        square = sweep(self.matrix.numpy() if quick else self.matrix, cores, self.split) + self.own2
         floor = 1e-2 if torch.finfo(self.tensor.dtype).eps > 1e-10 else 1e-6
+        found = [torch.as_tensor(core) for core in cores]
         if not square > floor**2 * self.own2:
-            square = self._residual(work.cores)
-        return _balanced(work.cores), math.sqrt(max(square + self.outside, 0.0) / self.norm2)
+            square = self._residual(found)
+        balance(cores)
+        return [torch.as_tensor(core) for core in cores], math.sqrt(max(square + self.outside, 0.0) / self.norm2)
 
     def _residual(self, cores: list[Tensor]) -> float:
         wide = torch.complex128 if self.tensor.is_complex() else torch.float64
-        rows = _chain(cores, range(self.split)).movedim(1, 0).flatten(1).to(wide)
-        columns = _chain(cores, range(self.split, len(cores))).permute(2, 0, 1).flatten(0, 1).to(wide)
+        rows = chain(cores, range(self.split)).movedim(1, 0).flatten(1).to(wide)
+        columns = chain(cores, range(self.split, len(cores))).permute(2, 0, 1).flatten(0, 1).to(wide)
         step = max(1, 2**20 // columns.shape[1])
         pieces = zip(rows.split(step), self.matrix.split(step), strict=True)
         return math.fsum(squared_norm(x.to(wide) - a @ columns) for a, x in pieces)
 
 
-class _Sweep:
-    """The cores during a sweep, with the products of transfer matrices that their normal equations need."""
-
-    def __init__(self, cores: list[Tensor]) -> None:
-        self.cores = cores
-        # after[k]: the transfer matrices behind core k, as they were before the sweep; before: those of the cores done.
-        self.after: list[Tensor | None] = [None] * len(cores)
-        for place in range(len(cores) - 2, -1, -1):
-            behind = self.after[place + 1]
-            own = _transfer(cores[place + 1])
-            self.after[place] = own if behind is None else own @ behind
-        self.before: Tensor | None = None
-
-    def update(self, partial: Tensor, places: range) -> float:
-        """Solve for a group of cores, given the data contracted with all others, (entering, modes, leaving).
-
-        Returns ``|N|^2 - 2 Re <N, X>`` after the last of them.
-        """
-        if len(places) > 1:
-            half = len(places) // 2
-            low, high = places[:half], places[half:]
-            entering, _, leaving = partial.shape
-            width = math.prod(self.cores[place].shape[1] for place in high)
-            matrix = partial.reshape(-1, width * leaving)
-            chain = _chain(self.cores, high).flatten(1)
-            self.update((matrix @ chain.mH).reshape(entering, -1, chain.shape[0]), low)
-            chain = _chain(self.cores, low).flatten(0, 1)
-            return self.update((chain.mH @ matrix).reshape(-1, width, leaving), high)
-        (place,) = places
-        entering, extent, leaving = partial.shape
-        parts = [part for part in (self.after[place], self.before) if part is not None]
-        around = reduce(torch.matmul, parts).reshape(leaving, leaving, entering, entering)
-        # Conjugates come first in each pair of a transfer matrix: rows of the normal equations, then columns.
-        gram = around.permute(2, 0, 3, 1).reshape(entering * leaving, entering * leaving)
-        right = partial.permute(0, 2, 1).reshape(entering * leaving, extent)
-        solved = solve_normal(gram, right)
-        self.cores[place] = solved.reshape(entering, leaving, extent).permute(0, 2, 1).contiguous()
-        own = _transfer(self.cores[place])
-        self.before = own if self.before is None else self.before @ own
-        wide = solved.to(gram.dtype)
-        return float((wide.conj() * (gram @ wide - 2 * right.to(gram.dtype))).sum().real)
-
-
-def _transfer(core: Tensor) -> Tensor:
-    """``sum_i conj(G_i) (x) G_i``, bonds on the left x bonds on the right, in double precision."""
-    wide = core.to(torch.complex128 if core.is_complex() else torch.float64)
-    left, extent, right = wide.shape
-    flat = wide.movedim(1, 0).reshape(extent, left * right)
-    pairs = (flat.mH @ flat).reshape(left, right, left, right)
-    return pairs.permute(0, 2, 1, 3).reshape(left * left, right * right)
-
-
-def _chain(cores: Sequence[Tensor], places: Sequence[int]) -> Tensor:
-    """The product of neighbouring cores: (bond, modes together, bond)."""
-    made = cores[places[0]]
-    for place in places[1:]:
-        core = cores[place]
-        made = (made.flatten(0, 1) @ core.flatten(1)).reshape(made.shape[0], -1, core.shape[2])
-    return made
-
-
 def _balanced(cores: Sequence[Tensor]) -> list[Tensor]:
-    """The same ring with every bond's slices equally large on both sides, and all cores of one norm."""
     cores = list(cores)
-    for place, left in enumerate(cores):
-        following = (place + 1) % len(cores)
-        right = cores[following]
-        ratio = (
-            torch.linalg.vector_norm(right, dim=(1, 2)).double() / torch.linalg.vector_norm(left, dim=(0, 1)).double()
-        )
-        scale = torch.where((ratio > 0) & ratio.isfinite(), ratio, torch.ones_like(ratio)).sqrt().to(left.real.dtype)
-        cores[place] = left * scale
-        cores[following] = right / scale[:, None, None]
-    norms = torch.stack([torch.linalg.vector_norm(core).double() for core in cores])
-    if not bool((norms > 0).all()):
-        return cores
-    scales = norms.log().mean().exp() / norms
-    return [core * scale.to(core.real.dtype) for core, scale in zip(cores, scales, strict=True)]
+    balance(cores)
+    return cores
 
 
 # --- where to start ---------------------------------------------------------------------------------------------------
 
 
-def _gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+def gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal numbers, where the data is."""
     return torch.randn(list(shape), generator=generator, dtype=like.dtype).to(like.device)
 
 
-def _opened(tensor: Tensor, bonds: Sequence[int], turn: int, generator: torch.Generator) -> list[Tensor]:
+def opened(tensor: Tensor, bonds: Sequence[int], turn: int, generator: torch.Generator) -> list[Tensor]:
     """The ring cut by singular values, beginning at mode ``turn``: that mode's rank is split over its two bonds."""
     count = tensor.ndim
     places = [(turn + k) % count for k in range(count)]
@@ -379,7 +301,7 @@ def _filled(tensor: Tensor, shape: Sequence[int], generator: torch.Generator | N
     if generator is None:
         made = tensor.new_zeros(list(shape))
     else:
-        made = _gaussian(shape, tensor, generator) * (
+        made = gaussian(shape, tensor, generator) * (
             _FILL * float(torch.linalg.vector_norm(tensor)) / math.sqrt(tensor.numel())
         )
     made[tuple(slice(extent) for extent in tensor.shape)] = tensor

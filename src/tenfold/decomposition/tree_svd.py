@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
+from tenfold._tree_ranks import choose_ranks
 from tenfold._trees import check_tree
 from tenfold.decomposition._arrays import whole_array
-from tenfold.decomposition._blas import product
 from tenfold.decomposition._error import relative_error, squared_norm
+from tenfold.decomposition._gram import can_halve, coordinates, gram, leading, matrix
+from tenfold.decomposition._range import Dominant, columns, dominant, work
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
+from tenfold.decomposition._tree_plan import EIGEN, Node, Step, plan, split, tree
 from tenfold.formats import tucker
 from tenfold.network import Network
 from tenfold.structure import Structure
 
 # Below this many entries a slice is multiplied faster after one copy of all of them than by itself.
 _SLICE = 2**12
-# Work for an entry of the tensor that a pass costs besides its multiplications, in flops.
-_PASS = 60
-# Eigensolver of an n x n matrix, in units of n^3.
-_EIGEN = 25
-# Entries converted to double precision at once (8 MiB).
-_BLOCK = 2**20
+# Gram matrices of at least so many entries are tried in single precision first, if errors are no smaller than this.
+_HALF_ENTRIES, _HALF_ERROR = 2**18, 1e-3
+# What single precision changes in a Gram matrix, relative to its largest eigenvalue, and what of the squared error it
+# may cost.
+_HALF_CHANGE, _HALF_COST = 1e-6, 1e-6
+# What is left of errors above this is spent, if the spectra that show where take at most so many operations an entry.
+_SMALLEST_SPENT, _SPENDING = 1e-12, 32.0
+# Parts of it that are tried.
+_SPENT_PARTS = (1.0, 0.9, 0.7)
+# Of at least so many rows, a basis is looked for by a range finder if that takes this part of the work or less.
+_LONG, _RANGE_WORTH = 1000, 0.5
+# Squares lost are the difference of norms above this part of the whole.
+_NORMS = 1e-8
+# Flops of a basis by Gram matrix, for an entry and a row, in those of a large product: half of the result is made, in
+# single precision in half the time; by a triangular factor twice the product's, at a lower speed.
+_GRAM, _HALF_GRAM, _FACTOR = 1.0, 0.5, 4.0
 
 
 @method(
@@ -52,17 +64,22 @@ def tree_svd(
     bonds from below) x (everything else), and the tensor is projected on it before the next core is taken. On a chain
     this is TT-SVD, on a star ST-HOSVD, on a dimension tree the leaves-to-root hierarchical SVD. The squares of what
     the steps discard add up to the squared error exactly, so what a step leaves of ``error`` the later ones may
-    spend.
+    spend; what is left at the end goes to the bonds where it saves most.
 
     The result is within ``sqrt(number of bonds)`` of the best error possible with its ranks. Bonds wider than their
-    matricisation are filled with zeros. There is nothing random and nothing iterative here, so ``init``, ``seed``,
-    ``max_sweeps`` and ``tol`` change nothing.
+    matricisation are filled with zeros. There is nothing iterative here, so ``init``, ``max_sweeps`` and ``tol`` change
+    nothing.
+
+    Bases come from Gram matrices, in single precision first where its rounding cannot cost a digit of the error; small
+    neighbouring modes are taken together and split afterwards. Errors too small for squares go through triangular
+    factors. Sides of thousands with small ranks go to a range finder with random vectors, whose result is measured.
 
     Args:
         data: the whole array, of the structure's shape.
         structure: a tree: every inner index joins two cores, no cycle, each output on one core. Its sizes are the
             ranks, or with ``error`` the largest ranks allowed.
         error: relative Frobenius error to reach with the smallest ranks; None for exactly the structure's ranks.
+        seed: for the random vectors.
         callback: called once, at the end.
 
     Returns:
@@ -80,18 +97,24 @@ def tree_svd(
     whole = whole_array(data, structure, "tree_svd")
     real = torch.finfo(whole.tensor.dtype).eps
     precise = error is not None and error < 10 * math.sqrt(real)
-    work = _Projection(structure, whole.tensor, whole.norm2, error, precise)
+    work = _Projection.of(structure, whole.tensor, whole.norm2, error, precise=precise, seed=seed)
     result, cores, square = work.run()
     network = Network(result, cores)
     # Cancellation in the squares that were kept and lost makes them useless further down.
     floor = 3e-2 if real > 1e-10 else 1e-5
     reached = math.sqrt(square) if square > floor**2 else _true_error(whole.tensor, network)
     if error is not None and reached > error and not precise and not work.limited:
-        work = _Projection(structure, whole.tensor, whole.norm2, error, True)
+        work = _Projection.of(structure, whole.tensor, whole.norm2, error, precise=True, seed=seed)
         result, cores, square = work.run()
         network = Network(result, cores)
         reached = _true_error(whole.tensor, network)
-    network = Network(result, whole.finish(cores, work.root))
+    root = work.root
+    if error is not None:
+        smaller = _spent(network, whole.tensor, error, reached)
+        if smaller is not None:
+            network, reached = smaller
+            result, cores, root = network.structure, list(network.cores), 0
+    network = Network(result, whole.finish(cores, root))
     if whole.dtype != whole.tensor.dtype:
         reached = relative_error(data, network)
     if callback is not None:
@@ -105,61 +128,100 @@ def st_hosvd(tensor: Tensor, ranks: Sequence[int]) -> tuple[Tensor, list[Tensor]
     Ranks may not exceed the modes' sizes.
     """
     structure = tucker(tensor.shape, ranks)
-    work = _Projection(structure, tensor, squared_norm(tensor), None, False)
+    work = _Projection.of(structure, tensor, squared_norm(tensor), None)
     _, (core, *bases), _ = work.run()
     return core, bases
+
+
+def _spent(network: Network, tensor: Tensor, error: float, reached: float) -> tuple[Network, float] | None:
+    """The network with ranks cut by what it leaves of the error, and its error; None where nothing is to be had.
+
+    What is cut is not quite orthogonal to what was left out before, so the error is measured, and less is cut if the
+    sum of the squares was too little for it.
+    """
+    structure = network.structure
+    bonds = structure.inner_indices
+    widest = max((structure.sizes[bond] for bond in bonds), default=1)
+    ends = {structure.terms_with(bond) for bond in bonds}
+    if (
+        not max(reached, _SMALLEST_SPENT) < error < 1
+        or network.parameters * widest > _SPENDING * tensor.numel()
+        or len(ends) < len(bonds)
+        or len(bonds) < len(structure.terms) - 1
+    ):
+        return None
+    left = math.sqrt((error**2 - reached**2) / (1 - reached**2))
+    spectra = {bond: values.tolist() for bond, values in network.bond_spectra().items()}
+    for part in _SPENT_PARTS:
+        ranks = choose_ranks(structure, spectra, error=part * left)
+        if ranks is None or all(ranks[bond] == structure.sizes[bond] for bond in bonds):
+            return None
+        smaller = network.round(ranks=ranks)
+        found = _true_error(tensor, smaller)
+        if found <= error and smaller.parameters < network.parameters:
+            return smaller, found
+    return None
 
 
 def _true_error(tensor: Tensor, network: Network) -> float:
     return relative_error(tensor.reshape(network.shape), network)
 
 
-class _Node(NamedTuple):
-    """A core in the tree: its axes by label, those of its own outputs, and its neighbours by the label of the bond."""
-
-    labels: tuple[str, ...]
-    outputs: tuple[str, ...]
-    neighbours: dict[str, int]
-
-
-class _Step(NamedTuple):
-    """Project the rows of a node; the new axis is its bond upwards."""
-
-    node: int
-    rows: tuple[str, ...]
-    bond: str
-
-
 @dataclass
 class _Projection:
-    """The tensor on its way down to the root core, and the cores split off so far."""
+    """The tensor on its way down to the root core, and the cores split off so far.
+
+    ``norm2`` is the squared norm of all the data, ``square`` that of what is left of it in ``tensor``.
+    """
 
     structure: Structure
     tensor: Tensor
     norm2: float
     error: float | None
     precise: bool
+    axes: list[str]
+    nodes: list[Node]
+    bonds: dict[str, tuple[str, ...]]
+    sizes: dict[str, int]
+    square: float
+    eps: float
+    generator: torch.Generator
     root: int = 0
     limited: bool = False
     cores: dict[int, tuple[tuple[str, ...], Tensor]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    @classmethod
+    def of(
+        cls,
+        structure: Structure,
+        tensor: Tensor,
+        norm2: float,
+        error: float | None,
+        *,
+        precise: bool = False,
+        seed: int = 0,
+    ) -> _Projection:
         # Axes in the order of memory, so that transposed data needs no copy.
-        strides = self.tensor.stride()
-        order = sorted(range(self.tensor.ndim), key=lambda axis: -strides[axis])
-        self.tensor = self.tensor.permute(order)
-        self.axes = [self.structure.output_indices[axis] for axis in order]
-        self.nodes, self.bonds, self.sizes = _tree(self.structure)
-        self.eps = torch.finfo(self.tensor.dtype).eps
+        strides = tensor.stride()
+        order = sorted(range(tensor.ndim), key=lambda axis: -strides[axis])
+        axes = [structure.output_indices[axis] for axis in order]
+        eps = torch.finfo(tensor.dtype).eps
+        generator = torch.Generator().manual_seed(seed)
+        known = tree(structure)
+        return cls(structure, tensor.permute(order), norm2, error, precise, axes, *known, norm2, eps, generator)
 
     def run(self) -> tuple[Structure, list[Tensor], float]:
         """The structure found, its cores, and the squared relative error as the discarded squares tell it."""
-        self.root, steps = _plan(self.nodes, self.sizes, self.axes, exact_ranks=self.error is None)
-        budget = math.inf if self.error is None else self.error**2 * self.norm2 * (1 - 1e-6)
+        rate = _FACTOR if self.precise else _HALF_GRAM if self._halves(self.tensor) else _GRAM
+        self.root, steps = plan(self.nodes, self.sizes, self.axes, exact_ranks=self.error is None, rate=rate)
+        total = self.square
+        budget = math.inf if self.error is None else self.error**2 * total * (1 - 1e-6)
+        bonds = sum(1 + len(step.inner) for step in steps)
         lost = 0.0
         for number, step in enumerate(steps):
             following = (*steps[number + 1].rows,) if number + 1 < len(steps) else ()
-            spent = self._project(step, max(budget, 0.0) / (len(steps) - number), following)
+            spent = self._project(step, max(budget, 0.0) / bonds, following)
+            bonds -= 1 + len(step.inner)
             budget -= spent
             lost += spent
         root = self.nodes[self.root]
@@ -168,14 +230,15 @@ class _Projection:
             self.tensor.permute([self.axes.index(label) for label in root.labels]),
         )
         if self.error is not None:
-            for step in reversed(steps):
-                self._trim(step.node)
+            for done in reversed([part for step in steps for part in (*step.inner, step)]):
+                self._trim(done.node)
         result = self._structure()
-        return result, self._finish(result), lost / self.norm2 if self.norm2 > 0 else 0.0
+        return result, self._finish(result), lost / total if total > 0 else 0.0
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
-    def _project(self, step: _Step, allowed: float, following: tuple[str, ...]) -> float:
+    def _project(self, step: Step, allowed: float, following: tuple[str, ...]) -> float:
+        """Split off a node, or a whole subtree, with at most ``allowed`` lost for each; returns what was lost."""
         left, block, right = self._view(step.rows)
         extent = self.tensor.shape
         before = math.prod(extent[:left])
@@ -185,17 +248,50 @@ class _Projection:
         view = self.tensor.reshape(before, rows, after)
         cap = min(self.sizes[step.bond], rows, before * after)
         if self.error is None and cap == rows:
-            basis, spent = torch.eye(rows, dtype=view.dtype, device=view.device), 0.0
-            projected = view
+            self.cores[step.node] = ((*labels, step.bond), _identity(rows, view).reshape(*shape, rows))
+            projected, spent = view, 0.0
         else:
-            basis, spent = self._basis(view, cap, allowed)
-            projected = _apply(basis, view)
-        rank = basis.shape[1]
-        self.cores[step.node] = ((*labels, step.bond), basis.reshape(*shape, rank))
-        self.tensor = projected.reshape(*extent[:left], rank, *extent[left + block :])
+            found = self._basis(view, cap, allowed)
+            lost, basis = found.lost, found.vectors.reshape(*shape, -1)
+            if step.inner:
+                more, basis = self._split_off(step, labels, basis, found.squares, allowed)
+                lost += more
+            else:
+                self.cores[step.node] = ((*labels, step.bond), basis)
+            projected = coordinates(basis.reshape(rows, -1), view)
+            # Eigenvalues know how little is lost, norms how much.
+            spent = max(self.square - squared_norm(projected), 0.0) if lost > _NORMS * self.square else lost
+        self.square = max(self.square - spent, 0.0)
+        self.tensor = projected.reshape(*extent[:left], -1, *extent[left + block :])
         self.axes[left : left + block] = [step.bond]
         self._turn(left, right, following)
         return spent
+
+    def _split_off(
+        self, step: Step, labels: list[str], basis: Tensor, squares: Tensor, allowed: float
+    ) -> tuple[float, Tensor]:
+        """The cores of a subtree, from the basis that all of its rows have together.
+
+        What the inner nodes lose of the tensor is at most what they lose of the basis with its singular values as
+        weights.
+
+        Returns:
+            A bound on what was lost, and the orthonormal basis that the subtree makes.
+        """
+        weighted = basis * squares.clamp(min=0).sqrt().to(basis.dtype)
+        part = replace(self, tensor=weighted, square=float(squares.double().sum()), axes=[*labels, step.bond])
+        lost = sum(part._project(inner, allowed, ()) for inner in step.inner)
+        self.limited |= part.limited
+        names = [*(label for label in part.axes if label != step.bond), step.bond]
+        core = part.tensor.permute([part.axes.index(label) for label in names])
+        unit = torch.linalg.qr(core.reshape(-1, core.shape[-1])).Q.reshape(*core.shape[:-1], -1)
+        self.cores[step.node] = (tuple(names), unit)
+        for inner in reversed(step.inner):
+            below, vectors = self.cores[inner.node]
+            axis = names.index(inner.bond)
+            unit = torch.tensordot(unit, vectors, dims=([axis], [vectors.ndim - 1]))
+            names = [*names[:axis], *names[axis + 1 :], *below[:-1]]
+        return lost, unit.permute([names.index(label) for label in (*labels, step.bond)])
 
     def _view(self, rows: Sequence[str]) -> tuple[int, int, int]:
         """Axes before, in and after the block of ``rows``, permuting the tensor only if they are not side by side."""
@@ -231,55 +327,128 @@ class _Projection:
         if _place(turned, following) < _place(self.axes, following):
             self._permute([self.axes.index(label) for label in turned])
 
-    def _basis(self, view: Tensor, cap: int, allowed: float) -> tuple[Tensor, float]:
-        """Orthonormal columns (rows x rank) that span the leading left singular vectors, and the squares left out."""
+    # --- one basis ----------------------------------------------------------------------------------------------------
+
+    def _halves(self, tensor: Tensor) -> bool:
+        """Whether a Gram matrix of so much data is worth a try in single precision."""
+        enough = self.error is None or self.error >= _HALF_ERROR
+        return enough and not self.precise and tensor.numel() >= _HALF_ENTRIES and can_halve(tensor)
+
+    def _basis(self, view: Tensor, cap: int, allowed: float) -> Dominant:
+        """Orthonormal columns (rows x rank) that span the leading left singular vectors."""
         before, rows, after = view.shape
         if rows > before * after:
-            return self._tall(_matrix(view), cap, allowed)
+            return self._tall(view, cap, allowed)
+        sketched = self._by_range(view, cap, allowed)
+        if sketched is not None:
+            return sketched
         double = self.precise and self.eps > 1e-10
         if self.precise and not double:
             return self._by_factor(view, cap, allowed)
-        values, vectors = torch.linalg.eigh(_gram(view, double))
-        rank, spent = self._choose(values.flip(0).clamp(min=0), cap, allowed)
-        if self.error is None and self._unresolved(values, rank, spent):
-            if self.eps > 1e-10:
-                values, vectors = torch.linalg.eigh(_gram(view, True))
-                rank, spent = self._choose(values.flip(0).clamp(min=0), cap, allowed)
-            else:
+        # One more than is wanted shows the gap.
+        count = cap + 1 if self.error is None else None
+        if self._halves(view):
+            values, vectors = leading(gram(view, "half"), count)
+            rank, lost = self._choose(values, cap, allowed, self._others(values, rows))
+            if self._half_will_do(values, rank, lost):
+                return Dominant(vectors[:, :rank], values[:rank], lost)
+        values, vectors = leading(gram(view, "double" if double else "own"), count)
+        rank, lost = self._choose(values, cap, allowed, self._others(values, rows))
+        if self.error is None and self._unresolved(values, rank, lost):
+            if self.eps < 1e-10:
                 return self._by_factor(view, cap, allowed)
-        return vectors.flip(1)[:, :rank].to(view.dtype), spent
+            values, vectors = leading(gram(view, "double"), count)
+            rank, lost = self._choose(values, cap, allowed, self._others(values, rows))
+        return Dominant(vectors[:, :rank].to(view.dtype), values[:rank], lost)
+
+    def _others(self, values: Tensor, rows: int) -> float:
+        """What eigenvalues beyond the given ones have together."""
+        return max(self.square - float(values.double().sum()), 0.0) if len(values) < rows else 0.0
+
+    def _half_will_do(self, values: Tensor, rank: int, lost: float) -> bool:
+        """Whether the rounding of single precision leaves the error what it is.
+
+        A change of size ``d`` in a matrix turns its leading eigenvectors so that each loses at most ``d``, and about
+        ``d^2`` over the gap where that is wider.
+        """
+        change = _HALF_CHANGE * float(values[0])
+        gap = float(values[rank - 1] - values[rank]) if rank < len(values) else 0.0
+        turned = rank * change * min(1.0, change / gap if gap > 0 else 1.0)
+        return turned <= _HALF_COST * lost
 
     def _unresolved(self, values: Tensor, rank: int, spent: float) -> bool:
         """Whether the squares in the Gram matrix have drowned what matters: little is lost, and much is small.
 
         A direction of relative singular value ``s`` comes out of a Gram matrix with an error of about ``eps / s``.
         """
-        top, last = float(values[-1]), float(values[len(values) - rank])
-        return spent < 100 * self.eps * self.norm2 and last < math.sqrt(self.eps) * top
+        top, last = float(values[0]), float(values[rank - 1])
+        return spent < 100 * self.eps * self.square and last < math.sqrt(self.eps) * top
 
-    def _by_factor(self, view: Tensor, cap: int, allowed: float) -> tuple[Tensor, float]:
+    def _by_range(self, view: Tensor, cap: int, allowed: float) -> Dominant | None:
+        """By a range finder, where a side is so long that a Gram matrix takes longer; else None, and if it fails."""
+        before, rows, after = view.shape
+        double = self.eps < 1e-10
+        if rows < _LONG or min(before, after) > 1 or (self.precise and not double):
+            return None
+        exact = self.error is None
+        rate = _FACTOR if self.precise else _HALF_GRAM if self._halves(view) else _GRAM
+        budget = _RANGE_WORTH * (view.numel() * rate * rows + EIGEN * rows**3)
+        most = rows // 2
+        while most and work((rows, before * after), most) > budget:
+            most //= 2
+        if columns(cap if exact else None) > most:
+            return None
+        flat = view[0] if before == 1 else view[:, :, 0].mT
+        least = max(allowed, (4 * self.eps) ** 2 * self.norm2)
+
+        def find(precise: bool) -> Dominant | None:
+            return dominant(
+                flat,
+                self.square,
+                rank=cap if exact else None,
+                allowed=least,
+                most=most,
+                precise=precise,
+                generator=self.generator,
+            )
+
+        found = find(self.precise)
+        if found is not None and exact and self._unresolved(found.squares, cap, found.lost):
+            found = find(True) if double else None
+        if found is None or len(found.squares) <= cap:
+            return found
+        self.limited = True
+        vectors, squares, lost = found
+        return Dominant(vectors[:, :cap], squares[:cap], lost + float(squares[cap:].sum()))
+
+    def _by_factor(self, view: Tensor, cap: int, allowed: float) -> Dominant:
         """By the triangular factor instead of the Gram matrix: a few times slower, but nothing is squared."""
-        triangle = torch.linalg.qr(_matrix(view).mH, mode="r").R
+        triangle = torch.linalg.qr(matrix(view).mH, mode="r").R
         basis, values, _ = torch.linalg.svd(triangle.mH, full_matrices=False)
-        rank, spent = self._choose(values.double() ** 2, cap, allowed)
-        return basis[:, :rank], spent
+        squares = values.double() ** 2
+        rank, lost = self._choose(squares, cap, allowed)
+        return Dominant(basis[:, :rank], squares[:rank], lost)
 
-    def _tall(self, matrix: Tensor, cap: int, allowed: float) -> tuple[Tensor, float]:
+    def _tall(self, view: Tensor, cap: int, allowed: float) -> Dominant:
         """The same where there are more rows than columns: the triangular factor is the cheap one here."""
-        basis, triangle = torch.linalg.qr(matrix)
+        basis, triangle = torch.linalg.qr(matrix(view))
         inside, values, _ = torch.linalg.svd(triangle, full_matrices=False)
-        rank, spent = self._choose(values.double() ** 2, cap, allowed)
-        return basis @ inside[:, :rank], spent
+        squares = values.double() ** 2
+        rank, lost = self._choose(squares, cap, allowed)
+        return Dominant(basis @ inside[:, :rank], squares[:rank], lost)
 
-    def _choose(self, squares: Tensor, cap: int, allowed: float) -> tuple[int, float]:
-        """The rank for descending squared singular values, and the squares it leaves out."""
-        kept = squares.double().cpu()
-        tail = torch.cat([kept.flip(0).cumsum(0).flip(0), kept.new_zeros(1)])
+    def _choose(self, squares: Tensor, cap: int, allowed: float, others: float = 0.0) -> tuple[int, float]:
+        """The rank for descending squared singular values, and the squares it leaves out.
+
+        ``others`` is what the values that are not among ``squares`` have together.
+        """
+        kept = squares.double().cpu().clamp(min=0)
+        tail = torch.cat([kept.flip(0).cumsum(0).flip(0), kept.new_zeros(1)]) + others
         rank = cap
         if self.error is not None:
             # What is zero to rounding goes even without a budget.
             least = max(allowed, (4 * self.eps) ** 2 * self.norm2)
-            needed = max(1, int((tail > least).sum()))
+            needed = max(1, int((tail[:-1] > least).sum()))
             self.limited |= needed > cap
             rank = min(needed, cap)
         return rank, float(tail[rank])
@@ -308,8 +477,8 @@ class _Projection:
         for labels, tensor in self.cores.values():
             for label, extent in zip(labels, tensor.shape, strict=True):
                 group = self.bonds.get(label, ())
-                split = _split(extent, [self.structure.sizes[index] for index in group])
-                found.update(zip(group, split, strict=True))
+                split_up = split(extent, [self.structure.sizes[index] for index in group])
+                found.update(zip(group, split_up, strict=True))
         return self.structure.replace(found)
 
     def _finish(self, result: Structure) -> list[Tensor]:
@@ -327,166 +496,13 @@ class _Projection:
         return cores
 
 
+def _identity(rows: int, like: Tensor) -> Tensor:
+    return torch.eye(rows, dtype=like.dtype, device=like.device)
+
+
 def _place(axes: Sequence[str], rows: Sequence[str]) -> int:
     """0 if the rows lie side by side at an end of the axes, 1 if inside, 2 if not side by side."""
     places = sorted(axes.index(label) for label in rows)
     if places and places[-1] - places[0] != len(places) - 1:
         return 2
     return 0 if not places or places[0] == 0 or places[-1] == len(axes) - 1 else 1
-
-
-# --- products on views (before, rows, after) --------------------------------------------------------------------------
-
-
-def _matrix(view: Tensor) -> Tensor:
-    """rows x everything else."""
-    return view.movedim(1, 0).flatten(1)
-
-
-def _gram(view: Tensor, double: bool) -> Tensor:
-    """``A A^H`` for ``A`` = rows x everything else, without a copy of the tensor."""
-    before, rows, after = view.shape
-    if double:
-        view_dtype = torch.complex128 if view.is_complex() else torch.float64
-        total = torch.zeros(rows, rows, dtype=view_dtype, device=view.device)
-        step = max(1, _BLOCK // max(rows * min(after, _BLOCK), 1))
-        width = max(1, _BLOCK // rows)
-        for batch in view.split(step, 0):
-            for part in batch.split(width, 2):
-                wide = _matrix(part.to(view_dtype))
-                total += product(wide, wide.mH)
-        return total
-    if before == 1:
-        return product(view[0], view[0].mH)
-    if after == 1:
-        tall = view[:, :, 0]
-        # The conjugate transpose goes into the product as a flag; a plain conjugate would be a copy.
-        return product(tall.mH, tall).conj().resolve_conj()
-    total = product(view[0], view[0].mH)
-    for part in view[1:]:
-        total += product(part, part.mH)
-    return total
-
-
-def _apply(basis: Tensor, view: Tensor) -> Tensor:
-    """The coordinates of the rows in the basis: (before, rank, after)."""
-    if view.shape[2] == 1:
-        return product(view[:, :, 0], basis.conj().resolve_conj()).unsqueeze(2)
-    if view.shape[0] == 1:
-        return product(basis.mH, view[0]).unsqueeze(0)
-    return basis.mH @ view
-
-
-# --- the tree and the way through it ----------------------------------------------------------------------------------
-
-
-def _tree(structure: Structure) -> tuple[list[_Node], dict[str, tuple[str, ...]], dict[str, int]]:
-    """Nodes, the inner indices behind each bond's label, and the size of each label.
-
-    Parallel bonds are joined into one; parts that nothing connects are, by a bond of size 1.
-    """
-    outside = set(structure.output_indices)
-    between: dict[tuple[int, int], list[str]] = {}
-    for index in structure.inner_indices:
-        first, second = structure.terms_with(index)
-        between.setdefault((first, second), []).append(index)
-    part = list(range(len(structure.terms)))
-    for first, second in between:
-        old, new = part[second], part[first]
-        part = [new if p == old else p for p in part]
-    for number in range(1, len(part)):
-        if part[number] != part[0]:
-            between[(0, number)] = []
-            part = [part[0] if p == part[number] else p for p in part]
-    bonds: dict[str, tuple[str, ...]] = {}
-    sizes = {index: structure.sizes[index] for index in structure.output_indices}
-    own: list[list[str]] = [[i for i in term.indices if i in outside] for term in structure.terms]
-    neighbours: list[dict[str, int]] = [{} for _ in structure.terms]
-    for (first, second), group in between.items():
-        # No index has a space in its name, so joined and added labels are new ones.
-        label = " ".join(group) if group else f" {second}"
-        bonds[label] = tuple(group)
-        sizes[label] = math.prod(structure.sizes[index] for index in group)
-        neighbours[first][label], neighbours[second][label] = second, first
-    nodes = [_Node((*o, *n), tuple(o), n) for o, n in zip(own, neighbours, strict=True)]
-    return nodes, bonds, sizes
-
-
-def _plan(
-    nodes: list[_Node], sizes: dict[str, int], axes: Sequence[str], *, exact_ranks: bool
-) -> tuple[int, list[_Step]]:
-    """The root and the order of the steps with the least predicted work.
-
-    A node without outputs is preferred for the root: it holds what couples the others, as the core of a Tucker network.
-    """
-    total = math.prod(sizes[label] for label in axes)
-    found: list[tuple[float, int, list[_Step]]] = []
-    inner = [number for number, node in enumerate(nodes) if not node.outputs]
-    for root in inner or range(len(nodes)):
-        work, steps = _order(nodes, sizes, total, root, exact_ranks)
-        found.append((work, root, steps))
-    _, root, steps = min(found, key=lambda plan: plan[:2])
-    return root, steps
-
-
-def _order(
-    nodes: list[_Node], sizes: dict[str, int], entries: int, root: int, exact_ranks: bool
-) -> tuple[float, list[_Step]]:
-    parent: dict[int, str] = {}
-    todo, seen = [root], {root}
-    while todo:
-        node = todo.pop()
-        for label, other in nodes[node].neighbours.items():
-            if other not in seen:
-                seen.add(other)
-                parent[other] = label
-                todo.append(other)
-    now = dict(sizes)
-    waiting = {
-        n: sum(m != root and node.neighbours.get(parent[m]) == m for m in parent) for n, node in enumerate(nodes)
-    }
-    steps: list[_Step] = []
-    work = 0.0
-    while parent:
-        best: tuple[float, float, int, int, float] | None = None
-        for number, bond in parent.items():
-            if waiting[number]:
-                continue
-            rows = math.prod(now[label] for label in nodes[number].labels if label != bond)
-            rest = max(entries // rows, 1)
-            rank = min(sizes[bond], rows, rest)
-            if exact_ranks and rank == rows:
-                cost = 0.0
-            else:
-                small = min(rows, rest)
-                cost = entries * (2 * small + 2 * rank + _PASS) + _EIGEN * small**3
-            # Of two steps the one with the smaller ratio goes first: exchanging neighbours in the order shows it.
-            shrink = rank / rows
-            ratio = cost / (1 - shrink) if shrink < 1 else (math.inf if cost else 0.0)
-            if best is None or (ratio, cost, number) < best[:3]:
-                best = (ratio, cost, number, rank, shrink)
-        assert best is not None
-        _, cost, number, rank, shrink = best
-        bond = parent.pop(number)
-        steps.append(_Step(number, tuple(label for label in nodes[number].labels if label != bond), bond))
-        now[bond] = rank
-        waiting[nodes[number].neighbours[bond]] -= 1
-        entries = max(1, round(entries * shrink))
-        work += cost
-    return work, steps
-
-
-def _split(extent: int, caps: Sequence[int]) -> list[int]:
-    """Sizes of at most ``caps`` each with the smallest product that is at least ``extent``."""
-    if len(caps) <= 1:
-        return [extent] * len(caps)
-    best: list[int] | None = None
-    for first in range(1, min(caps[0], extent) + 1):
-        rest = -(-extent // first)
-        if rest > math.prod(caps[1:]):
-            continue
-        sizes = [first, *_split(rest, caps[1:])]
-        if best is None or math.prod(sizes) < math.prod(best):
-            best = sizes
-    assert best is not None
-    return best

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from tenfold._tree_ranks import choose_ranks
 from tenfold.structure_search.alternating import rank_trials
 from tenfold.structure_search.ladder import climb
-from tenfold.structure_search.tree_ranks import choose_ranks
 from tenfold.structure_search.trees import tree_trials
 from tenfold.structure_search.trials import Budget, Trial
 

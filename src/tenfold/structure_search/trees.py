@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from tenfold._tree_ranks import choose_ranks
 from tenfold.decomposition import Decomposition, find, relative_error
 from tenfold.structure import Structure
-from tenfold.structure_search.tree_ranks import choose_ranks
 from tenfold.structure_search.trials import Budget, Trial, tried
 
 # Looser errors at which each tree is shown on the front, as multiples of the error asked for.
