@@ -223,6 +223,24 @@ def test_stops_at_an_error():
     assert result.error <= 0.3
 
 
+def test_weights_count():
+    shape = (6, 7, 8)
+    data = noise(shape, 60)
+    structure = formats.cp(shape, 2)
+    ones = Observations(data.coordinates, data.values, shape, torch.ones_like(data.values), "zero")
+    assert cp_als_sparse(ones, structure).error == cp_als_sparse(data, structure).error
+    weights = 1 + 9 * torch.rand(len(data), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    heavy = Observations(data.coordinates, data.values, shape, weights, "zero")
+    result = cp_als_sparse(heavy, structure)
+    table = torch.ones(shape, dtype=torch.float64)
+    table[tuple(data.coordinates.T)] = weights
+    residual = table * (data.dense() - result.network.dense()) ** 2
+    expected = math.sqrt(float(residual.sum()) / float((table * data.dense() ** 2).sum()))
+    assert result.error == pytest.approx(expected, rel=1e-9)
+    unweighted = table * (data.dense() - cp_als_sparse(data, structure).network.dense()) ** 2
+    assert float(residual.sum()) < float(unweighted.sum())
+
+
 def test_what_is_refused():
     shape = (3, 4, 5)
     structure = formats.cp(shape, 2)

@@ -29,7 +29,7 @@ def factors_of(shape, rank, dtype, seed=1):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    shape=st.lists(st.integers(1, 9), min_size=1, max_size=6),
+    shape=st.lists(st.integers(1, 9), min_size=2, max_size=6),
     count=st.integers(1, 60),
     rank=st.integers(1, 11),
     chunk=st.integers(1, 20),
@@ -127,3 +127,20 @@ def test_long_modes_cost_nothing():
     assert max(array.shape) <= 1000
     ones = [torch.ones(extent, 2, dtype=torch.float64) for extent in array.shape]
     assert float(array.mttkrp(ones, 0).sum()) == 2000
+
+
+@pytest.mark.parametrize("shape", [(30, 20), (30, 20, 25), (9, 8, 7, 6), (5, 4, 3, 2, 6)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128], ids=str)
+def test_the_core_is_that_of_the_dense_array(shape, dtype):
+    columns, values = drawn(shape, 300, dtype)
+    dense = torch.zeros(shape, dtype=dtype)
+    dense[tuple(columns)] = values
+    array = SparseArray(Pattern(columns, shape), values)
+    generator = torch.Generator().manual_seed(3)
+    bases = [torch.randn(n, 2 + m, generator=generator, dtype=dtype) for m, n in enumerate(array.shape)]
+    wanted = dense
+    for mode, (basis, present) in enumerate(zip(bases, array.pattern.present, strict=True)):
+        whole = torch.zeros(shape[mode], basis.shape[1], dtype=dtype)
+        whole[present] = basis
+        wanted = torch.tensordot(wanted, whole.conj(), dims=([0], [0]))
+    torch.testing.assert_close(array.core(bases), wanted)

@@ -11,12 +11,13 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from tenfold import formats
 from tenfold._scales import power_of, times_power
 from tenfold.decomposition._error import relative_error, squared_norm
 from tenfold.decomposition._normal import solve_normal
 from tenfold.decomposition._registry import Data
 from tenfold.decomposition._sparse import Pattern, SparseArray
-from tenfold.decomposition.cp_als import _Canonical
+from tenfold.decomposition.cp_als import _Canonical, cp_als
 from tenfold.errors import DataError
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -24,6 +25,8 @@ from tenfold.structure import Structure
 
 # Squared relative errors below this are not taken from norms: half of the digits have cancelled.
 _FLOOR = {torch.float64: 1e-12, torch.float32: 1e-4}
+# The core of a compression is decomposed for a start up to so many entries, and multiplications to make it.
+_CORE_ENTRIES, _CORE_WORK, _CORE_SWEEPS = 2**20, 10**10, 100
 # Arrays of so many cells are small enough to look at every one.
 _SMALL = 2**22
 
@@ -35,7 +38,7 @@ class SparseProblem:
     """A sparse array and the CP structure that is fitted to it.
 
     Attributes:
-        array: the listed cells, divided by ``2**power``; a mode for each core.
+        array: the listed cells, divided by ``2**power``, in the memory of the CPU; a mode for each core.
         norm2: ``sum |x|^2`` of them.
         data: what was given.
     """
@@ -60,23 +63,24 @@ class SparseProblem:
             raise DataError(f"method '{method}' needs observations whose rest is zero, not {given}; take 'als'")
         if data.shape != structure.shape:
             raise DataError(f"data has shape {data.shape}, but '{structure}' makes {structure.shape}")
-        if data.weights is not None and not bool((data.weights == 1).all()):
+        if weighted(data):
             raise DataError(f"method '{method}' takes no weights; leave them out, or take 'als'")
+        coordinates = data.coordinates.cpu()
         indices: dict[str, Tensor] = {}
         for axis, group in enumerate(structure.outputs):
-            rest = data.coordinates[:, axis]
+            rest = coordinates[:, axis]
             for index in reversed(group):
                 indices[index] = rest % structure.sizes[index] if len(group) > 1 else rest
                 rest = rest // structure.sizes[index]
         columns, sizes = [], []
         for number in family.order:
-            column, size = torch.zeros_like(data.coordinates[:, 0]), 1
+            column, size = torch.zeros_like(coordinates[:, 0]), 1
             for index in family._own(number):
                 column = column * structure.sizes[index] + indices[index]
                 size *= structure.sizes[index]
             columns.append(column)
             sizes.append(size)
-        values = data.values.detach().resolve_conj()
+        values = data.values.detach().cpu().resolve_conj()
         if values.dtype in (torch.float16, torch.bfloat16):
             values = values.float()
         power = power_of(values)
@@ -110,21 +114,32 @@ class SparseProblem:
         """Gaussian factors."""
         like = self.array.values
         return [
-            torch.randn(extent, self.family.rank, generator=generator, dtype=like.dtype).to(like.device)
-            for extent in self.array.shape
+            torch.randn(extent, self.family.rank, generator=generator, dtype=like.dtype) for extent in self.array.shape
         ]
 
-    def leading(self, generator: torch.Generator) -> Factors:
-        """Leading left singular vectors of each unfolding; Gaussian columns where there are fewer than the rank."""
-        factors = []
-        for mode, extent in enumerate(self.array.shape):
-            found = self.array.leading(mode, self.family.rank, generator)
-            missing = self.family.rank - found.shape[1]
+    def computed(self, generator: torch.Generator) -> list[Factors]:
+        """Starts from leading left singular vectors of the unfoldings.
+
+        One has these vectors themselves, and Gaussian columns where there are fewer than the rank. One, if it is
+        cheap, is the decomposition of the core that is left of the array in their range; without noise it is exact.
+        """
+        rank = self.family.rank
+        bases = [self.array.leading(mode, rank, generator) for mode in range(len(self.array.shape))]
+        plain = []
+        for basis in bases:
+            extent, missing = len(basis), rank - basis.shape[1]
             if missing > 0:
-                noise = torch.randn(extent, missing, generator=generator, dtype=found.dtype).to(found.device)
-                found = torch.cat([found, noise / math.sqrt(extent)], 1)
-            factors.append(found)
-        return factors
+                noise = torch.randn(extent, missing, generator=generator, dtype=basis.dtype)
+                basis = torch.cat([basis, noise / math.sqrt(extent)], 1)
+            plain.append(basis)
+        sizes = [basis.shape[1] for basis in bases]
+        work = len(self.array.values) * math.prod(sizes[1:])
+        if len(sizes) < 2 or math.prod(sizes) > _CORE_ENTRIES or work > _CORE_WORK:
+            return [plain]
+        core = self.array.core(bases).to(self._wide)
+        small = cp_als(core, formats.cp(sizes, rank), seed=generator.initial_seed(), max_sweeps=_CORE_SWEEPS)
+        found = zip(bases, small.network.cores, strict=True)
+        return [[basis @ factor.to(basis.dtype) for basis, factor in found], plain]
 
     def network(self, factors: Sequence[Tensor]) -> Network:
         """The network of a state, for the data as given and in its dtype; rows of indices not in use are zero."""
@@ -134,10 +149,10 @@ class SparseProblem:
             core = structure.cores[number]
             own = self.family._own(number)
             sizes = [structure.sizes[index] for index in own]
-            full = torch.zeros(math.prod(sizes), self.family.rank, dtype=self.data.dtype, device=factor.device)
+            full = torch.zeros(math.prod(sizes), self.family.rank, dtype=self.data.dtype)
             full[present] = times_power(factor, self._share(number)).to(self.data.dtype)
             axis = core.indices.index(self.family.index)
-            cores[number] = full.reshape(*sizes, self.family.rank).movedim(-1, axis).contiguous()
+            cores[number] = full.reshape(*sizes, self.family.rank).movedim(-1, axis).contiguous().to(self.data.device)
         return Network(structure, cores)
 
     def zero(self) -> Network:
@@ -183,6 +198,11 @@ class SparseProblem:
     @cached_property
     def _wide(self) -> torch.dtype:
         return torch.complex128 if self.array.values.is_complex() else torch.float64
+
+
+def weighted(data: Observations) -> bool:
+    """Whether some listed cell weighs more or less than the zeros."""
+    return data.weights is not None and not bool((data.weights == 1).all())
 
 
 def gram(factor: Shaped[Tensor, "d r"]) -> Shaped[Tensor, "r r"]:

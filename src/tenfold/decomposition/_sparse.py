@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import product
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ _CHUNK = 2**15
 _WORTH_THREADS = 2**21
 # So many entries on a fibre, on average, pay for looking whether the next one is on it.
 _FIBRES = 2.0
+# Columns of the products that a core is made from.
+_WIDTH = 64
 # Modes up to so many times the number of entries are looked through for indices in use; longer ones are sorted.
 _DENSE_MODE = 16
 
@@ -52,12 +55,11 @@ class Pattern:
     """Where the entries of a sparse array are, without their values.
 
     Args:
-        columns: for each mode the index of each entry, all below ``sizes``, no cell twice.
+        columns: for each mode, of at least two, the index of each entry, all below ``sizes``, no cell twice.
         sizes: of the modes.
     """
 
     def __init__(self, columns: Sequence[Int[Tensor, " n"]], sizes: Sequence[int]) -> None:
-        self.device = columns[0].device
         self.present: list[Int[Tensor, " d"]] = []
         self.columns: list[Int[Tensor, " n"]] = []
         for column, size in zip(columns, sizes, strict=True):
@@ -125,8 +127,6 @@ class SparseArray:
 
         Cost: ``N r`` multiplications for each entry of an array of order N, and the reading of its N - 1 rows.
         """
-        if self.pattern.device.type != "cpu" or len(self.shape) == 1:
-            return mttkrp_reference(self.pattern.columns, self.values, factors, mode, self.shape[mode])
         plan = self.pattern.plan(mode)
         if mode not in self._sorted:
             self._sorted[mode] = self.values.numpy()[plan.order]
@@ -135,6 +135,23 @@ class SparseArray:
     def entries(self, factors: Sequence[Shaped[Tensor, "d r"]]) -> Shaped[Tensor, " n"]:
         """What CP factors make of the cells of the entries, in the order these were given."""
         return entries(self.pattern.columns, factors)
+
+    def core(self, bases: Sequence[Shaped[Tensor, "d k"]]) -> Shaped[Tensor, "..."]:
+        """The array times the conjugate transpose of a matrix on each mode.
+
+        Cost: the product of all ``k`` but the first for each entry. Columns of all combinations of the middle modes
+        take the place of terms, some at a time.
+        """
+        first, last = bases[0].conj(), bases[-1].conj()
+        middle = [basis.conj() for basis in bases[1:-1]]
+        sizes = [basis.shape[1] for basis in bases]
+        width = last.shape[1]
+        combinations = torch.tensor(list(product(*map(range, sizes[1:-1]))), dtype=torch.int64)
+        parts = []
+        for chosen in combinations.split(max(1, _WIDTH // width)):
+            some = [basis[:, chosen[:, n]].repeat_interleave(width, 1) for n, basis in enumerate(middle)]
+            parts.append(first.T @ self.mttkrp([first, *some, last.repeat(1, len(chosen))], 0))
+        return torch.cat(parts, 1).reshape(sizes)
 
     def leading(self, mode: int, count: int, generator: torch.Generator, iterations: int = 4) -> Shaped[Tensor, "d k"]:
         """Orthonormal columns near the leading left singular vectors of the unfolding along ``mode``.
@@ -146,8 +163,8 @@ class SparseArray:
         width = min(extent, count + 5)
         others = [m for m in range(len(self.shape)) if m != mode]
         order = self.pattern.sorted_by(others)
-        fibres = np.flatnonzero(_changes([self.pattern.columns[m].numpy()[order] for m in others])) + 1
-        fibres = np.concatenate([[0], fibres, [len(order)]])
+        changes = _changes([self.pattern.columns[m].numpy()[order] for m in others])
+        fibres = np.concatenate([[0], np.flatnonzero(changes) + 1, [len(order)]])
         rows = self.pattern.columns[mode].numpy()[order]
         values = self.values.to(_double(self.values.dtype)).numpy()[order]
         basis = torch.randn(extent, width, generator=generator, dtype=_double(self.values.dtype))
@@ -180,11 +197,6 @@ def mttkrp_reference(
 
 def entries(columns: Sequence[Int[Tensor, " n"]], factors: Sequence[Shaped[Tensor, "d r"]]) -> Shaped[Tensor, " n"]:
     """``sum_r prod_m factors[m][columns[m], r]``, without gradients."""
-    if factors[0].device.type != "cpu":
-        terms = factors[0][columns[0].long()]
-        for column, factor in zip(columns[1:], factors[1:], strict=True):
-            terms = terms * factor[column.long()]
-        return terms.sum(1)
     out = torch.empty(len(columns[0]), dtype=factors[0].dtype)
     chunks = -(-len(out) // _CHUNK)
     plain = tuple(_plain(factor) for factor in factors)
@@ -240,7 +252,7 @@ def _compact(column: Int[Tensor, " n"], size: int) -> tuple[Int[Tensor, " d"], I
     """The indices in use, in order, and for each entry the place of its own among them."""
     narrow = torch.int32 if len(column) < 2**31 else torch.int64
     if size <= _DENSE_MODE * len(column):
-        used = torch.zeros(size, dtype=torch.bool, device=column.device)
+        used = torch.zeros(size, dtype=torch.bool)
         used[column] = True
         present = used.nonzero()[:, 0]
         places = (torch.cumsum(used, 0) - 1).to(narrow)

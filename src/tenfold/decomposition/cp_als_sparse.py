@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 
 from tenfold.decomposition._anderson import State, iterate
-from tenfold.decomposition._cp_sparse import SparseProblem
+from tenfold.decomposition._cp_sparse import SparseProblem, weighted
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
+from tenfold.decomposition.als import als
 from tenfold.errors import StructureError, TenfoldError
 from tenfold.network import Network
+from tenfold.observations import Observations
 from tenfold.structure import Structure
 
-# Random starts beside the one computed from the data; fewer where a sweep takes long, down to none.
+# Random starts beside those computed from the data; fewer where a sweep takes long, down to none.
 _RANDOM_STARTS = 4
 _START_WORK = 10**8
 # Rounds of the starts: sweeps for each, after which the better half goes on.
@@ -39,10 +41,12 @@ def cp_als_sparse(
     The cells that are not listed are zeros that count. The array is never made dense, and neither its number of cells
     nor the sizes of its modes limit it: a sweep reads the listed cells once for each mode, sorted along that mode, and
     the error comes from norms and inner products. Starts are leading singular vectors of the unfoldings, found by block
-    power iterations, and random factors; they run a few sweeps each, and the best goes on.
+    power iterations, the decomposition of the small core in their range, and random factors; they run a few sweeps
+    each, and the best goes on.
 
     Args:
-        data: observations whose rest is zero, real or complex, without weights.
+        data: observations whose rest is zero, real or complex. With weights, rows no longer share a normal matrix, and
+            `als`, which gives each its own, does the work.
         structure: one inner index that lies on every core; each output on one core. The rank may exceed every mode.
         error: stop once the relative error is as small as this.
         init: where to start instead, a network of this structure.
@@ -50,7 +54,7 @@ def cp_als_sparse(
         max_sweeps: at most so many sweeps after the starts.
         tol: stop when two sweeps running change the error by less than this part of it.
         callback: called after each sweep.
-        starts: how many random starts there are beside the one computed from the data; None for up to four, the fewer
+        starts: how many random starts there are beside those computed from the data; None for up to four, the fewer
             the longer a sweep takes.
 
     Returns:
@@ -68,6 +72,10 @@ def cp_als_sparse(
     """
     if starts is not None and starts < 0:
         raise TenfoldError(f"starts {starts} is negative; give how many random starts to add, or None")
+    if isinstance(data, Observations) and data.rest == "zero" and weighted(data):
+        return als(
+            data, structure, error=error, init=init, seed=seed, max_sweeps=max_sweeps, tol=tol, callback=callback
+        )
     problem = SparseProblem.of(data, structure, "cp_als_sparse")
     if init is not None and init.structure != structure:
         raise StructureError(f"init has structure '{init.structure}', not '{structure}'")
@@ -96,7 +104,7 @@ def cp_als_sparse(
 def _best_start(problem: SparseProblem, seed: int, starts: int | None, error: float | None) -> State:
     """The start that is ahead of the others a few sweeps on."""
     generator = torch.Generator().manual_seed(seed)
-    states = [problem.leading(generator)]
+    states = problem.computed(generator)
     count = min(_RANDOM_STARTS, _START_WORK // problem.work) if starts is None else starts
     states += [problem.random(generator) for _ in range(count)]
     if len(states) == 1:
