@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sparse_arrays import noise, planted, true_error
 
 import tenfold as tn
 from tenfold import formats
@@ -25,36 +26,6 @@ from tenfold.observations import Observations
 from tenfold.structure import Structure
 
 DTYPES = [torch.float64, torch.complex128, torch.float32, torch.complex64]
-
-
-def planted(shape, rank, entries, dtype=torch.float64, seed=0):
-    """A sum of terms whose vectors have a few positive (or complex) entries each, as a sparse array."""
-    generator = torch.Generator().manual_seed(seed)
-    cells, values = [], []
-    for _ in range(rank):
-        places = [torch.randint(0, n, (entries,), generator=generator).unique() for n in shape]
-        vectors = [(0.2 + torch.rand(len(p), generator=generator)).to(dtype) for p in places]
-        if dtype.is_complex:
-            vectors = [v * torch.exp(6.28j * torch.rand(len(v), generator=generator)).to(dtype) for v in vectors]
-        grid = torch.meshgrid(*places, indexing="ij")
-        value = vectors[0]
-        for vector in vectors[1:]:
-            value = value[..., None] * vector
-        cells.append(torch.stack([axis.reshape(-1) for axis in grid], 1))
-        values.append(value.reshape(-1))
-    return Observations.from_coo(torch.cat(cells), torch.cat(values), shape, rest="zero", duplicates="sum")
-
-
-def noise(shape, count, dtype=torch.float64, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    cells = torch.stack([torch.randint(0, n, (count,), generator=generator) for n in shape], 1)
-    values = torch.randn(count, generator=generator, dtype=dtype)
-    return Observations.from_coo(cells, values, shape, rest="zero", duplicates="sum")
-
-
-def true_error(data: Observations, network: Network) -> float:
-    dense = data.dense()
-    return float(torch.linalg.vector_norm(dense - network.dense()) / torch.linalg.vector_norm(dense))
 
 
 def falls(errors: tuple[float, ...]) -> bool:
@@ -161,7 +132,7 @@ def test_huge_shapes(shape):
 _MEASURE = """
 import resource, sys
 import tenfold as tn
-from test_cp_als_sparse import planted
+from sparse_arrays import planted
 def fit(shape):
     data, structure = planted(shape, 3, 12), tn.formats.cp(shape, 3)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -174,7 +145,7 @@ print(fit((10**6, 10**6, 10**6)))
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts memory in KiB, as Linux does")
 def test_memory_is_that_of_the_factors():
-    here = {"PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)])}
+    here = {"PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[1])])}
     done = subprocess.run(
         [sys.executable, "-c", _MEASURE], capture_output=True, text=True, check=True, env={**os.environ, **here}
     )

@@ -8,11 +8,20 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 
 import torch
-from jaxtyping import Shaped
 from torch import Tensor
 
 from tenfold import formats
 from tenfold._scales import power_of, times_power
+from tenfold.decomposition._cp_factors import (
+    Factors,
+    balanced,
+    gram,
+    padded,
+    random_factors,
+    squared,
+    to_cores,
+    to_factors,
+)
 from tenfold.decomposition._error import relative_error, squared_norm
 from tenfold.decomposition._normal import solve_normal
 from tenfold.decomposition._registry import Data
@@ -29,8 +38,6 @@ _FLOOR = {torch.float64: 1e-12, torch.float32: 1e-4}
 _CORE_ENTRIES, _CORE_WORK, _CORE_SWEEPS = 2**20, 10**10, 100
 # Arrays of so many cells are small enough to look at every one.
 _SMALL = 2**22
-
-Factors = list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -102,20 +109,16 @@ class SparseProblem:
 
     def start(self, network: Network) -> Factors:
         """The factors of a network of this structure."""
-        factors = []
-        for number, present in zip(self.family.order, self.array.pattern.present, strict=True):
-            axis = self.family.structure.cores[number].indices.index(self.family.index)
-            core = network.cores[number].detach().to(self.array.values)
-            core = times_power(core, -self._share(number))
-            factors.append(core.movedim(axis, -1).reshape(-1, self.family.rank)[present])
-        return balanced(factors)
+        cores = [
+            times_power(core.cpu().to(self.array.values.dtype), -self._share(number))
+            for number, core in enumerate(network.cores)
+        ]
+        whole = zip(to_factors(self.family, cores), self.array.pattern.present, strict=True)
+        return balanced([factor[present] for factor, present in whole])
 
     def random(self, generator: torch.Generator) -> Factors:
         """Gaussian factors."""
-        like = self.array.values
-        return [
-            torch.randn(extent, self.family.rank, generator=generator, dtype=like.dtype) for extent in self.array.shape
-        ]
+        return random_factors(self.array.shape, self.family.rank, self.array.values.dtype, generator)
 
     def computed(self, generator: torch.Generator) -> list[Factors]:
         """Starts from leading left singular vectors of the unfoldings.
@@ -125,16 +128,10 @@ class SparseProblem:
         """
         rank = self.family.rank
         bases = [self.array.leading(mode, rank, generator) for mode in range(len(self.array.shape))]
-        plain = []
-        for basis in bases:
-            extent, missing = len(basis), rank - basis.shape[1]
-            if missing > 0:
-                noise = torch.randn(extent, missing, generator=generator, dtype=basis.dtype)
-                basis = torch.cat([basis, noise / math.sqrt(extent)], 1)
-            plain.append(basis)
+        plain = [padded(basis, rank, generator) for basis in bases]
         sizes = [basis.shape[1] for basis in bases]
         work = len(self.array.values) * math.prod(sizes[1:])
-        if len(sizes) < 2 or math.prod(sizes) > _CORE_ENTRIES or work > _CORE_WORK:
+        if math.prod(sizes) > _CORE_ENTRIES or work > _CORE_WORK:
             return [plain]
         core = self.array.core(bases).to(self._wide)
         small = cp_als(core, formats.cp(sizes, rank), seed=generator.initial_seed(), max_sweeps=_CORE_SWEEPS)
@@ -143,17 +140,12 @@ class SparseProblem:
 
     def network(self, factors: Sequence[Tensor]) -> Network:
         """The network of a state, for the data as given and in its dtype; rows of indices not in use are zero."""
-        structure = self.family.structure
-        cores: list[Tensor] = [torch.empty(0)] * len(structure.cores)
-        for number, present, factor in zip(self.family.order, self.array.pattern.present, factors, strict=True):
-            core = structure.cores[number]
-            own = self.family._own(number)
-            sizes = [structure.sizes[index] for index in own]
-            full = torch.zeros(math.prod(sizes), self.family.rank, dtype=self.data.dtype)
-            full[present] = times_power(factor, self._share(number)).to(self.data.dtype)
-            axis = core.indices.index(self.family.index)
-            cores[number] = full.reshape(*sizes, self.family.rank).movedim(-1, axis).contiguous().to(self.data.device)
-        return Network(structure, cores)
+        whole = []
+        for mode, (number, present) in enumerate(zip(self.family.order, self.array.pattern.present, strict=True)):
+            full = torch.zeros(self.array.pattern.sizes[mode], self.family.rank, dtype=self.data.dtype)
+            full[present] = times_power(factors[mode], self._share(number)).to(self.data.dtype)
+            whole.append(full.to(self.data.device))
+        return Network(self.family.structure, to_cores(self.family, whole))
 
     def zero(self) -> Network:
         """The network of zeros."""
@@ -173,8 +165,7 @@ class SparseProblem:
         last = factors[0]
         for mode in range(len(factors)):
             last = self.array.mttkrp([factor.conj() for factor in factors], mode)
-            others = [one for m, one in enumerate(grams) if m != mode]
-            normal = reduce(torch.mul, others) if others else torch.ones_like(grams[0])
+            normal = reduce(torch.mul, [one for m, one in enumerate(grams) if m != mode])
             factors[mode] = solve_normal(normal, last.T).T.contiguous()
             grams[mode] = gram(factors[mode])
         square = self.norm2 - 2 * _inner(factors[-1], last) + float(reduce(torch.mul, grams).sum().real)
@@ -186,8 +177,8 @@ class SparseProblem:
         """``|X - N|^2`` from the residual of the listed cells, and what the network has in the others."""
         wide = [factor.to(self._wide) for factor in factors]
         found = self.array.entries(wide)
-        own = float(reduce(torch.mul, [gram(factor) for factor in wide]).sum().real)
-        return squared_norm(found - self.array.values.to(self._wide)) + max(own - squared_norm(found), 0.0)
+        outside = max(squared(wide) - squared_norm(found), 0.0)
+        return squared_norm(found - self.array.values.to(self._wide)) + outside
 
     def error(self, factors: Sequence[Tensor], network: Network) -> float:
         """The true relative error of a state and its network."""
@@ -203,21 +194,6 @@ class SparseProblem:
 def weighted(data: Observations) -> bool:
     """Whether some listed cell weighs more or less than the zeros."""
     return data.weights is not None and not bool((data.weights == 1).all())
-
-
-def gram(factor: Shaped[Tensor, "d r"]) -> Shaped[Tensor, "r r"]:
-    """``A^H A`` in double precision."""
-    wide = factor.to(torch.complex128 if factor.is_complex() else torch.float64)
-    return wide.mH @ wide
-
-
-def balanced(factors: Sequence[Shaped[Tensor, "d r"]]) -> Factors:
-    """The same terms with all their vectors equally long; terms with a vector of zeros are zero."""
-    norms = torch.stack([torch.linalg.vector_norm(factor, dim=0).double() for factor in factors])
-    dead = (norms == 0).any(0)
-    safe = torch.where(norms == 0, 1.0, norms)
-    target = torch.where(dead, 0.0, torch.exp(safe.log().mean(0)))
-    return [factor * (target / norm).to(factor.dtype.to_real()) for factor, norm in zip(factors, safe, strict=True)]
 
 
 def _inner(a: Tensor, b: Tensor) -> float:

@@ -51,6 +51,39 @@ class Plan(NamedTuple):
     fibres: bool
 
 
+class Fibres:
+    """The fibres along one mode that have entries, to be found by their places in the other modes.
+
+    Args:
+        columns: for each other mode the index of each entry.
+        shape: of the other modes.
+    """
+
+    def __init__(self, columns: Sequence[Int[Tensor, " n"]], shape: Sequence[int]) -> None:
+        self.shape = tuple(shape)
+        # Places are numbered mode by mode, so that no number is above the square of that of the entries.
+        self.levels: list[Int[Tensor, " k"]] = []
+        number = columns[0].long()
+        for column, size in zip(columns[1:], shape[1:], strict=True):
+            keys, number = torch.unique(number * size + column, return_inverse=True)
+            self.levels.append(keys)
+        self.order = number.argsort(stable=True)
+        count = len(self.levels[-1]) if self.levels else shape[0]
+        self.begins = torch.cat([torch.zeros(1, dtype=torch.int64), number.bincount(minlength=count).cumsum(0)])
+
+    def find(self, rows: Int[Tensor, "s K"]) -> tuple[Int[Tensor, " f"], Int[Tensor, " f"]]:
+        """The entries on the fibres at these places: for each the number of its place in ``rows``, and its own."""
+        sample, number = torch.arange(len(rows)), rows[:, 0]
+        for column, size, keys in zip(rows.unbind(1)[1:], self.shape[1:], self.levels, strict=True):
+            key = number * size + column[sample]
+            number = torch.searchsorted(keys, key).clamp(max=len(keys) - 1)
+            there = keys[number] == key
+            sample, number = sample[there], number[there]
+        begins, many = self.begins[number], self.begins[number + 1] - self.begins[number]
+        first = torch.repeat_interleave(begins - (many.cumsum(0) - many), many)
+        return torch.repeat_interleave(sample, many), self.order[first + torch.arange(len(first))]
+
+
 class Pattern:
     """Where the entries of a sparse array are, without their values.
 
@@ -60,6 +93,7 @@ class Pattern:
     """
 
     def __init__(self, columns: Sequence[Int[Tensor, " n"]], sizes: Sequence[int]) -> None:
+        self.sizes = tuple(sizes)
         self.present: list[Int[Tensor, " d"]] = []
         self.columns: list[Int[Tensor, " n"]] = []
         for column, size in zip(columns, sizes, strict=True):
@@ -82,6 +116,11 @@ class Pattern:
         if mode not in self._plans:
             self._plans[mode] = self._planned(mode)
         return self._plans[mode]
+
+    def fibres(self, mode: int) -> Fibres:
+        """What finds the entries of fibres along ``mode``."""
+        others = [m for m in range(len(self.shape)) if m != mode]
+        return Fibres([self.columns[m] for m in others], [self.shape[m] for m in others])
 
     def sorted_by(self, modes: Sequence[int]) -> np.ndarray:
         """The entries in lexicographic order of their indices in ``modes``."""
