@@ -76,9 +76,10 @@ class SparseProblem:
         indices: dict[str, Tensor] = {}
         for axis, group in enumerate(structure.outputs):
             rest = coordinates[:, axis]
-            for index in reversed(group):
-                indices[index] = rest % structure.sizes[index] if len(group) > 1 else rest
+            for index in reversed(group[1:]):
+                indices[index] = rest % structure.sizes[index]
                 rest = rest // structure.sizes[index]
+            indices[group[0]] = rest
         columns, sizes = [], []
         for number in family.order:
             column, size = torch.zeros_like(coordinates[:, 0]), 1
