@@ -79,7 +79,7 @@ class SparseProblem:
             for index in reversed(group[1:]):
                 indices[index] = rest % structure.sizes[index]
                 rest = rest // structure.sizes[index]
-            indices[group[0]] = rest
+            indices.update(dict.fromkeys(group[:1], rest))
         columns, sizes = [], []
         for number in family.order:
             column, size = torch.zeros_like(coordinates[:, 0]), 1
