@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -92,3 +92,19 @@ def torchtt(name: str, data: Tensor, call: Callable[[ModuleType, Any], Any]) -> 
     return [
         Contender(f"torchTT {name}", lambda: call(module, data), dense_error(data, lambda found: found.full()), missing)
     ]
+
+
+def sptensor(coordinates: Tensor, values: Tensor, shape: Sequence[int]) -> tuple[Any, str]:
+    """A sparse tensor of pyttb's, or None and why not.
+
+    pyttb starts the threads of Numba, which sets the number of torch's too; so they are started here.
+    """
+    module, missing = load("pyttb")
+    if module is None:
+        return None, missing
+    import numba
+
+    threads = torch.get_num_threads()
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+    torch.set_num_threads(threads)
+    return module.sptensor(coordinates.numpy(), values.numpy()[:, None], tuple(shape)), ""

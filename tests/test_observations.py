@@ -116,6 +116,19 @@ class TestRoundTrips:
 
 
 class TestCoalesce:
+    @pytest.mark.parametrize("shape", [(10**7, 10**7, 10**7), (2**62, 2**62, 2**62), (3, 2**62, 2, 2**62)], ids=str)
+    def test_shapes_without_a_linear_index(self, shape):
+        generator = torch.Generator().manual_seed(0)
+        few = torch.randint(0, 3, (60, len(shape)), generator=generator)
+        steps = torch.tensor([(size - 1) // 2 for size in shape])
+        values = torch.randn(60, generator=generator, dtype=torch.float64)
+        far = Observations(few * steps.clamp(min=1), values, tuple(max(size, 3) for size in shape))
+        near = Observations(few, values, (3,) * len(shape))
+        assert far.distinct == near.distinct < 60
+        merged, wanted = far.coalesce(), near.coalesce()
+        torch.testing.assert_close(merged.values, wanted.values)
+        assert torch.equal(merged.coordinates, wanted.coordinates * steps.clamp(min=1))
+
     @given(repeated(order=2))
     def test_sum_is_scipys(self, data):
         sparse = pytest.importorskip("scipy.sparse")

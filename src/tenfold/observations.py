@@ -187,9 +187,9 @@ class Observations:
     @cached_property
     def distinct(self) -> int:
         """Number of distinct cells (or points). Costs O(n) in row-major order, else one sort."""
-        if not self.continuous and self.size <= _INT64_MAX:
-            index = self.linear()
-            if (index[1:] > index[:-1]).all():
+        if not self.continuous:
+            keys = self._keys()
+            if (keys[1:] > keys[:-1]).all():
                 return len(self)
         return len(self._groups()[0])
 
@@ -395,6 +395,8 @@ class Observations:
         if len(factors) != len(shape):
             raise DataError(f"factors has {len(factors)} groups for {len(shape)} modes: give one group for each mode")
         groups = [_sizes(f"factors[{mode}]", group) for mode, group in enumerate(factors)]
+        if groups == [(size,) for size in shape]:
+            return self
         columns: list[Tensor] = []
         for mode, (size, group) in enumerate(zip(shape, groups, strict=True)):
             if math.prod(group) != size:
@@ -671,13 +673,25 @@ class Observations:
 
     def _groups(self) -> tuple[Int[Tensor, " g"], Int[Tensor, " n"], Int[Tensor, " g"]]:
         """A row of each distinct cell in row-major order, the group of each row, the size of each group."""
-        if self.shape is not None and self.size <= _INT64_MAX:
-            _, group, counts = torch.unique(self.linear(), return_inverse=True, return_counts=True)
-        else:
+        if self.continuous:
             _, group, counts = torch.unique(self.coordinates, dim=0, return_inverse=True, return_counts=True)
+        else:
+            _, group, counts = torch.unique(self._keys(), return_inverse=True, return_counts=True)
         rows = torch.empty_like(counts)
         rows[group] = torch.arange(len(self), device=self.device)
         return rows, group, counts
+
+    def _keys(self) -> Int[Tensor, " n"]:
+        """An integer for each row, equal for equal cells and in row-major order: the linear index where that fits."""
+        keys, count = torch.zeros_like(self.coordinates[:, 0]), 1
+        for column, size in zip(self.coordinates.unbind(1), self._cells("keys"), strict=True):
+            if count * size > _INT64_MAX:
+                # Among n rows no more than n of the cells so far, and n indices of a mode, are in use.
+                keys, count = torch.unique(keys, return_inverse=True)[1], len(self)
+                if count * size > _INT64_MAX:
+                    column, size = torch.unique(column, return_inverse=True)[1], len(self)
+            keys, count = keys * size + column, count * size
+        return keys
 
     def _repeated(self) -> tuple[tuple[float, ...], int]:
         """The first cell that is listed more than once, and how often it is."""

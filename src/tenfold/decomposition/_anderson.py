@@ -30,6 +30,7 @@ def iterate(
     error: float | None,
     tol: float,
     max_sweeps: int,
+    accelerate: bool = True,
     report: Callable[[State, float, int], None] | None = None,
 ) -> Iterated:
     """Repeat ``sweep`` from ``start``, each time from a combination of the last states that should be nearer the limit.
@@ -42,6 +43,8 @@ def iterate(
         sweep: from a state to the next and its relative error; plain sweeps must not raise the error.
         error: stop (``"error"``) once the error is as small as this.
         tol: stop (``"tol"``) when two sweeps running change the error by less than this part of it.
+        max_sweeps: at most so many, those thrown away included.
+        accelerate: False for plain sweeps only.
         report: called with the best state, its error and the number of sweeps done.
 
     Paper: "Iterative procedures for nonlinear integral equations", 1965.
@@ -56,7 +59,8 @@ def iterate(
         better = reached <= lowest
         if better:
             calm = calm + 1 if lowest - reached <= tol * reached else 0
-            history = [*history, (_flat(point), _flat(found))][-_MEMORY - 1 :]
+            if accelerate:
+                history = [*history, (_flat(point), _flat(found))][-_MEMORY - 1 :]
             best, lowest = found, reached
         else:
             # A combination that failed says nothing about convergence; a plain sweep does, up to rounding.
