@@ -22,8 +22,10 @@ _HOME = {
     "Fit": "tenfold.verbs.result",
     "fit": "tenfold.verbs.fit",
     "load": "tenfold.verbs.load",
+    "select_rank": "tenfold.verbs.select_rank",
+    "stability": "tenfold.verbs.stability",
 }
-_ROOMS = ("formats", "contraction", "decomposition", "claims", "io", "models", "report")
+_ROOMS = ("formats", "contraction", "components", "decomposition", "claims", "io", "models", "report")
 
 # Spelled out, because type checkers read it and cannot follow the two tables above; a test compares them.
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "TenfoldError",
     "__version__",
     "claims",
+    "components",
     "contraction",
     "decomposition",
     "fit",
@@ -42,10 +45,12 @@ __all__ = [
     "load",
     "models",
     "report",
+    "select_rank",
+    "stability",
 ]
 
 if TYPE_CHECKING:
-    from tenfold import claims, contraction, decomposition, formats, io, models, report
+    from tenfold import claims, components, contraction, decomposition, formats, io, models, report
     from tenfold.errors import TenfoldError
     from tenfold.network import Network
     from tenfold.observations import Observations
@@ -53,6 +58,8 @@ if TYPE_CHECKING:
     from tenfold.verbs.fit import fit
     from tenfold.verbs.load import load
     from tenfold.verbs.result import Fit
+    from tenfold.verbs.select_rank import select_rank
+    from tenfold.verbs.stability import stability
 
 
 def __getattr__(name: str) -> Any:
