@@ -156,9 +156,7 @@ class Ridge:
         right = loss.right(cores, place)
         target = right + self.cells.untable(pull * mean, place)
         start = cores[number]
-        change = conjugate_gradient(
-            apply, target - apply(start), tolerance=_CG_TOLERANCE, iterations=_CG_ITERATIONS
-        )
+        change = conjugate_gradient(apply, target - apply(start), tolerance=_CG_TOLERANCE, iterations=_CG_ITERATIONS)
         cores[number] = start + change
         image = loss.normal(cores, number, cores[number])
         return loss.total + float(torch.sum(cores[number].conj() * (image - 2 * right)).real)

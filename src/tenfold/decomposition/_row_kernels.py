@@ -7,8 +7,7 @@ multiplied is padding.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -44,8 +43,7 @@ def row_systems(
     shares = torch.arange(threads + 1) * len(environments) // threads
     bounds = [0, *torch.searchsorted(first, shares[1:-1]).tolist(), shape[0]]
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(sums, *arrays, low, high) for low, high in pairwise(bounds)]:
-            done.result()
+        list(pool.map(partial(sums, *arrays), bounds[:-1], bounds[1:]))
     return gram, right
 
 

@@ -9,4 +9,14 @@ from tenfold.structure_search.tree_ranks import choose_ranks
 from tenfold.structure_search.trees import tree_trials
 from tenfold.structure_search.trials import Budget, Trial
 
-__all__ = ["Budget", "Trial", "as_whole", "choose_ranks", "climb", "leaves_out", "observed_trials", "rank_trials", "tree_trials"]
+__all__ = [
+    "Budget",
+    "Trial",
+    "as_whole",
+    "choose_ranks",
+    "climb",
+    "leaves_out",
+    "observed_trials",
+    "rank_trials",
+    "tree_trials",
+]

@@ -24,7 +24,7 @@ _WORK = 5e10
 # Nothing is left out of fewer observations.
 _FEW = 20
 # Sweeps of one fit that chooses its ridge, and its random starts.
-_HELD_SWEEPS, _STARTS = 200, 2
+_HELD_SWEEPS, _STARTS = 250, 4
 # Arrays of which every cell is known, listed or zero, are made dense up to this many cells.
 _DENSE = 10**7
 # A rank that is no better than the best before it by this part, so often running, ends the growth.
@@ -44,9 +44,7 @@ def as_whole(data: Tensor | Observations) -> Tensor | Observations:
 
 def leaves_out(data: Tensor | Observations) -> bool:
     """Whether some cells are missing and enough are known to leave out a part of those."""
-    return (
-        isinstance(data, Observations) and data.rest == "unknown" and _FEW <= len(data) and data.distinct < data.size
-    )
+    return isinstance(data, Observations) and data.rest == "unknown" and len(data) >= _FEW and data.distinct < data.size
 
 
 def observed_rungs(data: Observations) -> list[tuple[str, Rung]]:
