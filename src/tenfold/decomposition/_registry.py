@@ -188,7 +188,8 @@ def find(name: str) -> Entry:
 
 
 def choose(structure: Structure, data: Data) -> Entry:
-    """The method made for the structure's format and this kind of data, else alternating least squares.
+    """The method made for the structure's format and this kind of data, else alternating least squares, regularised
+    where cells are missing.
 
     A structure that uses a core twice goes to L-BFGS: its error is no quadratic in that core.
     """
@@ -197,4 +198,6 @@ def choose(structure: Structure, data: Data) -> Entry:
     for entry in methods().values():
         if family in entry.formats and kind in entry.takes:
             return entry
-    return find("lbfgs" if any(len(core.terms) > 1 for core in structure.cores) else "als")
+    if any(len(core.terms) > 1 for core in structure.cores):
+        return find("lbfgs")
+    return find("als_observed" if kind == "missing" else "als")

@@ -6,12 +6,16 @@ multiplied is padding.
 
 from __future__ import annotations
 
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
+
+# Products below which threads would cost more than they save.
+_WORTH = 10**7
 
 
 def row_systems(
@@ -28,9 +32,18 @@ def row_systems(
     shape = len(first) - 1, environments.shape[1]
     gram = torch.empty(*shape, shape[1], dtype=environments.dtype)
     right = torch.empty(shape, dtype=environments.dtype)
-    arrays = (environments.contiguous(), weights.contiguous(), numbers.contiguous(), first, gram, right)
-    _threads()
-    _compiled()(*(array.resolve_conj().numpy() for array in arrays))
+    kept = (environments.contiguous(), weights.contiguous(), numbers.contiguous(), first, gram, right)
+    arrays = [array.resolve_conj().numpy() for array in kept]
+    sums = _compiled()
+    threads = torch.get_num_threads()
+    if threads == 1 or environments.shape[0] * shape[1] ** 2 < _WORTH:
+        sums(*arrays, 0, shape[0])
+        return gram, right
+    # Threads of our own: those of numba would change how many torch has. Equal numbers of cells for each.
+    shares = torch.arange(threads + 1) * len(environments) // threads
+    bounds = [0, *torch.searchsorted(first, shares[1:-1]).tolist(), shape[0]]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(partial(sums, *arrays), bounds[:-1], bounds[1:]))
     return gram, right
 
 
@@ -49,21 +62,15 @@ def plain_row_systems(
     return torch.stack(gram), torch.stack(right)
 
 
-def _threads() -> None:
-    import numba
-
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
-
-
 @cache
 def _compiled() -> Any:
     import numba
     import numpy as np
 
-    @numba.njit(cache=True, nogil=True, parallel=True)
-    def accumulate(environments, weights, numbers, first, gram, right):  # type: ignore[no-untyped-def]
+    @numba.njit(cache=True, nogil=True)
+    def accumulate(environments, weights, numbers, first, gram, right, low, high):  # type: ignore[no-untyped-def]
         columns = environments.shape[1]
-        for row in numba.prange(len(first) - 1):
+        for row in range(low, high):
             gram[row] = 0
             right[row] = 0
             for cell in range(first[row], first[row + 1]):

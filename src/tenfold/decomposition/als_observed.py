@@ -23,8 +23,8 @@ from tenfold.structure import Structure
 # Ridges from one that leaves little but the mean down to none, each from what the one before it found, and sweeps with
 # each. Where cells are few this is the way that overfits least, but it begins by forgetting its start.
 _DOWN = tuple((ridge, 5) for ridge in (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 1e-4, 0.0))
-# From a random start: damped for a moment, because rows with few cells would else fit them exactly with huge numbers and
-# never come back, then without a ridge, then with growing ones.
+# From a random start: damped for a moment, because rows with few cells would else fit them exactly with huge numbers
+# and never come back, then without a ridge, then with growing ones.
 _DAMPED = tuple((ridge, 1) for ridge in (0.3, 0.1, 0.03, 0.01, 0.003))
 _UP = ((0.0, 15), *((ridge, 4) for ridge in (1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)))
 # A level ends sooner where the objective settles: at this relative change.
@@ -39,14 +39,16 @@ _EQUAL = 1e-3
 _FEW, _DEFAULT = 20, 1e-6
 # With fewer sweeps than this there are none to choose a ridge with.
 _SHORT = 20
-# How far the random part of a start is from its constant part.
-_NOISE = (0.3, 1.0)
+# Noise in the start from the mean, and sweeps of each random start before the best of them go on.
+_NOISE, _TRIED, _FOLLOWED = 0.3, 4, 2
 # A mean smaller than this, relative to the root mean square, starts as this.
 _LEAST = 0.1
+# Noise added to the cores before a smaller ridge, relative to their root mean square.
+_STIR = 0.1
 # Above this part of the error of the mean a network has found nothing.
 _NOTHING = 0.98
 # Ridges up to this one may be none at all.
-_SMALL = 1e-3
+_SMALL = 0.01
 # Sweeps that watch what is left out once its ridge is chosen.
 _MORE = 20
 
@@ -83,7 +85,7 @@ def als_observed(
     callback: Callback | None = None,
     ridge: float | None = None,
     holdout: float = 0.1,
-    starts: int = 3,
+    starts: int = 4,
 ) -> Observed:
     """Alternating least squares for missing cells, with a ridge on each row that cells left out choose.
 
@@ -92,8 +94,9 @@ def als_observed(
     what their n_i cells say, the larger the ridge; m is fitted too, and pulled to zero a hundredth as much. So a large
     ridge gives the mean of the data, none gives plain least squares, and a row that no cell reads is the mean row.
 
-    Several starts go down a ladder of ridges on a part of the cells. The ridge, and the sweep, at which the cells left
-    out were predicted best are kept, and the fit goes on from there on all cells: to its end, or, where more sweeps
+    On a part of the cells, ridges are tried from large to small, starting from the mean, and from small to large,
+    starting from the best of some random networks. The ridge, and the sweep, at which the cells left out were predicted
+    best are kept, and the fit goes on from there on all cells: to its end, or, where more sweeps
     made the prediction worse, by as many sweeps as were good.
 
     Args:
@@ -108,7 +111,7 @@ def als_observed(
         ridge: instead of one chosen by what is left out; then only the number of sweeps is.
         holdout: the part of the cells that is left out, 0 for none. Nothing is left out of fewer than 20 cells, nor
             where no cell is missing: then the ridge is 1e-6, or 0.
-        starts: random starts; the first one is near the mean of the data.
+        starts: the start near the mean of the data and the random ones, of which the best two are followed.
 
     Returns:
         The network, in the data's dtype, and how well it predicted what was left out. ``errors`` is the relative error
@@ -133,7 +136,9 @@ def als_observed(
     counted = len(data) if data.weights is None else int((data.weights > 0).sum())
     fixed = (0.0 if complete else _DEFAULT) if ridge is None else ridge
     if complete or counted < _FEW or not holdout or max_sweeps < _SHORT:
-        return run.finish(Ridge(loss), _damped(run, loss, init, seed, fixed, starts), fixed)
+        problem = Ridge(loss)
+        cores = _damped(run, problem, seed, fixed, starts)[0] if init is None else loss.start(init)
+        return run.finish(problem, cores, fixed)
     return _chosen(run, data, loss, init, seed, ridge, holdout, starts)
 
 
@@ -250,19 +255,16 @@ class _Best:
     last: list[Tensor]
 
 
-def _start(loss: Loss, init: Network | None, seed: int, number: int) -> list[Tensor]:
-    """The given network, or the mean of the data as a network of rank one, and noise."""
-    if init is not None:
-        return loss.start(init)
+def _near_mean(loss: Loss, seed: int) -> list[Tensor]:
+    """The mean of the data as a network of rank one, and noise."""
     assert loss.cells is not None
     structure = loss.structure
-    noise = Network.random(structure, seed=seed + number, dtype=loss.dtype, device=loss.device)
+    noise = Network.random(structure, seed=seed, dtype=loss.dtype, device=loss.device)
     mean = complex(loss.weighted_values().sum() / loss.total)
     each = (mean if abs(mean) > _LEAST else complex(_LEAST)) ** (1 / len(structure.terms))
-    size = _NOISE[min(number, len(_NOISE) - 1)]
     cores = []
     for core, random in zip(structure.cores, noise.cores, strict=True):
-        start = size * random
+        start = _NOISE * random
         first = tuple(slice(None) if index in structure.output_indices else 0 for index in core.indices)
         start[first] += each if loss.dtype.is_complex else abs(each)
         cores.append(start)
@@ -271,23 +273,22 @@ def _start(loss: Loss, init: Network | None, seed: int, number: int) -> list[Ten
     return balance(structure, cores)
 
 
-def _damped(run: _Run, loss: Loss, init: Network | None, seed: int, ridge: float, starts: int) -> list[Tensor]:
-    """Cores to start from where nothing is left out: the best of some damped random starts."""
-    if init is not None:
-        return loss.start(init)
-    problem = Ridge(loss)
-    best, lowest = _start(loss, None, seed, 1), math.inf
-    levels = (*(step for step in _DAMPED if step[0] > ridge), (ridge, 2))
-    for number in range(1, starts + 1):
-        if number > 1 and len(levels) + 1 > run.left // 2:
+def _damped(run: _Run, problem: Ridge, seed: int, ridge: float, starts: int) -> list[list[Tensor]]:
+    """Some random starts after a few sweeps, damped first, best first."""
+    loss = problem.loss
+    tried: list[tuple[float, list[Tensor]]] = []
+    levels = (*(step for step in _DAMPED if step[0] > ridge), (ridge, _TRIED))
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(starts):
+        if tried and len(levels) + _TRIED > run.left // 2:
             break
-        cores, objective = _start(loss, None, seed, number), math.inf
+        network = Network.random(loss.structure, std=loss.scale, seed=generator, dtype=loss.dtype)
+        cores, objective = loss.start(network), math.inf
         for value, sweeps in levels:
             for _ in range(min(sweeps, run.left - 1)):
                 cores, _, objective = run.sweep(problem, cores, value)
-        if objective < lowest:
-            best, lowest = cores, objective
-    return best
+        tried.append((objective if math.isfinite(objective) else math.inf, cores))
+    return [cores for _, cores in sorted(tried, key=lambda pair: pair[0])]
 
 
 def _chosen(
@@ -304,17 +305,23 @@ def _chosen(
     train, held = data.split(holdout, seed)
     inside = Loss(train, loss.structure, init=init)
     if inside.total == 0:
-        return run.finish(Ridge(loss), _start(loss, init, seed, 0), _DEFAULT if ridge is None else ridge)
+        cores = _near_mean(loss, seed) if init is None else loss.start(init)
+        return run.finish(Ridge(loss), cores, _DEFAULT if ridge is None else ridge)
     outside, problem = _Outside(inside, held), Ridge(inside)
-    best: _Best | None = None
-    for number in range(1 if init is not None else starts):
-        damped, levels = _ladder(number, init is not None, ridge)
-        if best is not None and sum(sweeps for _, sweeps in (*damped, *levels)) > run.left // 2:
-            break
-        found = _climbed(run, problem, outside, _start(inside, init, seed, number), damped, levels)
-        if best is None or found.error < best.error:
-            best = found
-    assert best is not None
+    levels = _UP if ridge is None else ((ridge, _GIVEN),)
+    if init is not None:
+        best = _climbed(run, problem, outside, inside.start(init), (), levels, None)
+    else:
+        shapes = [core.shape for core in loss.structure.cores]
+        generator = torch.Generator().manual_seed(seed)
+        stir = [torch.randn(shape, generator=generator, dtype=loss.dtype).to(loss.device) for shape in shapes]
+        above = () if ridge is None else tuple(step for step in _DOWN if step[0] > ridge)
+        down = _DOWN if ridge is None else levels
+        best = _climbed(run, problem, outside, _near_mean(inside, seed), above, down, stir)
+        if starts > 1 and run.left > 2 * sum(sweeps for _, sweeps in levels):
+            for cores in _damped(run, problem, seed, 0.0 if ridge is None else ridge, starts - 1)[:_FOLLOWED]:
+                found = _climbed(run, problem, outside, cores, (), levels, None)
+                best = found if found.error < best.error else best
     best, wanted = _continued(run, problem, outside, best, ridge is None)
     factor = (inside.scale / loss.scale) ** (1 / len(loss.structure.terms))
     cores = [core * factor for core in best.cores]
@@ -332,19 +339,19 @@ def _chosen(
 Ladder = tuple[tuple[float, int], ...]
 
 
-def _ladder(number: int, given: bool, ridge: float | None) -> tuple[Ladder, Ladder]:
-    """Ridges and numbers of sweeps for one start: those on the way, and those that can be chosen."""
-    if given:
-        return (), (_UP if ridge is None else ((ridge, _GIVEN),))
-    if number == 0:
-        return ((), _DOWN) if ridge is None else (tuple(s for s in _DOWN if s[0] > ridge), ((ridge, _GIVEN),))
-    return (_DAMPED, _UP) if ridge is None else (tuple(s for s in _DAMPED if s[0] > ridge), ((ridge, _GIVEN),))
-
-
 def _climbed(
-    run: _Run, problem: Ridge, outside: _Outside, cores: list[Tensor], damped: Ladder, levels: Ladder
+    run: _Run,
+    problem: Ridge,
+    outside: _Outside,
+    cores: list[Tensor],
+    damped: Ladder,
+    levels: Ladder,
+    stir: list[Tensor] | None,
 ) -> _Best:
-    """From one start over the ridges, as long as what is left out may be predicted better."""
+    """From one start over the ridges, as long as what is left out may be predicted better.
+
+    ``stir`` is noise of standard deviation 1: a ridge takes whole components to zero, where they would stay for ever.
+    """
     for ridge, sweeps in damped:
         for _ in range(min(sweeps, max(run.left - 2, 0))):
             cores = run.sweep(problem, cores, ridge)[0]
@@ -355,6 +362,8 @@ def _climbed(
         before, lowest = math.inf, math.inf
         if reached > _NOTHING * outside.inside:
             cores = first  # such a network says no more than the mean, and would never again
+        elif stir is not None and best.sweeps:
+            cores = [core + _STIR * _spread(core) * noise for core, noise in zip(cores, stir, strict=True)]
         for number in range(1, min(sweeps, max(run.left - 1, 0)) + 1):
             cores, reached, objective = run.sweep(problem, cores, ridge)
             error = outside.error(cores)
@@ -370,6 +379,10 @@ def _climbed(
         if worse == _OFTEN or (run.goal is not None and reached <= run.goal):
             break
     return best
+
+
+def _spread(core: Tensor) -> float:
+    return float(torch.linalg.vector_norm(core)) / math.sqrt(core.numel())
 
 
 def _continued(run: _Run, problem: Ridge, outside: _Outside, best: _Best, chosen: bool) -> tuple[_Best, int | None]:

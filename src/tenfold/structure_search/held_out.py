@@ -5,19 +5,46 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from tenfold import formats
 from tenfold.decomposition import find, relative_error
+from tenfold.decomposition.als_observed import als_observed
+from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
 from tenfold.structure_search.trials import SWEEPS, Budget, Rung, Trial, tried
 
 # Flops that one fit may take; more is left to a fit with a structure given.
 _WORK = 5e10
+# Nothing is left out of fewer observations.
+_FEW = 20
+# Sweeps of one fit that chooses its ridge, and its random starts.
+_HELD_SWEEPS, _STARTS = 250, 4
+# Arrays of which every cell is known, listed or zero, are made dense up to this many cells.
+_DENSE = 10**7
+# A rank that is no better than the best before it by this part, so often running, ends the growth.
+_BETTER, _OFTEN = 0.99, 2
+
+Build = Callable[[int], Structure]
+
+
+def as_whole(data: Tensor | Observations) -> Tensor | Observations:
+    """The dense array where every cell is known and it is not too large; else the data."""
+    if not isinstance(data, Observations) or data.weights is not None or data.shape is None or data.size > _DENSE:
+        return data
+    if data.rest == "zero" or (len(data) == data.size and data.distinct == data.size):
+        return data.dense()
+    return data
+
+
+def leaves_out(data: Tensor | Observations) -> bool:
+    """Whether some cells are missing and enough are known to leave out a part of those."""
+    return isinstance(data, Observations) and data.rest == "unknown" and len(data) >= _FEW and data.distinct < data.size
 
 
 def observed_rungs(data: Observations) -> list[tuple[str, Rung]]:
@@ -28,6 +55,69 @@ def observed_rungs(data: Observations) -> list[tuple[str, Rung]]:
     if data.order >= 3:
         builders["tucker"] = formats.tucker
     return [(label, _growing_rung(label, build)) for label, build in builders.items()]
+
+
+def observed_trials(data: Observations, label: str, build: Build, budget: Budget, seed: int) -> Iterator[Trial]:
+    """Networks of one family (``build`` makes the one of a rank) of growing rank."""
+    return best_predicting(data, _growing(data, label, build, budget, seed), budget)
+
+
+def best_predicting(data: Observations, trials: Iterable[Trial], budget: Budget) -> Iterator[Trial]:
+    """All trials, once the one to prefer is known; an interrupt gives those that there are.
+
+    That is the smallest of those whose prediction of what was left out is within one standard error of the best; the
+    error is that of the difference, cell by cell, from the best one. Where none predicts better than the mean of the
+    other cells, the network that is the mean comes as one more trial, to prefer. Paper: "Classification and regression
+    trees", 1984.
+    """
+    seen: list[Trial] = []
+    try:
+        seen.extend(trials)
+    except KeyboardInterrupt:
+        yield from _preferred(data, seen, budget)
+        raise
+    yield from _preferred(data, seen, budget)
+
+
+def _preferred(data: Observations, seen: list[Trial], budget: Budget) -> Iterator[Trial]:
+    able = [trial for trial in seen if trial.held_out is not None and trial.residuals is not None]
+    if budget.parameters is not None:
+        able = [trial for trial in able if trial.parameters <= budget.parameters]
+    best = min(able, key=lambda trial: trial.held_out or 0.0, default=None)
+    chosen: Trial | None = None
+    if best is not None and best.held_out is not None and best.baseline is not None:
+        if best.held_out >= best.baseline:
+            mean = _mean(data, min(able, key=lambda trial: trial.parameters).structure, best.baseline)
+            if budget.parameters is None or mean.parameters <= budget.parameters:
+                seen = [mean, *seen]
+                chosen = mean
+        else:
+            near = [trial for trial in able if _within_one_error(trial, best)]
+            chosen = min(near, key=lambda trial: trial.parameters)
+    for trial in seen:
+        yield replace(trial, preferred=trial is chosen, residuals=None)
+
+
+def _within_one_error(trial: Trial, best: Trial) -> bool:
+    assert trial.residuals is not None
+    assert best.residuals is not None
+    apart = trial.residuals - best.residuals
+    return float(apart.sum()) <= math.sqrt(len(apart)) * float(apart.std(correction=0))
+
+
+def _mean(data: Observations, structure: Structure, baseline: float) -> Trial:
+    """The mean of the data as a network of a structure that uses every core once."""
+    started = time.perf_counter()
+    weights = torch.ones_like(data.values.real) if data.weights is None else data.weights
+    value = (weights * data.values).sum() / weights.sum()
+    cores = []
+    for core in structure.cores:
+        cores.append(torch.zeros(core.shape, dtype=data.dtype, device=data.device))
+        first = tuple(slice(None) if index in structure.output_indices else 0 for index in core.indices)
+        cores[-1][first] = value if len(cores) == 1 else 1.0
+    network = Network(structure, cores)
+    trial = tried("mean", network, relative_error(data, network), started, "mean")
+    return replace(trial, held_out=baseline, baseline=baseline)
 
 
 def _ranks(parameters: Callable[[int], int], budget: Budget) -> list[int]:
@@ -41,50 +131,54 @@ def _ranks(parameters: Callable[[int], int], budget: Budget) -> list[int]:
 
 
 def _growing_rung(label: str, build: Callable[[tuple[int, ...], int], Structure]) -> Rung:
-    """Ranks from one upwards, until the budget is met, held-out observations say stop, or there is too little data."""
-
     def rung(
         data: Tensor | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
     ) -> Iterator[Trial]:
         assert isinstance(data, Observations)
         shape = data.shape
         assert shape is not None
-        sparse = data.rest == "zero"
-        # Where nothing is missing there is nothing to predict.
-        complete = sparse or data.distinct == math.prod(shape)
-        train, held_out = (data, None) if complete or len(data) < 20 else data.split(0.1, seed)
-        known = math.prod(shape) if sparse else len(train)
-        als = find("als").function
-        lowest, worse, previous = math.inf, 0, -1
-        for rank in _ranks(lambda rank: build(shape, rank).parameters, budget):
-            structure = build(shape, rank).name_outputs(modes)
-            if structure.parameters == previous:
-                return
-            previous = structure.parameters
-            if budget.parameters is not None and structure.parameters > budget.parameters:
-                return
-            if rank > 1 and structure.parameters > known:
-                return
-            if not sparse and 2 * SWEEPS * len(train) * _unknowns(structure) > _WORK:
-                return
-            started = time.perf_counter()
-            done = als(train, structure, seed=seed, max_sweeps=2 * SWEEPS, tol=1e-4)
-            outside = None if held_out is None else relative_error(held_out, done.network)
-            network = done.network
-            if held_out is not None:
-                network = als(data, structure, init=network, seed=seed, max_sweeps=SWEEPS, tol=1e-4).network
-            error = relative_error(data, network)
-            trial = tried(label, network, error, started, "als")
-            yield replace(trial, held_out=outside)
-            if budget.error is not None and error <= budget.error:
-                return
-            seen = error if outside is None else outside
-            worse = worse + 1 if seen > 0.99 * lowest else 0
-            lowest = min(lowest, seen)
-            if worse == 2:
-                return
+        return _growing(data, label, lambda rank: build(shape, rank).name_outputs(modes), budget, seed)
 
     return rung
+
+
+def _growing(data: Observations, label: str, build: Build, budget: Budget, seed: int) -> Iterator[Trial]:
+    """Ranks from one upwards, until the budget is met, held-out observations say stop, or there is too little data."""
+    sparse = data.rest == "zero"
+    known = data.size if sparse else len(data)
+    lowest, worse, previous = math.inf, 0, -1
+    for rank in _ranks(lambda rank: build(rank).parameters, budget):
+        structure = build(rank)
+        if structure.parameters == previous:
+            return
+        previous = structure.parameters
+        if budget.parameters is not None and structure.parameters > budget.parameters:
+            return
+        # With a ridge there may be more unknowns than observations, but they would not be known any better.
+        if rank > 1 and structure.parameters > known:
+            return
+        if not sparse and _HELD_SWEEPS * len(data) * _unknowns(structure) > _WORK:
+            return
+        trial = _fitted(data, label, structure, seed)
+        yield trial
+        if budget.error is not None and trial.error <= budget.error:
+            return
+        seen = trial.error if trial.held_out is None else trial.held_out
+        worse = worse + 1 if seen > _BETTER * lowest else 0
+        lowest = min(lowest, seen)
+        if worse == _OFTEN:
+            return
+
+
+def _fitted(data: Observations, label: str, structure: Structure, seed: int) -> Trial:
+    started = time.perf_counter()
+    if data.rest == "zero" or any(len(core.terms) > 1 for core in structure.cores):
+        name = "als" if data.rest == "zero" else "lbfgs"
+        done = find(name).function(data, structure, seed=seed, max_sweeps=2 * SWEEPS, tol=1e-4)
+        return tried(label, done.network, done.error, started, name)
+    found = als_observed(data, structure, seed=seed, max_sweeps=_HELD_SWEEPS, tol=1e-4, starts=_STARTS)
+    trial = tried(label, found.network, found.error, started, "als_observed")
+    return replace(trial, held_out=found.held_out, baseline=found.baseline, residuals=found.residuals)
 
 
 def _unknowns(structure: Structure) -> int:

@@ -19,7 +19,7 @@ from tenfold.observations import Observations
 from tenfold.structure import Structure
 from tenfold.structure_search.alternating import cp_rung, ring_rung
 from tenfold.structure_search.families import tree_families
-from tenfold.structure_search.held_out import observed_rungs
+from tenfold.structure_search.held_out import as_whole, best_predicting, observed_rungs
 from tenfold.structure_search.trees import tree_trials
 from tenfold.structure_search.trials import Budget, Rung, Trial, tried
 
@@ -35,19 +35,33 @@ def climb(
     """Networks for ``data``, each with its true error, as they are found.
 
     Args:
-        data: a floating or complex tensor, or observations of one.
+        data: a floating or complex tensor, or observations of one; they are made dense where every cell is known and
+            that is affordable.
         budget: what is asked for; later rungs are sized by the best so far.
         modes: index names for the axes.
         seed: fixes every random draw.
         on_rung: called with a label, the number of the rung and how many there are, before each.
     """
-    rungs = observed_rungs(data) if isinstance(data, Observations) else _dense_rungs(data, budget, modes)
-    best: Trial | None = None
+    data = as_whole(data)
     if budget.parameters is not None and budget.parameters < (least := _least(data, modes)):
         raise TenfoldError(
             f"parameters {budget.parameters} is too few: the smallest network for an array of shape "
             f"{tuple(data.shape or ())} has {least}"
         )
+    rungs = observed_rungs(data) if isinstance(data, Observations) else _dense_rungs(data, budget, modes)
+    trials = _climbed(data, rungs, budget, modes, seed, on_rung)
+    yield from best_predicting(data, trials, budget) if isinstance(data, Observations) else trials
+
+
+def _climbed(
+    data: Tensor | Observations,
+    rungs: Sequence[tuple[str, Rung]],
+    budget: Budget,
+    modes: Sequence[str],
+    seed: int,
+    on_rung: Callable[[str, int, int], None] | None,
+) -> Iterator[Trial]:
+    best: Trial | None = None
     for number, (label, rung) in enumerate(rungs):
         if on_rung is not None:
             on_rung(label, number, len(rungs))

@@ -28,13 +28,13 @@ class Budget:
             return trial.error <= self.error
         return self.parameters is None or trial.parameters <= self.parameters
 
-    def rank(self, trial: Trial) -> tuple[bool, float, float]:
+    def rank(self, trial: Trial) -> tuple[bool, bool, float, float]:
         """A sort key: smallest first is best."""
         # What was left out tells a model of the data from one of their noise.
         seen = trial.error if trial.held_out is None else trial.held_out
         if self.error is None or not self.met(trial):
-            return (not self.met(trial), seen, trial.parameters)
-        return (False, trial.parameters, trial.error)
+            return (not self.met(trial), not trial.preferred, seen, trial.parameters)
+        return (False, False, trial.parameters, trial.error)
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class Trial:
         name: the format, as people call it.
         error: true relative Frobenius error (over what is observed).
         held_out: relative error on observations that were left out, where there are missing cells.
+        baseline: the same of the weighted mean of the other observations.
+        residuals: squared residuals of those left out, relative to the sum of their squares, while they are needed.
+        preferred: whether it is the smallest of those that predict what was left out as well as any.
         chosen: whether this is the one that was returned.
     """
 
@@ -55,6 +58,9 @@ class Trial:
     seconds: float
     method: str
     held_out: float | None = None
+    baseline: float | None = None
+    residuals: Tensor | None = field(default=None, repr=False, compare=False)
+    preferred: bool = False
     chosen: bool = False
     network: Network | None = field(default=None, repr=False, compare=False)
 

@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -25,13 +26,24 @@ from tenfold.errors import StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure, index_names
-from tenfold.structure_search import Budget, Trial, climb, rank_trials, tree_trials
+from tenfold.structure_search import (
+    Budget,
+    Trial,
+    as_whole,
+    climb,
+    leaves_out,
+    observed_trials,
+    rank_trials,
+    tree_trials,
+)
 from tenfold.verbs._arrays import Prepared, as_text, prepare
 from tenfold.verbs._progress import Bar, progress_bar
 from tenfold.verbs.result import Fit
 
 # What is asked for when nothing is.
 DEFAULT_ERROR = 0.1
+# What is asked for when nothing is and cells are missing.
+_PREDICTION = "the best prediction of missing cells"
 # What people call the kinds of data.
 _KINDS = {
     "array": "whole arrays",
@@ -115,7 +127,7 @@ def fit(
     with threads_for(ready.cells), progress_bar(progress) as bar:
         if structure is None:
             _refuse({"method": method, "sizes": sizes or None, **options}, "without a structure; give a structure")
-            if budget.error is None and budget.parameters is None:
+            if budget.error is None and budget.parameters is None and not leaves_out(ready.scaled):
                 budget = _budget(DEFAULT_ERROR, None, None, ready)
             found = _best_of(climb(ready.scaled, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
         elif isinstance(structure, str) and "->" not in structure:
@@ -125,8 +137,9 @@ def fit(
             full, open_bonds = _resolve(structure, ready, sizes, budget)
             if open_bonds:
                 _refuse({"method": method, **options}, f"but bond '{open_bonds[0]}' has no size; give it one")
-                found = _ranks_of(full, ready, budget, bar)
+                found = _ranks_of(full, open_bonds, ready, budget, seed, bar)
             else:
+                ready = ready if method else _made_whole(ready, full)
                 found = _run(ready, full, _entry(method, full, ready.data), budget, seed, options, bar)
         best, trials, stopped = found
         try:
@@ -137,10 +150,11 @@ def fit(
     front = tuple(trial.without_network(chosen=trial is best) for trial in trials)
     if budget.error is not None and not budget.met(best) and stopped != "interrupted":
         warnings.warn(_missed(best, budget, structure is not None), stacklevel=2)
-    if best.held_out is not None and best.held_out >= 1:
+    if best.held_out is not None and best.baseline is not None and best.held_out >= best.baseline:
         warnings.warn(
-            f"cells that were left out are predicted no better than by zeros (held-out error {best.held_out:.3g}): "
-            f"{_observed(ready):,} observations are too few for any network that was tried",
+            f"cells that were left out are predicted no better than by the mean of the others (held-out error "
+            f"{best.held_out:.3g}, of the mean {best.baseline:.3g}): {_observed(ready):,} observations are too few for "
+            f"any network that was tried",
             stacklevel=2,
         )
     return Fit(
@@ -149,7 +163,7 @@ def fit(
         method=best.method,
         seconds=time.perf_counter() - started,
         stopped=stopped,
-        target=_target(budget),
+        target=_target(budget) if structure is not None or budget != Budget() else _PREDICTION,
         front=front,
         dims=ready.dims,
         coordinates=ready.coordinates,
@@ -171,21 +185,33 @@ def _refuse(options: Mapping[str, Any], why: str) -> None:
         raise TenfoldError(f"{given[0]} is given {why}, or leave {given[0]} out")
 
 
-def _ranks_of(full: Structure, ready: Prepared, budget: Budget, bar: Bar) -> tuple[Trial, list[Trial], str]:
+def _ranks_of(
+    full: Structure, open_bonds: Sequence[str], ready: Prepared, budget: Budget, seed: int, bar: Bar
+) -> tuple[Trial, list[Trial], str]:
     """A tree whose bonds have no sizes yet."""
-    if not isinstance(ready.scaled, Tensor):
-        raise StructureError(f"give sizes to the bonds of '{full}': they cannot be found from observations")
+    data = as_whole(ready.scaled)
     label = (formats.name(full) or "tree").replace("_", " ")
     bar.rung(label, 0, 1)
-    return _best_of(tree_trials(ready.scaled, full, budget, label), budget)
+    if isinstance(data, Tensor):
+        return _best_of(tree_trials(data, full, budget, label), budget)
+
+    def build(rank: int) -> Structure:
+        return full.replace({bond: min(rank, full.sizes[bond]) for bond in open_bonds})
+
+    return _best_of(observed_trials(data, label, build, budget, seed), budget)
 
 
 def _family_of(family: str, ready: Prepared, budget: Budget, seed: int, bar: Bar) -> tuple[Trial, list[Trial], str]:
     """A format that is no tree and whose ranks were not given."""
-    if not isinstance(ready.scaled, Tensor):
-        raise StructureError(f"give ranks to {family}: they cannot be found from observations")
-    bar.rung(family.replace("_", " "), 0, 1)
-    return _best_of(rank_trials(ready.scaled, family, budget, index_names(ready.dims), seed), budget)
+    data, label = as_whole(ready.scaled), family.replace("_", " ")
+    bar.rung(label, 0, 1)
+    if isinstance(data, Observations):
+
+        def build(rank: int) -> Structure:
+            return formats.for_arrays()[family](ready.shape, rank).name_outputs(index_names(ready.dims))
+
+        return _best_of(observed_trials(data, label, build, budget, seed), budget)
+    return _best_of(rank_trials(data, family, budget, index_names(ready.dims), seed), budget)
 
 
 def _best_of(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial], str]:
@@ -275,6 +301,8 @@ def _missed(best: Trial, budget: Budget, structure_given: bool) -> str:
     said = f"the error is {best.error:.4g}, above the {budget.error:g} asked for"
     if structure_given:
         return f"{said}: '{best.structure}' needs larger ranks"
+    if best.held_out is None:
+        return f"{said}: no larger network that was tried came nearer"
     return f"{said}: larger networks were no better at what was left out, or too large to try"
 
 
@@ -348,6 +376,13 @@ def _check_order(structure: Structure, ready: Prepared) -> None:
                     f"the structure has '{index}' on axis {axis}, but the data's axes are {', '.join(modes)}: "
                     f"write the outputs in the data's order"
                 )
+
+
+def _made_whole(ready: Prepared, structure: Structure) -> Prepared:
+    """The whole array where every cell is known and that is affordable, unless there is a method for the entries."""
+    if kind_of(ready.data) == "sparse" and choose(structure, ready.data).name != "als":
+        return ready
+    return replace(ready, data=as_whole(ready.data), scaled=as_whole(ready.scaled))
 
 
 def _resolve(
