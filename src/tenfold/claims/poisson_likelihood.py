@@ -7,7 +7,7 @@ import torch
 
 from tenfold import formats
 from tenfold.claims._registry import Measurement, Number, claim
-from tenfold.claims.cp_recovery import match
+from tenfold.components import factor_match_score
 from tenfold.decomposition import find
 from tenfold.decomposition.cp_poisson import poisson_deviance
 from tenfold.network import Network
@@ -46,7 +46,7 @@ def poisson_likelihood(*, seed: int = 0, seeds: int = 10) -> Measurement:
             deviance = {}
             for name in agreement:
                 network = find(name).function(counts, structure, seed=number).network
-                agreement[name] += match(planted, network) / seeds
+                agreement[name] += min(factor_match_score(planted, network, weights=False).scores) / seeds
                 deviance[name] = _deviance(counts, network)
             likelier += deviance["cp_poisson"] < deviance["cp_hals"]
             gaps.append((deviance["cp_hals"] - deviance["cp_poisson"]) / counts.numel())
