@@ -23,7 +23,7 @@ _HOME = {
     "fit": "tenfold.verbs.fit",
     "load": "tenfold.verbs.load",
 }
-_ROOMS = ("formats", "contraction", "decomposition", "claims", "io", "models", "report")
+_ROOMS = ("formats", "contraction", "components", "decomposition", "claims", "io", "models", "report")
 
 # Spelled out, because type checkers read it and cannot follow the two tables above; a test compares them.
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "TenfoldError",
     "__version__",
     "claims",
+    "components",
     "contraction",
     "decomposition",
     "fit",
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from tenfold import claims, contraction, decomposition, formats, io, models, report
+    from tenfold import claims, components, contraction, decomposition, formats, io, models, report
     from tenfold.errors import TenfoldError
     from tenfold.network import Network
     from tenfold.observations import Observations

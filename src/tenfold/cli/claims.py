@@ -24,7 +24,7 @@ def claims(
 ) -> None:
     """Measure papers' claims on this machine: what is stated, what is measured, whether it holds."""
     from tenfold import claims as room
-    from tenfold.cli._tables import columns
+    from tenfold._tables import columns
 
     known = room.registry()
     unknown = [name for name in names or [] if name not in known]

@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 def list_formats() -> None:
     """List the named structures, the kinds of files that can be read and written, and the bundled samples."""
     from tenfold import formats, io
-    from tenfold.cli._tables import columns
+    from tenfold._tables import columns
 
     examples = formats.examples()
     rows = [

@@ -14,8 +14,8 @@ def register(app: typer.Typer) -> None:
 
 def list_papers() -> None:
     """List every method with its paper, its module and the claim that measures it."""
+    from tenfold._tables import columns
     from tenfold.claims.papers import papers
-    from tenfold.cli._tables import columns
 
     rows = [(p.method, f"{p.title}, {p.year}", p.module.removeprefix("tenfold."), p.claim or "-") for p in papers()]
     say(columns(("method", "paper", "module", "measured by"), rows))
