@@ -22,6 +22,8 @@ _HOME = {
     "Fit": "tenfold.verbs.result",
     "fit": "tenfold.verbs.fit",
     "load": "tenfold.verbs.load",
+    "select_rank": "tenfold.verbs.select_rank",
+    "stability": "tenfold.verbs.stability",
 }
 _ROOMS = ("formats", "contraction", "components", "decomposition", "claims", "io", "models", "report")
 
@@ -43,6 +45,8 @@ __all__ = [
     "load",
     "models",
     "report",
+    "select_rank",
+    "stability",
 ]
 
 if TYPE_CHECKING:
@@ -54,6 +58,8 @@ if TYPE_CHECKING:
     from tenfold.verbs.fit import fit
     from tenfold.verbs.load import load
     from tenfold.verbs.result import Fit
+    from tenfold.verbs.select_rank import select_rank
+    from tenfold.verbs.stability import stability
 
 
 def __getattr__(name: str) -> Any:
