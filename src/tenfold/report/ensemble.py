@@ -42,7 +42,8 @@ def plot_ensemble(ensemble: Ensemble) -> Figure:
     left.legend(fontsize=8, labelcolor=INK, frameon=False, loc="lower left")
     image = right.imshow(scores, cmap=SEQUENTIAL, vmin=0, vmax=1, interpolation="none")
     style(right)
-    right.set(xlabel="start, by error", ylabel="start, by error", title="factor match score of every two")
+    right.set(xlabel="start, by error", ylabel="start, by error")
+    right.set_title("factor match score of every two", size=9, color=INK)
     for axis in (right.xaxis, right.yaxis):
         axis.set_major_locator(MaxNLocator(8, integer=True))
     bar = fig.colorbar(image, ax=right)

@@ -33,7 +33,7 @@ def plot_ranks(table: RankTable) -> Figure:
     for row in table.rows:
         errors.plot([row.rank] * len(row.errors), row.errors, "o", color=HUES[0], markersize=4, alpha=0.45)
     errors.plot(ranks, [row.error for row in table.rows], color=HUES[0], linewidth=1.3)
-    errors.set_title("relative error\n(a dot for each start)")
+    errors.set_title("relative error\n(a dot for each start)", size=9)
     errors.set_yscale("log")
     log_axis(errors.yaxis)
     _curve(stable, ranks, [row.stability for row in table.rows])
@@ -52,9 +52,7 @@ def plot_ranks(table: RankTable) -> Figure:
         held_out.set_yticks([])
         held_out.text(0.5, 0.5, "not measured", transform=held_out.transAxes, ha="center", color=MUTED, size=9)
     else:
-        held_out.errorbar(
-            ranks, means, [row.held_out_se for row in table.rows], color=HUES[0], capsize=2, linewidth=1.3
-        )
+        held_out.errorbar(ranks, means, [row.held_out_se for row in table.rows], color=HUES[0], capsize=2)
         _curve(held_out, ranks, means)
         best = min(table.rows, key=lambda row: row.held_out)
         _threshold(held_out, best.held_out + best.held_out_se)
@@ -66,12 +64,11 @@ def plot_ranks(table: RankTable) -> Figure:
         rank = table.choices[name]
         asked = name == table.criterion
         said = f"chooses {rank}" if rank else "chooses none"
-        ax.set_title(f"{words[name]}\n{said}", weight="bold" if asked else "normal")
-        row = next((row for row in table.rows if row.rank == rank), None)
-        if row is not None:
-            height = {"stability": row.stability, "core_consistency": row.core_consistency}
-            height |= {"held_out": row.held_out, "bic": row.bic}
-            ax.plot([row.rank], [height[name]], "o", markersize=12, markerfacecolor="none", markeredgecolor=INK)
+        ax.set_title(f"{words[name]}\n{said}", weight="bold" if asked else "normal", size=9)
+        for row in table.rows:
+            if row.rank == rank:
+                value = max(getattr(row, name), _FLOOR) if name == "core_consistency" else getattr(row, name)
+                ax.plot([rank], [value], "o", markersize=12, markerfacecolor="none", markeredgecolor=INK)
     for ax in panels:
         ax.set_xlabel("rank")
         ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))

@@ -97,7 +97,7 @@ def select_rank(
 
     Each rank is fitted from several random starts. Four criteria look at the fits:
 
-    - ``"stability"``: the largest rank at which the starts find the same components (mean factor match score above 0.9);
+    - ``"stability"``: the largest rank at which the starts find the same components (factor match score above 0.9);
     - ``"core_consistency"``: the largest rank above 60;
     - ``"held_out"``: the smallest rank that predicts cells kept from the fit, a tenth in each of ``starts`` folds,
       within one standard error of the best;
