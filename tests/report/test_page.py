@@ -249,6 +249,7 @@ def test_slices_hold_the_energy_and_never_make_the_whole_tensor():
     class Big:
         dims = ("i", "j", "k")
         coordinates: dict = {}  # noqa: RUF012
+        units: dict = {}  # noqa: RUF012
         shape = network.shape
         source_dtype = "float64"
 

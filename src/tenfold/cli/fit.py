@@ -81,6 +81,7 @@ def fit(
         dtype=dtype,
         dims=dataset.dims,
         coordinates=dataset.coordinates,
+        units=dataset.units,
         source=source,
         source_dtype=dataset.dtype,
         progress=False if quiet else None,

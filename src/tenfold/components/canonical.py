@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -46,6 +46,12 @@ class Components:
     @property
     def rank(self) -> int:
         return len(self.weights)
+
+    def named(self, dims: Sequence[str], coordinates: Mapping[str, np.ndarray]) -> Components:
+        """The same with the names of the data's axes, where a factor belongs to a whole one of them."""
+        shown = {group[0]: dim for dim, group in zip(dims, self.structure.outputs, strict=True) if len(group) == 1}
+        factors = {shown.get(name, name): factor for name, factor in self.factors.items()}
+        return replace(self, factors=factors, coordinates=dict(coordinates))
 
     def network(self) -> Network:
         """The components as a network again, the weights in the first core; equal to what they came from."""

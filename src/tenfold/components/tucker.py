@@ -72,14 +72,18 @@ def canonical_tucker(network: Network) -> TuckerForm:
         core = torch.tensordot(core, square, dims=([axis], [1])).movedim(-1, axis)
         factors[mode] = basis
     # All bases are known before any is turned: turning one mode leaves the others' singular vectors as they are.
-    turns = [torch.linalg.svd(core.movedim(axis, 0).flatten(1), full_matrices=False).U for axis in range(core.ndim)]
+    sides = [core.movedim(axis, 0).reshape(core.shape[axis], -1) for axis in range(core.ndim)]
+    turns = [torch.linalg.svd(side, full_matrices=False).U for side in sides]
     for axis, mode in enumerate(modes):
         factor = factors[mode] @ turns[axis]
         largest = factor.gather(0, factor.abs().argmax(0, keepdim=True))[0]
         phase = torch.where(largest == 0, torch.ones_like(largest), torch.sgn(largest))
         factors[mode] = factor * phase.conj()
         core = torch.tensordot(core, (turns[axis] * phase.conj()).conj(), dims=([axis], [0])).movedim(-1, axis)
-    norms = {mode: torch.linalg.vector_norm(core.movedim(axis, 0).flatten(1), dim=1) for axis, mode in enumerate(modes)}
+    norms = {}
+    for axis, mode in enumerate(modes):
+        slices = core.movedim(axis, 0).reshape(core.shape[axis], -1)
+        norms[mode] = torch.linalg.vector_norm(slices, dim=1)
     sizes = {bonds[mode]: factors[mode].shape[1] for mode in modes}
     return TuckerForm(core, factors, norms, structure.replace(sizes))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,12 +24,19 @@ class Axis:
         size: how many places it has.
         values: what stands at each place, or None when nothing is known: numbers, times (datetime64) or labels.
         kind: ``"number"``, ``"time"``, ``"label"`` or ``"place"`` for plain positions.
+        unit: that of the values, '' where it is not known.
     """
 
     name: str
     size: int
     values: np.ndarray | None
     kind: str
+    unit: str = ""
+
+    @property
+    def label(self) -> str:
+        """The name, with the unit if it is known."""
+        return f"{self.name} ({self.unit})" if self.unit and self.kind == "number" else self.name
 
     def at(self, place: int) -> str:
         """What stands at a place, as short text."""
@@ -54,7 +61,10 @@ def axes_of(fit: Fit) -> list[Axis]:
     shape = tuple(fit.shape)
     if len(names) != len(shape):
         names = [f"axis {n}" for n in range(len(shape))]
-    return [_axis(name, size, (fit.coordinates or {}).get(name)) for name, size in zip(names, shape, strict=True)]
+    return [
+        replace(_axis(name, size, (fit.coordinates or {}).get(name)), unit=fit.units.get(name, ""))
+        for name, size in zip(names, shape, strict=True)
+    ]
 
 
 def _axis(name: str, size: int, coordinate: Any) -> Axis:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tenfold import formats
+from tenfold.components import canonical_train, canonical_tucker
 from tenfold.report._axes import Axis, axes_of
 from tenfold.report._style import (
     DIVERGING,
     HUES,
+    INK,
     MUTED,
     RULE,
     SEQUENTIAL,
@@ -31,6 +34,7 @@ from tenfold.report.pictures import label_axis, paint, picture_height
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from tenfold.components import TrainForm
     from tenfold.structure import Core, Structure
     from tenfold.verbs.result import Fit
 
@@ -40,23 +44,75 @@ _COLUMNS, _CORES, _BARS = 12, 12, 24
 _PICTURES = 24
 _CELLS = 160
 _POINTS = 300
+# Powers of ten of an ordered core that are told apart.
+_DECADES = 4
 
 
 def panels(fit: Fit) -> tuple[list[Panel], str]:
-    """A picture for each core, and a sentence about what is not drawn ('' if all is)."""
+    """A picture for each core, and a sentence about what is not drawn ('' if all is).
+
+    Tucker networks and tensor trains are drawn in their canonical form: what comes first weighs most.
+    """
+    made: list[Panel] = []
+    known: dict[tuple[int, str], np.ndarray] = {}
+    family = formats.name(fit.structure)
+    if family == "tucker":
+        fit = replace(fit, network=canonical_tucker(fit.network).network())
+    elif family == "tensor_train" and fit.structure.inner_indices:
+        form = canonical_train(fit.network)
+        fit = replace(fit, network=form.network())
+        known = _known_loads(form, fit.structure)
+        made.append(_bond_spectra(form))
     structure = fit.structure
     arrays = [_numpy(tensor) for tensor in fit.network.cores]
-    if formats.name(structure) == "cp":
-        made = _components(fit, structure, arrays)
-    else:
-        made = []
-        # Cores that carry an axis of the data say more than those between them.
-        carries = [bool(set(core.indices) & set(structure.output_indices)) for core in structure.cores]
-        order = sorted(range(len(arrays)), key=lambda n: (not carries[n], n))
-        for n in order[:_CORES]:
-            made.append(_core(fit, structure, structure.cores[n], arrays[n], arrays))
-    left_out = len(arrays) - _CORES if formats.name(structure) != "cp" else len(arrays) - len(made)
+    # Cores that carry an axis of the data say more than those between them.
+    carries = [bool(set(core.indices) & set(structure.output_indices)) for core in structure.cores]
+    order = sorted(range(len(arrays)), key=lambda n: (not carries[n], n))
+    for n in order[:_CORES]:
+        made.append(_core(fit, structure, structure.cores[n], arrays[n], arrays, known))
+    left_out = len(arrays) - _CORES
     return made, f"{left_out} more cores are not drawn." if left_out > 0 else ""
+
+
+def _known_loads(form: TrainForm, structure: Structure) -> dict[tuple[int, str], np.ndarray]:
+    """What each value of a bond counts for in a canonical train.
+
+    For the core on its left these are the singular values; the core on its right has them in what comes after it.
+    """
+    loads = {}
+    for place, (bond, values) in enumerate(form.spectra.items()):
+        left, right = (structure.terms_with(form.modes[n])[0] for n in (place, place + 1))
+        loads[left, bond] = _numpy(values) / (float(values.max()) or 1.0)
+        loads[right, bond] = np.ones(len(values))
+    return loads
+
+
+def _bond_spectra(form: TrainForm) -> Panel:
+    fig = figure(3.7, 2.9)
+    draw_bond_spectra(fig.subplots(), form)
+    return Panel(
+        svg(fig, "Singular values across each bond"),
+        "Singular values across the bonds",
+        "Each relative to its largest; the columns of the cores are in this order.",
+    )
+
+
+def draw_bond_spectra(ax: Axes, form: TrainForm) -> None:
+    """The singular values of the tensor across each bond of a train, on given axes."""
+    style(ax, grid=True)
+    longest = 1
+    for n, (bond, values) in enumerate(form.spectra.items()):
+        relative = _numpy(values) / (float(values.max()) or 1.0)
+        kept = np.where(relative > 1e-17, relative, np.nan)
+        longest = max(longest, len(kept))
+        label = f"{plain(bond)}: {plain(form.modes[n], 12)} | {plain(form.modes[n + 1], 12)}" if n < _COLUMNS else None
+        dots = "." if len(kept) <= 40 else None
+        ax.plot(np.arange(1, len(kept) + 1), kept, marker=dots, color=HUES[n % len(HUES)], linewidth=1.3, label=label)
+    ax.set_yscale("log")
+    ax.set_xticks(range(1, longest + 1, max(1, longest // 8)))
+    ax.set(xlabel="number", ylabel="singular value / largest")
+    log_axis(ax.yaxis)
+    ax.legend(fontsize=7.5, labelcolor=INK, frameon=False, loc="best", handlelength=1.4)
 
 
 def _numpy(tensor: Any) -> np.ndarray:
@@ -69,12 +125,19 @@ def _numpy(tensor: Any) -> np.ndarray:
 # --- one core ---------------------------------------------------------------------------------------------------------
 
 
-def _core(fit: Fit, structure: Structure, core: Core, array: np.ndarray, arrays: Sequence[np.ndarray]) -> Panel:
+def _core(
+    fit: Fit,
+    structure: Structure,
+    core: Core,
+    array: np.ndarray,
+    arrays: Sequence[np.ndarray],
+    known: Mapping[tuple[int, str], np.ndarray],
+) -> Panel:
     groups = [[i for i in core.indices if i in group] for group in structure.outputs]
     on = [axis for axis, mine in enumerate(groups) if mine]
     bonds = [i for i in core.indices if i not in structure.output_indices]
     title = _title(fit, structure, core, on)
-    load = _loads(structure, arrays, core.terms[0], bonds)
+    load = _loads(structure, arrays, core.terms[0], bonds, known)
     if len(on) == 1 and len(core.terms) > 1:
         # The one core stands for several axes; its rows are those of all of them.
         title += f" (used {len(core.terms)} times)"
@@ -88,7 +151,7 @@ def _core(fit: Fit, structure: Structure, core: Core, array: np.ndarray, arrays:
         columns = _columns(core, array, groups[on[0]], bonds)
         if len(bonds) > 1 and axis.size > 1 and axis.kind != "label":
             return _bond_image(title, axis, columns, bonds, load)
-        return _profile(title, axis, columns, bonds, load)
+        return _profile(title, axis, columns, bonds, load, share=formats.name(structure) == "tucker")
     if len(on) == 1 and len(groups[on[0]]) == 1:
         (index,) = groups[on[0]]
         axis = Axis(index, structure.sizes[index], None, "place")
@@ -98,7 +161,7 @@ def _core(fit: Fit, structure: Structure, core: Core, array: np.ndarray, arrays:
             if len(bonds) > 1
             else _profile(title, axis, columns, bonds, load)
         )
-    return _heat(title, core, array)
+    return _heat(title, core, array, decades=formats.name(structure) == "tucker")
 
 
 def _title(fit: Fit, structure: Structure, core: Core, on: Sequence[int]) -> str:
@@ -114,16 +177,22 @@ def _columns(core: Core, array: np.ndarray, mine: Sequence[str], bonds: Sequence
     return array.transpose(order).reshape(rows, -1)
 
 
-def _loads(structure: Structure, arrays: Sequence[np.ndarray], term: int, bonds: Sequence[str]) -> np.ndarray:
-    """For each combination of a core's bonds, the size of what it is joined to.
+def _loads(
+    structure: Structure,
+    arrays: Sequence[np.ndarray],
+    term: int,
+    bonds: Sequence[str],
+    known: Mapping[tuple[int, str], np.ndarray],
+) -> np.ndarray:
+    """For each combination of a core's bonds, the size of what it is joined to, where that is not ``known``.
 
     The columns of an orthonormal core all have one norm; what they count for stands in the cores beside it.
     """
     load = np.ones(())
     for bond in bonds:
-        own = np.ones(structure.sizes[bond])
+        own = known.get((term, bond), np.ones(structure.sizes[bond]))
         for other in structure.terms_with(bond):
-            if other != term:
+            if other != term and (term, bond) not in known:
                 array = arrays[structure.term_core[other]]
                 place = structure.terms[other].indices.index(bond)
                 own = own * np.linalg.norm(np.moveaxis(array, place, 0).reshape(len(own), -1), axis=1)
@@ -142,9 +211,21 @@ def _strongest(columns: np.ndarray, load: np.ndarray, most: int) -> tuple[np.nda
     return kept, f"The {most} strongest of {count:,} columns; the others hold {share:.1%} of the squares."
 
 
-def _profile(title: str, axis: Axis, columns: np.ndarray, bonds: Sequence[str], load: np.ndarray) -> Panel:
+def percent(part: float) -> str:
+    """A share in percent, with a digit also where it is small."""
+    return f"{part:.1%}" if part >= 1e-3 else f"{100 * part:.1g}%"
+
+
+def _profile(
+    title: str, axis: Axis, columns: np.ndarray, bonds: Sequence[str], load: np.ndarray, *, share: bool = False
+) -> Panel:
+    """The columns of a core along an axis; with ``share`` they are orthonormal, and named by what each holds."""
     kept, note = _strongest(columns, load, _COLUMNS)
     labels = [f"{bonds[0]} = {n}" if len(bonds) == 1 else str(n) for n in kept] if bonds else [""]
+    if share:
+        parts = load**2 / max(float((load**2).sum()), 1e-300)
+        labels = [f"{n + 1}: {percent(parts[n])}" for n in kept]
+        note = f"{note} The percentage is what a column holds of the squares of the fit.".strip()
     if axis.kind == "label" or axis.size <= 4:
         return _bars(title, axis, columns[:, kept], labels, note)
     return _stack(title, axis, columns[:, kept], labels, note)
@@ -152,17 +233,29 @@ def _profile(title: str, axis: Axis, columns: np.ndarray, bonds: Sequence[str], 
 
 def _stack(title: str, axis: Axis, columns: np.ndarray, labels: Sequence[str], note: str) -> Panel:
     """One small curve below the other over the coordinate; imaginary parts are dashed."""
-    count = columns.shape[1]
-    fig = figure(3.7, 0.75 + 0.42 * count)
+    fig = figure(3.7, 0.75 + 0.42 * columns.shape[1])
     # One axes with a strip of height 1 for each curve: many axes cost far more to lay out than to draw.
-    ax = style(fig.subplots())
+    ax = fig.subplots()
+    draw_strips(ax, axis, columns)
+    label_strips(ax, labels)
+    if np.iscomplexobj(columns):
+        note = f"Solid: real part, dashed: imaginary part. {note}".strip()
+    return Panel(svg(fig, f"Curves of {title}"), title, note)
+
+
+def draw_strips(ax: Axes, axis: Axis, columns: np.ndarray) -> None:
+    """A curve for each column over the coordinate of an axis, in strips of height 1 from the top, each scaled alone.
+
+    Imaginary parts are dashed.
+    """
+    count = columns.shape[1]
+    style(ax)
     ax.spines["left"].set_visible(False)
     ax.set_yticks([])
     ax.margins(x=0.01)
     x = axis.positions
     order = np.argsort(x, kind="stable") if axis.kind == "number" else np.arange(axis.size)
-    for n, label in enumerate(labels):
-        hue = HUES[n % (len(HUES) - 1)]
+    for n in range(count):
         values = columns[order, n]
         parts = [(values.real, "-")] + ([(values.imag, (0, (3, 2)))] if np.iscomplexobj(values) else [])
         low = min(0.0, *(float(part.min()) for part, _ in parts))
@@ -170,19 +263,27 @@ def _stack(title: str, axis: Axis, columns: np.ndarray, labels: Sequence[str], n
         floor = count - 1 - n + 0.1
         ax.axhline(floor - 0.8 * low / span, color=RULE, linewidth=0.8, zorder=0)
         for part, dash in parts:
-            _line(ax, x[order], floor + 0.8 * (part - low) / span, hue, dash)
-        ax.text(1.015, floor + 0.4, label, transform=ax.get_yaxis_transform(), size=8, color=MUTED, va="center")
+            _line(ax, x[order], floor + 0.8 * (part - low) / span, hue(n), dash)
     ax.set_ylim(0, count)
     _coordinate(ax, axis)
-    if np.iscomplexobj(columns):
-        note = f"Solid: real part, dashed: imaginary part. {note}".strip()
-    return Panel(svg(fig, f"Curves of {title}"), title, note)
 
 
-def _line(ax: Axes, x: np.ndarray, y: np.ndarray, hue: str, dash: Any) -> None:
+def label_strips(ax: Axes, labels: Sequence[str]) -> None:
+    """Text at the right of each strip, from the top."""
+    for n, label in enumerate(labels):
+        height = len(labels) - n - 0.5
+        ax.text(1.015, height, label, transform=ax.get_yaxis_transform(), size=8, color=MUTED, va="center")
+
+
+def hue(number: int) -> str:
+    """The colour of a column, the same wherever it is drawn."""
+    return HUES[number % (len(HUES) - 1)]
+
+
+def _line(ax: Axes, x: np.ndarray, y: np.ndarray, colour: str, dash: Any) -> None:
     keep = thin(y, _POINTS)
     dots = "o" if len(y) <= 12 else None
-    ax.plot(x[keep], y[keep], color=hue, linewidth=1.2, linestyle=dash, marker=dots, markersize=3)
+    ax.plot(x[keep], y[keep], color=colour, linewidth=1.2, linestyle=dash, marker=dots, markersize=3)
 
 
 def _coordinate(ax: Axes, axis: Axis) -> None:
@@ -236,7 +337,7 @@ def _bars(title: str, axis: Axis, columns: np.ndarray, labels: Sequence[str], no
         style(ax)
         for n in range(row * across, min(count, (row + 1) * across)):
             zero = (n - row * across) * step
-            ax.barh(rows, columns[places, n], left=zero, color=HUES[n % (len(HUES) - 1)], height=0.72)
+            ax.barh(rows, columns[places, n], left=zero, color=hue(n), height=0.72)
             ax.plot([zero, zero], [-0.5, len(places) - 0.5], color=MUTED, linewidth=0.8)
             ax.text(zero + (low + high) / 2, -0.7, labels[n], size=8, color=MUTED, ha="center", va="bottom")
         ax.set_yticks(rows, names)
@@ -257,8 +358,11 @@ def _bond_image(title: str, axis: Axis, columns: np.ndarray, bonds: Sequence[str
     return _matrix(title, (rows, axis), values, note)
 
 
-def _heat(title: str, core: Core, array: np.ndarray) -> Panel:
-    """A core as a matrix of magnitudes: its first index (or the first half of many) down, all others across."""
+def _heat(title: str, core: Core, array: np.ndarray, *, decades: bool = False) -> Panel:
+    """A core as a matrix of magnitudes: its first index (or the first half of many) down, all others across.
+
+    With ``decades`` the logarithms of the magnitudes: those of an ordered core fall by orders of magnitude.
+    """
     indices = core.indices or ("",)
     split = 1 if array.ndim <= 3 else array.ndim // 2
     # The longest index down keeps a three-way core from becoming a thin band.
@@ -277,10 +381,14 @@ def _heat(title: str, core: Core, array: np.ndarray) -> Panel:
     total = float((np.abs(array) ** 2).sum())
     largest = float(np.abs(array).max() ** 2)
     note = f"Magnitudes; the largest entry holds {largest / total:.1%} of the squares." if total > 0 else "All zero."
+    if decades and total > 0:
+        relative = np.maximum(np.abs(matrix) / math.sqrt(largest), 10.0**-_DECADES)
+        note = note.replace("Magnitudes;", "Powers of ten of the magnitudes, relative to the largest entry, which")
+        return _matrix(title, axes, np.log10(relative), note.replace("which the largest entry", "which"), low=-_DECADES)
     return _matrix(title, axes, np.abs(matrix), note)
 
 
-def _matrix(title: str, axes: tuple[Axis, Axis], values: np.ndarray, note: str) -> Panel:
+def _matrix(title: str, axes: tuple[Axis, Axis], values: np.ndarray, note: str, low: float | None = None) -> Panel:
     if np.iscomplexobj(values):
         values, note = np.abs(values), f"Magnitudes. {note}".strip()
     fig = figure(3.7, picture_height(axes, values.shape))
@@ -288,7 +396,10 @@ def _matrix(title: str, axes: tuple[Axis, Axis], values: np.ndarray, note: str) 
     signed = known.size and known.min() < 0
     top = float(np.percentile(np.abs(known), 99.8)) if known.size else 1.0
     top = top or float(np.abs(known).max(initial=0)) or 1.0
-    paint(fig.subplots(), axes, values, _CELLS, DIVERGING if signed else SEQUENTIAL, -top if signed else 0.0, top)
+    if low is not None:
+        paint(fig.subplots(), axes, values, _CELLS, SEQUENTIAL, low, 0.0)
+    else:
+        paint(fig.subplots(), axes, values, _CELLS, DIVERGING if signed else SEQUENTIAL, -top if signed else 0.0, top)
     return Panel(svg(fig, f"Image of {title}"), title, note)
 
 
@@ -333,54 +444,3 @@ def _mosaic(
     numbers = f" The numbers above are {plain(', '.join(bonds))}." if len(bonds) > 1 else ""
     note = f"{mine[0]} down, {mine[1]} across, {colours}, one scale for all{beyond}.{numbers} {note}".strip()
     return Panel(svg(fig, f"Images of {title}"), title, note, wide=wide)
-
-
-def _share(part: float) -> str:
-    """A share in percent; of components that cancel each other, how many times the whole."""
-    return f"{part:.1%}" if part < 10 else f"{part:,.0f}×"
-
-
-# --- components of a CP -----------------------------------------------------------------------------------------------
-
-
-def _components(fit: Fit, structure: Structure, arrays: Sequence[np.ndarray]) -> list[Panel]:
-    """Unit columns sorted by weight; a component keeps its number and share through all axes."""
-    (r,) = structure.inner_indices
-    factors: list[tuple[Core, np.ndarray]] = []
-    rank = structure.sizes[r]
-    weights = np.ones(rank)
-    for core, array in zip(structure.cores, arrays, strict=True):
-        mine = [i for i in core.indices if i != r]
-        columns = _columns(core, array, mine, [r])
-        norms = np.linalg.norm(columns, axis=0)
-        weights = weights * norms
-        factors.append((core, columns / np.where(norms > 0, norms, 1)))
-    total = float(fit.network.norm()) ** 2
-    order = np.argsort(-weights, kind="stable")
-    kept = order[:_COLUMNS]
-    shares = weights**2 / total if total > 0 else np.zeros(rank)
-    # In all factors but the last the largest entry of a column is made positive; the last one takes the sign.
-    turn = np.ones(rank)
-    shown = []
-    for core, columns in factors[:-1]:
-        if np.iscomplexobj(columns):
-            shown.append((core, columns))
-            continue
-        sign = np.sign(columns[np.abs(columns).argmax(0), np.arange(rank)])
-        sign[sign == 0] = 1
-        turn = turn * sign
-        shown.append((core, columns * sign))
-    shown.append((factors[-1][0], factors[-1][1] * turn))
-    note = f"The {_COLUMNS} heaviest of {rank:,} components." if rank > _COLUMNS else ""
-    labels = [f"{n + 1}: {_share(shares[k])}" for n, k in enumerate(kept)]
-    axes = axes_of(fit)
-    made = []
-    for core, columns in shown[:_CORES]:
-        on = [n for n, group in enumerate(structure.outputs) if set(group) & set(core.indices)]
-        title = _title(fit, structure, core, on)
-        whole = len(on) == 1 and len(structure.outputs[on[0]]) == 1
-        mine = [i for i in core.indices if i != r]
-        axis = axes[on[0]] if whole else Axis(" ".join(mine), columns.shape[0], None, "place")
-        draw = _bars if axis.kind == "label" or axis.size <= 4 else _stack
-        made.append(draw(title, axis, columns[:, kept], labels, note))
-    return made

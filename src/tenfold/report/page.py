@@ -17,7 +17,7 @@ import tenfold
 from tenfold import formats
 from tenfold._files import atomic
 from tenfold.observations import Observations
-from tenfold.report import factors, front, pictures, spectra
+from tenfold.report import components, factors, front, pictures, spectra
 from tenfold.report._axes import axes_of
 from tenfold.report._style import HUES, Panel, family, number, shorten, svg, times
 from tenfold.report.drawing import draw
@@ -64,7 +64,8 @@ def render(fit: Fit, *, data: Any = None) -> str:
     """The page of `write` as text."""
     original = fit.data if data is None else data
     trials, other_trials = front.rows(fit)
-    cores, cores_note = factors.panels(fit)
+    summed = formats.name(fit.structure) == "cp"
+    cores, cores_note = components.panels(fit) if summed else factors.panels(fit)
     pictured = pictures.rows(fit, original)
     return _template().render(
         title=shorten(str(fit.source or "array"), 80),
@@ -82,7 +83,9 @@ def render(fit: Fit, *, data: Any = None) -> str:
         spectra=_marked(spectra.panel(fit)),
         cores=[_marked(panel) for panel in cores],
         cores_note=cores_note,
-        unique=formats.name(fit.structure) == "cp",
+        components=summed,
+        canonical=formats.name(fit.structure) in ("tucker", "tensor_train"),
+        findings=components.findings(fit, original) if summed else [],
         footer=_footer(fit),
         structure_json=json.dumps(json.loads(fit.structure.to_json()), indent=1, ensure_ascii=False),
         hues=list(enumerate(zip(HUES, _DARK_HUES, strict=True))),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -218,7 +218,8 @@ def _part(fit: Fit, source: Source | None, selection: Selection, title: str) -> 
             shown.append(axis)
         else:
             values = (np.arange(axis.size) if axis.values is None else axis.values)[item]
-            shown.append(Axis(axis.name, len(values), values, "number" if axis.values is None else axis.kind))
+            kind = "number" if axis.values is None else axis.kind
+            shown.append(replace(axis, size=len(values), values=values, kind=kind))
     original = None if source is None else source.part(chosen)
     return Part(title, tuple(shown), original, _model(fit.network, chosen), thinned)
 
@@ -458,7 +459,7 @@ def label_axis(which: Any, axis: Axis, *, places: bool = False, most: int = 8) -
     """
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-    which.set_label_text(plain(axis.name))
+    which.set_label_text(plain(axis.label))
     if axis.kind in ("number", "time") and not places:
         return
 

@@ -35,6 +35,7 @@ class Prepared:
     dims: tuple[str, ...]
     coordinates: Mapping[str, np.ndarray]
     source_dtype: str
+    units: Mapping[str, str]
 
     @property
     def named(self) -> bool:
@@ -53,6 +54,7 @@ def prepare(
     dtype: torch.dtype | str | None = None,
     dims: Sequence[str] | None = None,
     coordinates: Mapping[str, Any] | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> Prepared:
     """The data as a floating or complex tensor, or as observations where not all of it is known or is zero.
 
@@ -62,7 +64,7 @@ def prepare(
     """
     if isinstance(data, Prepared):
         return data
-    names, labels = dims, dict(coordinates or {})
+    names, labels, marks = dims, dict(coordinates or {}), dict(units or {})
     missing_is_nan = False
     if _comes_from(data, "xarray"):
         if hasattr(data, "data_vars"):
@@ -70,11 +72,14 @@ def prepare(
         names = [str(dim) for dim in data.dims] if names is None else names
         known = getattr(data, "coords", {})  # a Variable has none
         labels = {**{str(d): known[d].values for d in data.dims if d in known}, **labels}
+        found = {str(d): known[d].attrs.get("units", "") for d in data.dims if d in known}
+        marks = {**found, **marks}
         data, missing_is_nan = data.data, True
     elif _comes_from(data, "tenfold") and hasattr(data, "coordinates") and hasattr(data, "dims"):
         data = data.load()  # what tenfold.io.read gives
         names = data.dims if names is None else names
         labels, missing_is_nan = {**data.coordinates, **labels}, True
+        marks = {**data.units, **marks}
         data = data.values
     elif isinstance(data, str | os.PathLike):
         raise DataError(f"data is the name of a file, {str(data)!r}; read it first: tn.fit(tn.io.read({str(data)!r}))")
@@ -99,7 +104,8 @@ def prepare(
         ready = ready.to(wanted)
     checked = _names(names, len(shape))
     scaled, power = _in_range(ready)
-    return Prepared(ready, scaled, power, shape, checked, _labels(labels, checked, shape), source)
+    named = {dim: text for dim, mark in marks.items() if dim in checked and (text := as_text(mark).strip())}
+    return Prepared(ready, scaled, power, shape, checked, _labels(labels, checked, shape), source, named)
 
 
 def _in_range(data: Tensor | Observations) -> tuple[Tensor | Observations, int]:

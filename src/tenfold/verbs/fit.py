@@ -61,6 +61,7 @@ def fit(
     dtype: torch.dtype | str | None = None,
     dims: Sequence[str] | None = None,
     coordinates: Mapping[str, Any] | None = None,
+    units: Mapping[str, str] | None = None,
     source: str | None = None,
     source_dtype: str | None = None,
     progress: bool | None = None,
@@ -88,7 +89,8 @@ def fit(
         seed: fixes every random draw.
         max_sweeps, tol: when an iterative method stops; each method has its own defaults.
         dtype: compute in this dtype instead of the data's own.
-        dims, coordinates: names of axes and labels along them, for people; taken from xarray where it has them.
+        dims, coordinates, units: names of axes, labels along them and the units of these, for people; taken from
+            xarray where it has them.
         source, source_dtype: where the data came from and how its numbers were stored there, for people.
         progress: show a progress bar on standard error; by default when that is a terminal.
         options: what the method takes beyond these (see its own documentation), such as ``constraints``.
@@ -103,7 +105,7 @@ def fit(
         TenfoldError: the budget cannot be met, arguments contradict each other, or the method is not known.
     """
     started = time.perf_counter()
-    ready = prepare(data, weights=weights, dtype=dtype, dims=dims, coordinates=coordinates)
+    ready = prepare(data, weights=weights, dtype=dtype, dims=dims, coordinates=coordinates, units=units)
     budget = _budget(error, parameters, ratio, ready)
     modes = index_names(ready.dims)
     _check_numbers(seed, max_sweeps, tol)
@@ -151,6 +153,7 @@ def fit(
         front=front,
         dims=ready.dims,
         coordinates=ready.coordinates,
+        units=ready.units,
         spectra=spectra,
         source=None if source is None else as_text(source),
         source_dtype=source_dtype or ready.source_dtype,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from torch import Tensor
 
 from tenfold import formats
+from tenfold.components import Components, canonical
 from tenfold.contraction import ratio
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -36,6 +37,7 @@ class Fit:
         front: every network that was tried, without its numbers.
         dims: the names of the axes.
         coordinates: labels or positions along axes, by name.
+        units: the units of coordinates, by name.
         spectra: singular values of the unfolding along each axis, largest first (whole arrays only).
         source, source_dtype: where the data came from and how its numbers were stored.
         observed, cells: how many cells were known, of how many.
@@ -59,6 +61,7 @@ class Fit:
     cells: int
     seed: int
     data: Tensor | Observations | None = field(default=None, repr=False)
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def structure(self) -> Structure:
@@ -95,6 +98,18 @@ class Fit:
             "tried": len(self.front),
         }
 
+    def components(
+        self, order: Literal["weight", "drop"] = "weight", sign: Literal["max", "data"] = "max"
+    ) -> Components:
+        """The components of a CP network in canonical form, with the names of the axes; prints as a table.
+
+        Raises:
+            StructureError: the network is no sum of rank-one terms.
+            DataError: ``sign="data"`` without the whole array, as after loading from a file.
+        """
+        data = self.data if isinstance(self.data, Tensor) else None
+        return canonical(self.network, order, sign, data=data).named(self.dims, self.coordinates)
+
     def report(self, path: str | os.PathLike[str]) -> None:
         """Write one HTML page that opens offline: drawing, front, pictures, spectra, factors."""
         from tenfold import report
@@ -129,6 +144,7 @@ def _record(fit: Fit) -> dict[str, Any]:
         **{name: getattr(fit, name) for name in _PLAIN},
         "dims": list(fit.dims),
         "coordinates": {dim: _labels(values) for dim, values in fit.coordinates.items()},
+        "units": dict(fit.units),
         "spectra": {dim: list(values) for dim, values in fit.spectra.items()},
         "front": [
             {
@@ -193,6 +209,7 @@ def from_record(network: Network, record: Mapping[str, Any]) -> Fit:
         front=tuple(front),
         dims=dims,
         coordinates=coordinates,
+        units={str(dim): str(unit) for dim, unit in record.get("units", {}).items()},
         spectra={str(dim): tuple(float(v) for v in values) for dim, values in record["spectra"].items()},
         error=float(record["error"]),
         method=str(record["method"]),
