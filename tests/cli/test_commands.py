@@ -175,6 +175,56 @@ def test_odd_file_names(folder: Path, capfd: pytest.CaptureFixture[str]) -> None
     assert "\x1b" not in run(capfd, "show", output)[0]
 
 
+# --- ranks ------------------------------------------------------------------------------------------------------------
+
+
+def test_ranks_prints_a_table_a_picture_and_json(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    array = np.einsum("ir,jr,kr->ijk", *(rng.random((n, 2)) for n in (9, 8, 7)))
+    write(array + 0.02 * rng.normal(size=array.shape), "data.npy")
+    out, err = run(capfd, "ranks", "data.npy", "--ranks", "1-3", "--starts", "3", "--plot", "ranks.png")
+    assert err == ""
+    assert out.splitlines()[0].split() == [
+        "rank",
+        "error",
+        "stability",
+        "core",
+        "consistency",
+        "held",
+        "out",
+        "BIC",
+        "seconds",
+    ]
+    assert out.splitlines()[2].startswith("*     2")
+    assert (folder / "ranks.png").read_bytes().startswith(b"\x89PNG")
+    out, _ = run(capfd, "ranks", "data.npy", "--ranks", "2", "--starts", "2", "--criterion", "bic", "--json")
+    assert json.loads(out)["chosen"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--ranks", "a-b"], "--ranks takes whole numbers, as 1-8 or 1,2,4, not 'a-b'"),
+        (["--ranks", "0-3"], "at most 1000 numbers of at least 1, ascending"),
+        (["--ranks", "5-3"], "at most 1000 numbers of at least 1, ascending"),
+        (["--ranks", "1-1000000"], "at most 1000 numbers"),
+        (["--criterion", "aic"], "criterion must be one of stability"),
+        (["--starts", "1"], "starts must be a whole number of at least 2"),
+        (["--plot", "ranks.txt"], "is no picture"),
+        (["--plot", "nowhere/ranks.png"], "nowhere"),
+    ],
+)
+def test_ranks_refuses_in_one_line(
+    folder: Path, capfd: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    write(ARRAY, "data.npy")
+    assert _run(["ranks", "data.npy", *arguments], debug=False) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert said in err
+    assert err.count("\n") == 1
+
+
 # --- show, expand, formats --------------------------------------------------------------------------------------------
 
 
@@ -234,7 +284,7 @@ def test_formats_and_papers_list_what_there_is(capfd: pytest.CaptureFixture[str]
     assert "cp_als" in out
 
 
-@pytest.mark.parametrize("command", ["fit", "show", "expand", "formats", "claims", "papers"])
+@pytest.mark.parametrize("command", ["fit", "ranks", "show", "expand", "formats", "claims", "papers"])
 def test_every_command_has_help(command: str, capfd: pytest.CaptureFixture[str]) -> None:
     out, err = run(capfd, command, "--help")
     assert f"Usage: tenfold {command}" in out

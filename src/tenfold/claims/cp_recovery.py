@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
 from tenfold import formats
 from tenfold.claims._registry import Measurement, Number, claim
+from tenfold.components import factor_match_score
 from tenfold.decomposition import find
 from tenfold.network import Network
 
@@ -50,7 +49,7 @@ def cp_recovery(*, seed: int = 0, seeds: int = 10, restarts: int = 3) -> Measure
                 if fit.error <= _FITS:
                     first += attempt == 0
                     exact += 1
-                    found += match(planted, fit.network) >= 1 - _MATCHES
+                    found += min(factor_match_score(planted, fit.network, weights=False).scores) >= 1 - _MATCHES
                     break
         holds = holds and found == exact > 0
         label = f"{'x'.join(map(str, shape))} rank {rank}"
@@ -60,15 +59,3 @@ def cp_recovery(*, seed: int = 0, seeds: int = 10, restarts: int = 3) -> Measure
         )
         numbers |= {f"{label}: exact": exact, f"{label}: exact at once": first, f"{label}: factors": found}
     return Measurement(holds, "\n".join(lines), {"tensors": seeds, **numbers})
-
-
-def match(planted: Network, found: Network) -> float:
-    """The least agreement of a term with its partner: the product of the cosines over the modes; 1 for equal terms."""
-    cosines: Tensor | None = None
-    for mine, other in zip(planted.cores, found.cores, strict=True):
-        unit = [factor / factor.norm(dim=0) for factor in (mine, other)]
-        product = (unit[0].T @ unit[1]).abs()
-        cosines = product if cosines is None else cosines * product
-    assert cosines is not None
-    rows, columns = linear_sum_assignment(-cosines.numpy())
-    return float(cosines[rows, columns].min())
