@@ -36,7 +36,8 @@ def core_consistency(*, seed: int = 0, seeds: int = 10, starts: int = 5) -> Meas
     lines = []
     high = low = total = 0
     for shape, rank in _PLANTED:
-        right, more = [], []
+        right: list[float] = []
+        more: list[float] = []
         for number in range(seed, seed + seeds):
             data = _noisy(shape, rank, number)
             for found, fitted in ((right, rank), (more, rank + 1)):

@@ -88,8 +88,9 @@ def rank_rows(
     shape = tuple(data.shape or ())
     known = data.distinct if isinstance(data, Observations) else data.numel()
     folded = criterion == "held_out" or known <= _HELD_OUT_CELLS
-    folds = [_whole(data).split(_HELD_OUT, seed + fold) for fold in range(starts)] if folded else []
-    total = len(ordered) * (starts + len(folds))
+    folds = starts if folded else 0
+    whole = _whole(data) if folded else None
+    total = len(ordered) * (starts + folds)
     done = 0
 
     def step(label: str) -> None:
@@ -114,8 +115,10 @@ def rank_rows(
             on_start=lambda start, rank=rank: step(f"rank {rank}, start {start + 1}"),  # type: ignore[misc]
         )
         outside = []
-        for number, (train, test) in enumerate(folds):
-            step(f"rank {rank}, cells held out {number + 1}")
+        for fold in range(folds):
+            step(f"rank {rank}, cells held out {fold + 1}")
+            assert whole is not None
+            train, test = whole.split(_HELD_OUT, seed + fold)  # anew, for the coordinates of all folds are large
             fit = choose(structure, train).function(train, structure, seed=seed, max_sweeps=_SWEEPS, tol=1e-5)
             outside.append(relative_error(test, fit.network))
         free = (sum(shape) - len(shape) + 1) * rank
