@@ -87,7 +87,7 @@ def test_findings_of_data_with_gaps_and_of_arrays_given_later(fitted):
 
 
 def test_many_components_labels_and_modes_stay_readable():
-    network = Network.random(formats.cp((40, 3, 4, 5, 2), 15), seed=1)
+    network = Network.random(formats.cp((40, 3, 4, 5, 2, 2), 15), seed=1)
     fit = tenfold.fit(
         network.dense().numpy(),
         network.structure,
@@ -95,7 +95,7 @@ def test_many_components_labels_and_modes_stay_readable():
         coordinates={"i": np.array([f"a label of some length {n}" for n in range(40)])},
     )
     made, note = components.panels(fit)
-    assert len(made) == 2  # four modes and one
+    assert len(made) == 2  # three modes each
     assert note == "3 lighter components are not drawn."
     assert made[0].markup.count("a label of") == 24  # the heaviest labels
     assert "the 24 heaviest of 40" in made[0].markup

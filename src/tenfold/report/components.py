@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from tenfold.verbs.result import Fit
 
-# Components and modes of one picture, and bars of one row.
-_ROWS, _MODES, _BARS = 12, 4, 24
+# Components and modes of one picture, and bars of one row in wide and in narrow columns.
+_ROWS, _MODES, _BARS, _FEWER = 12, 5, 24, 16
 # Cells of an array with gaps that is made whole for its diagnosis.
 _CELLS = 2**26
 
@@ -49,8 +49,9 @@ def panels(fit: Fit) -> tuple[list[Panel], str]:
     found = fit.components()
     names = list(found.factors)
     made = []
-    for start in range(0, len(names), _MODES):
-        shown = names[start : start + _MODES]
+    each = math.ceil(len(names) / math.ceil(len(names) / _MODES))
+    for start in range(0, len(names), each):
+        shown = names[start : start + each]
         fig = figure(10.4, grid_height(fit, found, shown))
         draw_grid(fig, fit, found, shown)
         label = f"Components along {', '.join(map(str, shown))}"
@@ -74,17 +75,18 @@ def draw_grid(fig: FigureBase, fit: Fit, found: Components, names: list[str]) ->
     grid: Any = fig.subplots(1, len(columns), squeeze=False)[0]
     for ax, (axis, values) in zip(grid, columns, strict=True):
         if axis.kind == "label" or axis.size <= 4:
-            _bar_strips(ax, axis, values[:, :rank])
+            _bar_strips(ax, axis, values[:, :rank], _BARS if len(columns) <= 3 else _FEWER)
         else:
             draw_strips(ax, axis, values[:, :rank])
         ax.set_title(plain(axis.name, 28), size=9.5, color=INK)
     first = grid[0]
     for n in range(rank):
         middle = rank - n - 0.5
-        at: dict[str, Any] = {"transform": first.get_yaxis_transform(), "ha": "right"}
-        first.text(-0.03, middle, f"{n + 1}", size=12, color=hue(n), va="center", weight="bold", **at)
+        at: dict[str, Any] = {"xycoords": first.get_yaxis_transform(), "textcoords": "offset points"}
+        at |= {"ha": "right", "va": "center"}
+        first.annotate(f"{n + 1}", (0, middle), xytext=(-5, 0), size=12, color=hue(n), weight="bold", **at)
         said = f"{percent(float(found.shares[n]))}\nalone {percent(float(found.drops[n]))}"
-        first.text(-0.13, middle, said, size=7.5, color=MUTED, va="center", linespacing=1.25, **at)
+        first.annotate(said, (0, middle), xytext=(-26, 0), size=7.5, color=MUTED, linespacing=1.25, **at)
 
 
 def percent(part: float) -> str:
@@ -185,12 +187,12 @@ def _longest(axis: Axis) -> int:
     return max(len(axis.at(n)) for n in range(min(axis.size, 200)))
 
 
-def _bar_strips(ax: Axes, axis: Axis, columns: np.ndarray) -> None:
+def _bar_strips(ax: Axes, axis: Axis, columns: np.ndarray, most: int) -> None:
     """Bars over the labels of an axis in strips of height 1 from the top; of many labels those that weigh most."""
     values = np.abs(columns) if np.iscomplexobj(columns) else columns
     places = np.arange(axis.size)
-    if axis.size > _BARS:
-        places = np.sort(np.argsort(-np.abs(values).max(1), kind="stable")[:_BARS])
+    if axis.size > most:
+        places = np.sort(np.argsort(-np.abs(values).max(1), kind="stable")[:most])
     elif axis.kind == "number":
         places = np.argsort(axis.positions, kind="stable")
     style(ax)
@@ -210,5 +212,5 @@ def _bar_strips(ax: Axes, axis: Axis, columns: np.ndarray) -> None:
     ax.set_xticks(np.arange(len(places)), names, rotation=90 if turned else 0, size=8 if len(places) <= 16 else 6.5)
     ax.tick_params(axis="x", length=0)
     ax.set_xlim(-0.6, len(places) - 0.4)
-    rest = f"the {_BARS} heaviest of {axis.size:,}" if axis.size > _BARS else ""
+    rest = f"the {most} heaviest of {axis.size:,}" if axis.size > most else ""
     ax.set_xlabel(rest or (plain(axis.label) if axis.unit and axis.kind == "number" else ""), size=8)
