@@ -64,7 +64,7 @@ class SparseProblem:
             StructureError: the structure is not CP.
             DataError: no observations, a rest that is unknown, weights, or another shape.
         """
-        family = _Canonical.of(structure, method)
+        family = _Canonical.of(structure, method=method)
         if not isinstance(data, Observations) or data.rest != "zero":
             given = "observations whose rest is unknown" if isinstance(data, Observations) else "a whole array"
             raise DataError(f"method '{method}' needs observations whose rest is zero, not {given}; take 'als'")

@@ -93,7 +93,7 @@ def cp_als_sampled(
     ``n R^2`` for the scores; the exact sweeps as in `cp_als` and `cp_als_sparse`.
     Paper: "Practical leverage-based sampling for low-rank tensor decomposition", 2022.
     """
-    family = _Canonical.of(structure, "cp_als_sampled")
+    family = _Canonical.of(structure, method="cp_als_sampled")
     if init is not None and init.structure != structure:
         raise StructureError(f"init has structure '{init.structure}', not '{structure}'")
     if samples is not None and samples < 4 * family.rank:
