@@ -12,7 +12,9 @@ from torch import Tensor
 
 from tenfold.decomposition._anderson import iterate
 from tenfold.decomposition._arrays import whole_array
-from tenfold.decomposition._cp_factors import (
+from tenfold.decomposition._cp_sparse import SparseProblem
+from tenfold.decomposition._error import relative_error
+from tenfold.decomposition._factor_matrices import (
     Factors,
     balanced,
     lines,
@@ -21,8 +23,6 @@ from tenfold.decomposition._cp_factors import (
     to_cores,
     to_factors,
 )
-from tenfold.decomposition._cp_sparse import SparseProblem
-from tenfold.decomposition._error import relative_error
 from tenfold.decomposition._leverage import draw, leverage
 from tenfold.decomposition._normal import solve_normal
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
