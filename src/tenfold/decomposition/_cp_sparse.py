@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tenfold import formats
 from tenfold._scales import power_of, times_power
-from tenfold.decomposition._cp_factors import (
+from tenfold.decomposition._error import relative_error, squared_norm
+from tenfold.decomposition._factor_matrices import (
     Factors,
     balanced,
     gram,
@@ -22,7 +23,6 @@ from tenfold.decomposition._cp_factors import (
     to_cores,
     to_factors,
 )
-from tenfold.decomposition._error import relative_error, squared_norm
 from tenfold.decomposition._normal import solve_normal
 from tenfold.decomposition._registry import Data
 from tenfold.decomposition._sparse import Pattern, SparseArray
@@ -64,7 +64,7 @@ class SparseProblem:
             StructureError: the structure is not CP.
             DataError: no observations, a rest that is unknown, weights, or another shape.
         """
-        family = _Canonical.of(structure, method)
+        family = _Canonical.of(structure, method=method)
         if not isinstance(data, Observations) or data.rest != "zero":
             given = "observations whose rest is unknown" if isinstance(data, Observations) else "a whole array"
             raise DataError(f"method '{method}' needs observations whose rest is zero, not {given}; take 'als'")

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from tenfold.decomposition._anderson import iterate
 from tenfold.decomposition._arrays import whole_array
-from tenfold.decomposition._cp_factors import (
+from tenfold.decomposition._cp_sparse import SparseProblem
+from tenfold.decomposition._error import relative_error
+from tenfold.decomposition._factor_matrices import (
     Factors,
     balanced,
     lines,
@@ -21,8 +23,6 @@ from tenfold.decomposition._cp_factors import (
     to_cores,
     to_factors,
 )
-from tenfold.decomposition._cp_sparse import SparseProblem
-from tenfold.decomposition._error import relative_error
 from tenfold.decomposition._leverage import draw, leverage
 from tenfold.decomposition._normal import solve_normal
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
@@ -93,7 +93,7 @@ def cp_als_sampled(
     ``n R^2`` for the scores; the exact sweeps as in `cp_als` and `cp_als_sparse`.
     Paper: "Practical leverage-based sampling for low-rank tensor decomposition", 2022.
     """
-    family = _Canonical.of(structure, "cp_als_sampled")
+    family = _Canonical.of(structure, method="cp_als_sampled")
     if init is not None and init.structure != structure:
         raise StructureError(f"init has structure '{init.structure}', not '{structure}'")
     if samples is not None and samples < 4 * family.rank:
