@@ -30,8 +30,8 @@ class Ridge:
 
     ``a_ci`` are the rows of core c (a row for each value of its output indices), ``n_i`` the weight of the cells that
     read row i, ``n`` that of all, and ``m_c`` the mean of the rows, itself fitted; a core with no output index or with
-    one row is all mean. The data is divided by its root mean square. As ``ridge`` grows the network becomes constant,
-    and is the mean of the data; a row that no cell reads is the mean row.
+    one row is all mean. The data is divided by its root mean square. As ``ridge`` nears one the network becomes
+    constant, the mean of the data; a row that no cell reads is the mean row.
 
     Args:
         loss: of partly known data, for a structure that uses every core once.
