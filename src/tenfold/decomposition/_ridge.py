@@ -121,7 +121,7 @@ class Ridge:
             square += float(torch.sum(after.conj() * (gram @ after - 2 * right[:, :, None])).real)
         unseen = share == 0
         if len(old) > 1 and bool(unseen.any()):
-            new[unseen] = mean if ridge else (share.to(new.dtype) @ new)
+            new[unseen] = share.to(new.dtype) @ new
         cores[number] = self.cells.untable(new, place)
         return square
 
