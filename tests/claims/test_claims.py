@@ -17,6 +17,7 @@ from tenfold.claims.core_consistency import core_consistency
 from tenfold.claims.cp_recovery import cp_recovery
 from tenfold.claims.dynamic_connectome import agreement, dynamic_connectome
 from tenfold.claims.exact_recovery import exact_recovery
+from tenfold.claims.hidden_cells import hidden_cells
 from tenfold.claims.hosvd_truncation import hosvd_truncation, truncated_hosvd
 from tenfold.claims.kruskal_uniqueness import kruskal_uniqueness
 from tenfold.claims.nested_matrix_tensor import alignment, nested_matrix_tensor
@@ -27,6 +28,7 @@ from tenfold.claims.st_hosvd_bound import st_hosvd_bound
 from tenfold.claims.tensor_train_cross import tensor_train_cross
 from tenfold.claims.tree_rounding import needed, tree_rounding
 from tenfold.claims.tt_svd_bound import tt_svd_bound
+from tenfold.claims.weighted_ridge import weighted_ridge
 from tenfold.network import Network
 
 
@@ -137,3 +139,15 @@ def test_tensors_are_the_same_for_a_seed() -> None:
     assert all(torch.equal(a.tensor, b.tensor) for a, b in zip(first, again, strict=True))
     assert first[0].tensor.shape != other[0].tensor.shape or not torch.equal(first[0].tensor, other[0].tensor)
     assert {named.tensor.ndim for named in first} == {3, 4, 5, 6}
+
+
+def test_hidden_cells_of_planted_networks_are_found() -> None:
+    found = hidden_cells(seeds=1)
+    assert found.holds, found.text
+    assert found.numbers["largest_error"] < 1e-6
+
+
+def test_a_weighted_ridge_overfits_less_than_none() -> None:
+    found = weighted_ridge(seeds=1)
+    assert found.holds == (found.numbers["worst_growth"] <= 1.05)
+    assert found.numbers["ridge 0.1, rank 8"] < 0.7 * found.numbers["ridge 0, rank 8"]

@@ -30,8 +30,8 @@ class Ridge:
 
     ``a_ci`` are the rows of core c (a row for each value of its output indices), ``n_i`` the weight of the cells that
     read row i, ``n`` that of all, and ``m_c`` the mean of the rows, itself fitted; a core with no output index or with
-    one row is all mean. The data is divided by its root mean square. As ``ridge`` grows the network becomes constant,
-    and is the mean of the data; a row that no cell reads is the mean row.
+    one row is all mean. The data is divided by its root mean square. As ``ridge`` nears one the network becomes
+    constant, the mean of the data; a row that no cell reads is the mean row.
 
     Args:
         loss: of partly known data, for a structure that uses every core once.
@@ -121,7 +121,7 @@ class Ridge:
             square += float(torch.sum(after.conj() * (gram @ after - 2 * right[:, :, None])).real)
         unseen = share == 0
         if len(old) > 1 and bool(unseen.any()):
-            new[unseen] = mean if ridge else (share.to(new.dtype) @ new)
+            new[unseen] = share.to(new.dtype) @ new
         cores[number] = self.cells.untable(new, place)
         return square
 

@@ -62,8 +62,8 @@ class Observed(Decomposition):
         held_out: relative error on the cells that were left out, of the network fitted without them; None where none
             were. It chose the ridge, so it is a little smaller than that on cells nobody has seen.
         baseline: the same of the weighted mean of the other cells.
-        residuals: squared residuals (times weights) of the cells left out, over the sum of their squares; add up to
-            the square of ``held_out``.
+        residuals: squared residuals (times weights) of the cells left out, over the sum of their squares, first of the
+            network, which add up to the square of ``held_out``, then of the mean.
     """
 
     ridge: float = 0.0
@@ -91,8 +91,8 @@ def als_observed(
 
     Minimises, for data divided by its root mean square, ``sum w |x - y|^2 / sum w`` over what is observed plus ``ridge
     sum_i (n_i / n) |a_i - m|^2`` for each core: its rows a_i are pulled to their mean m the more strongly, relative to
-    what their n_i cells say, the larger the ridge; m is fitted too, and pulled to zero a hundredth as much. So a large
-    ridge gives the mean of the data, none gives plain least squares, and a row that no cell reads is the mean row.
+    what their n_i cells say, the larger the ridge; m is fitted too, and pulled to zero a hundredth as much. So a ridge
+    of one or more leaves little but the mean of the data, none gives plain least squares, and a row that no cell reads is the mean row.
 
     On a part of the cells, ridges are tried from large to small, starting from the mean, and from small to large,
     starting from the best of some random networks. The ridge, and the sweep, at which the cells left out were predicted
@@ -229,7 +229,8 @@ class _Outside:
         self.total = float((self.weights * self.cells.values.abs().square()).sum())
         inside = torch.ones_like(loss.cells.values.real) if loss.cells.weights is None else loss.cells.weights
         mean = (inside * loss.cells.values).sum() / inside.sum()
-        self.baseline = float(self._squares(mean).sum()) ** 0.5
+        self.mean = self._squares(mean)
+        self.baseline = float(self.mean.sum()) ** 0.5
         self.inside = float((inside * (loss.cells.values - mean).abs().square()).sum() / loss.total) ** 0.5
 
     def _squares(self, found: Tensor) -> Tensor:
@@ -332,7 +333,7 @@ def _chosen(
         wanted,
         held_out=best.error,
         baseline=outside.baseline,
-        residuals=outside.residuals(best.cores),
+        residuals=torch.stack([outside.residuals(best.cores), outside.mean]),
     )
 
 

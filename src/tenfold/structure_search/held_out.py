@@ -66,8 +66,8 @@ def best_predicting(data: Observations, trials: Iterable[Trial], budget: Budget)
     """All trials, once the one to prefer is known; an interrupt gives those that there are.
 
     That is the smallest of those whose prediction of what was left out is within one standard error of the best; the
-    error is that of the difference, cell by cell, from the best one. Where none predicts better than the mean of the
-    other cells, the network that is the mean comes as one more trial, to prefer. Paper: "Classification and regression
+    error is that of the difference, cell by cell, from the best one. Where the mean of the other cells is within one
+    too, the network that is the mean comes as one more trial, to prefer. Paper: "Classification and regression
     trees", 1984.
     """
     seen: list[Trial] = []
@@ -86,22 +86,23 @@ def _preferred(data: Observations, seen: list[Trial], budget: Budget) -> Iterato
     best = min(able, key=lambda trial: trial.held_out or 0.0, default=None)
     chosen: Trial | None = None
     if best is not None and best.held_out is not None and best.baseline is not None:
-        if best.held_out >= best.baseline:
+        assert best.residuals is not None
+        if _as_good(best.residuals[1], best):
             mean = _mean(data, min(able, key=lambda trial: trial.parameters).structure, best.baseline)
             if budget.parameters is None or mean.parameters <= budget.parameters:
                 seen = [mean, *seen]
                 chosen = mean
         else:
-            near = [trial for trial in able if _within_one_error(trial, best)]
+            near = [trial for trial in able if trial.residuals is not None and _as_good(trial.residuals[0], best)]
             chosen = min(near, key=lambda trial: trial.parameters)
     for trial in seen:
         yield replace(trial, preferred=trial is chosen, residuals=None)
 
 
-def _within_one_error(trial: Trial, best: Trial) -> bool:
-    assert trial.residuals is not None
+def _as_good(residuals: Tensor, best: Trial) -> bool:
+    """Whether squared residuals add up to no more than the best ones and one standard error of the difference."""
     assert best.residuals is not None
-    apart = trial.residuals - best.residuals
+    apart = residuals - best.residuals[0]
     return float(apart.sum()) <= math.sqrt(len(apart)) * float(apart.std(correction=0))
 
 

@@ -46,7 +46,8 @@ class Trial:
         error: true relative Frobenius error (over what is observed).
         held_out: relative error on observations that were left out, where there are missing cells.
         baseline: the same of the weighted mean of the other observations.
-        residuals: squared residuals of those left out, relative to the sum of their squares, while they are needed.
+        residuals: squared residuals of those left out over the sum of their squares, of the network and of the mean,
+            while they are needed.
         preferred: whether it is the smallest of those that predict what was left out as well as any.
         chosen: whether this is the one that was returned.
     """
