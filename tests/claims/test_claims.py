@@ -14,7 +14,7 @@ from tenfold.claims._tensors import tail, varied
 from tenfold.claims.als_monotone import als_monotone
 from tenfold.claims.born_machine import born_machine
 from tenfold.claims.core_consistency import core_consistency
-from tenfold.claims.cp_recovery import cp_recovery
+from tenfold.claims.cp_recovery import cp_recovery, match
 from tenfold.claims.dynamic_connectome import agreement, dynamic_connectome
 from tenfold.claims.exact_recovery import exact_recovery
 from tenfold.claims.hidden_cells import hidden_cells
@@ -125,6 +125,15 @@ def test_components_are_unique_where_kruskal_says_so_and_core_consistency_is_hig
     found = core_consistency(seeds=1, starts=2)
     assert found.numbers["high"] == found.numbers["tensors"] == 3
     assert found.holds == (found.numbers["low"] == 3)
+
+
+def test_match_sees_order_and_scale_away_and_nothing_else() -> None:
+    planted = Network.random(formats.cp((5, 6, 7), 3), seed=2)
+    order = torch.tensor([2, 0, 1])
+    same = planted.replace([core[:, order] * scale for core, scale in zip(planted.cores, (2, -3, 0.5), strict=True)])
+    assert match(planted, same) == pytest.approx(1.0)
+    first, *others = planted.cores
+    assert match(planted, planted.replace([first.flip(0), *others])) < 0.99
 
 
 def test_needed_counts_what_must_stay() -> None:

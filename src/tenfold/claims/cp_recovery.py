@@ -49,7 +49,7 @@ def cp_recovery(*, seed: int = 0, seeds: int = 10, restarts: int = 3) -> Measure
                 if fit.error <= _FITS:
                     first += attempt == 0
                     exact += 1
-                    found += min(factor_match_score(planted, fit.network, weights=False).scores) >= 1 - _MATCHES
+                    found += match(planted, fit.network) >= 1 - _MATCHES
                     break
         holds = holds and found == exact > 0
         label = f"{'x'.join(map(str, shape))} rank {rank}"
@@ -59,3 +59,8 @@ def cp_recovery(*, seed: int = 0, seeds: int = 10, restarts: int = 3) -> Measure
         )
         numbers |= {f"{label}: exact": exact, f"{label}: exact at once": first, f"{label}: factors": found}
     return Measurement(holds, "\n".join(lines), {"tensors": seeds, **numbers})
+
+
+def match(planted: Network, found: Network) -> float:
+    """The least agreement of a term with its partner: the product of the cosines over the modes; 1 for equal terms."""
+    return min(factor_match_score(planted, found, weights=False).scores)
