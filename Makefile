@@ -14,7 +14,7 @@ DEMO   := fit sample:indian_pines --error 0.05 -o fit.tn --report report.html
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench docs clean
+.PHONY: help demo test test-all lint bench peers docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ lint: .venv/.test ## style, types, and which room may import which
 
 bench: .venv/.test ## measure tenfold beside its peers
 	$(BIN)/python -m benchmarks
+
+peers: .venv/.test ## run TensorLy's own tests on tenfold
+	$(BIN)/python tests/peers/tensorly_tests.py
 
 docs: .venv/.test ## build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet

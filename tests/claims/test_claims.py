@@ -21,6 +21,7 @@ from tenfold.claims.hidden_cells import hidden_cells
 from tenfold.claims.hosvd_truncation import hosvd_truncation, truncated_hosvd
 from tenfold.claims.kruskal_uniqueness import kruskal_uniqueness
 from tenfold.claims.nested_matrix_tensor import alignment, nested_matrix_tensor
+from tenfold.claims.parafac2_recovery import parafac2_recovery
 from tenfold.claims.randomized_rounding import randomized_rounding
 from tenfold.claims.range_finder_bound import range_finder_bound
 from tenfold.claims.ring_recovery import ring_recovery
@@ -86,6 +87,7 @@ def test_the_alignment_has_a_threshold_in_both_strengths() -> None:
 def test_alternating_methods_recover() -> None:
     assert cp_recovery(seeds=2).holds
     assert ring_recovery(seeds=2).holds
+    assert parafac2_recovery(seeds=2).holds
 
 
 CASE = Case("noise", norm=10.0, error=2.0, tails=(1.0, 3.0), refined=1.9, factor=math.sqrt(2))

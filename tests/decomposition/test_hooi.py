@@ -32,6 +32,9 @@ PLANTED = [
     formats.tucker((1, 1, 1), 1),
     Structure("j b, a b, k i a -> i (j k)", i=3, j=5, k=2, a=3, b=3),
     Structure("i a, b a c, c k, j b -> k i j", i=4, j=5, k=6, a=2, b=3, c=2),
+    # Modes that are not compressed.
+    Structure("a k b, i a, j b -> i j k", i=6, j=5, k=4, a=2, b=3),
+    Structure("a k l, i a -> k i l", i=6, k=5, l=4, a=2),
 ]
 
 
@@ -89,8 +92,8 @@ def test_init_error_callback_and_refusals():
     assert hooi(data * 1e-250, structure).error == pytest.approx(hooi(data, structure).error)
     with pytest.raises(DataError, match="NaN"):
         hooi(torch.full((7, 8, 9), math.inf), structure)
-    with pytest.raises(StructureError, match="hooi needs one core of bonds only"):
-        hooi(data, formats.tensor_train(data.shape, 2))
+    with pytest.raises(StructureError, match="hooi needs a core in the middle"):
+        hooi(data.reshape(7, 2, 4, 9), formats.tensor_train((7, 2, 4, 9), 2))
 
 
 def test_agrees_with_tensorly():

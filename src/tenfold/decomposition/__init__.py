@@ -33,12 +33,14 @@ __all__ = [
     "Decomposition",
     "Entry",
     "Method",
+    "Parafac2",
     "Progress",
     "choose",
     "find",
     "kind_of",
     "method",
     "methods",
+    "parafac2",
     "relative_error",
     "tensor_train_cross",
 ]
@@ -46,6 +48,8 @@ __all__ = [
 
 # Importing a method's file leaves the module under the method's name; its function belongs there.
 globals().update({name: entry.function for name, entry in methods().items()})
+# Its data are slices of differing heights, which no structure describes, so it is no method.
+from tenfold.decomposition.parafac2 import Parafac2, parafac2  # noqa: E402
 
 
 def __getattr__(name: str) -> Any:

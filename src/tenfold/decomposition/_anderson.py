@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# Steps whose differences are combined, and plain steps before the first combination.
+# Steps whose differences are combined unless told otherwise, and plain steps before the first combination.
 _MEMORY = 6
 _PLAIN = 3
 
@@ -31,6 +31,7 @@ def iterate(
     tol: float,
     max_sweeps: int,
     accelerate: bool = True,
+    memory: int = _MEMORY,
     report: Callable[[State, float, int], None] | None = None,
 ) -> Iterated:
     """Repeat ``sweep`` from ``start``, each time from a combination of the last states that should be nearer the limit.
@@ -45,6 +46,7 @@ def iterate(
         tol: stop (``"tol"``) when two sweeps running change the error by less than this part of it.
         max_sweeps: at most so many, those thrown away included.
         accelerate: False for plain sweeps only.
+        memory: steps whose differences are combined; more where states are small and progress is slow.
         report: called with the best state, its error and the number of sweeps done.
 
     Paper: "Iterative procedures for nonlinear integral equations", 1965.
@@ -60,7 +62,7 @@ def iterate(
         if better:
             calm = calm + 1 if lowest - reached <= tol * reached else 0
             if accelerate:
-                history = [*history, (_flat(point), _flat(found))][-_MEMORY - 1 :]
+                history = [*history, (_flat(point), _flat(found))][-memory - 1 :]
             best, lowest = found, reached
         else:
             # A combination that failed says nothing about convergence; a plain sweep does, up to rounding.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,7 +42,8 @@ def hooi(
 
     Args:
         data: the whole array, real or complex, of the structure's shape.
-        structure: one core that holds bonds only, and cores with one bond each and outputs of their own.
+        structure: a core in the middle and cores around it with one bond each and outputs of their own; outputs on the
+            middle one are modes that are not compressed.
         error: stop once the relative error is as small as this.
         init: a network of this structure, from whose factors to start instead.
         max_sweeps: at most so many sweeps.
@@ -59,7 +60,7 @@ def hooi(
     Cost: about ``4 |X| r`` flops a sweep after the first pass.
     Paper: "On the best rank-1 and rank-(R1,R2,...,RN) approximation of higher-order tensors", 2000.
     """
-    layout = _Star.of(structure)
+    layout = _Star.of(structure, partial=True)
     if init is not None and init.structure != structure:
         raise StructureError(f"init has structure '{init.structure}', not '{structure}'")
     whole = whole_array(data, structure, "hooi")
@@ -68,8 +69,8 @@ def hooi(
         return Decomposition(Network(structure, zeros), 0.0, (), "exact")
     tensor = layout.modes(whole.tensor)
     if init is None:
-        ranks = [min(n, r) for n, r in zip(tensor.shape, layout.ranks, strict=True)]
-        _, bases = st_hosvd(tensor, ranks)
+        ranks = [min(n, r) for n, r in zip(tensor.shape, layout.ranks, strict=False)]
+        bases = _first(tensor, ranks) if layout.rest else st_hosvd(tensor, ranks)[1]
     else:
         bases = [torch.linalg.qr(factor.to(tensor.dtype)).Q for factor in layout.factors(init.cores)]
 
@@ -77,6 +78,8 @@ def hooi(
         core = tensor
         for basis in bases:
             core = torch.tensordot(core, basis.conj(), dims=([0], [0]))
+        if layout.rest:
+            core = core.movedim(0, -1)
         cores = layout.cores(core, bases)
         return Network(structure, whole.finish(cores, layout.centre) if finish else cores)
 
@@ -86,14 +89,14 @@ def hooi(
     stopped = "max_sweeps"
     for number in range(1, max_sweeps + 1):
         bases = list(bases)
-        kept = _update(tensor, range(tensor.ndim), bases)
+        kept = _update(tensor, range(len(bases)), bases)
         reached = math.sqrt(max(1 - kept / whole.norm2, 0.0))
         if reached < floor:
             reached = relative_error(whole.tensor.reshape(structure.shape), network(bases, finish=False))
         change = abs(errors[-1] - reached) if errors else math.inf
         errors.append(min(reached, errors[-1]) if errors else reached)
         if callback is not None:
-            callback(Progress(errors[-1], number, max_sweeps, partial(network, bases)))
+            callback(Progress(errors[-1], number, max_sweeps, functools.partial(network, bases)))
         if error is not None and errors[-1] <= error:
             stopped = "error"
             break
@@ -106,6 +109,16 @@ def hooi(
     else:
         true = relative_error(whole.tensor.reshape(structure.shape), network(bases, finish=False))
     return Decomposition(result, true, tuple(errors), stopped)
+
+
+def _first(tensor: Tensor, ranks: Sequence[int]) -> list[Tensor]:
+    """Bases for the first modes, each of the data projected on those before."""
+    bases: list[Tensor] = []
+    for mode, rank in enumerate(ranks):
+        matrix = tensor.movedim(mode, 0).reshape(tensor.shape[mode], -1)
+        bases.append(torch.linalg.eigh(product(matrix, matrix.mH)).eigenvectors.flip(1)[:, :rank])
+        tensor = _projected(tensor, range(mode, mode + 1), bases)
+    return bases
 
 
 def _update(tensor: Tensor, modes: range, bases: list[Tensor]) -> float:
@@ -142,21 +155,30 @@ def _projected(tensor: Tensor, modes: range, bases: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class _Star:
-    """A centre of bonds only, and the cores around it in the order of the centre's bonds."""
+    """A centre, and the cores around it in the order of the centre's bonds."""
 
     structure: Structure
     centre: int
     around: tuple[int, ...]
 
     @classmethod
-    def of(cls, structure: Structure, method: str = "hooi") -> _Star:
-        """The layout of a Tucker structure; ``method`` is who refuses any other."""
+    def of(cls, structure: Structure, method: str = "hooi", *, partial: bool = False) -> _Star:
+        """The layout of a Tucker structure; ``method`` refuses any other, ``partial`` allows outputs on the centre."""
         inner = structure.inner_indices
         outside = set(structure.output_indices)
-        centres = [n for n, core in enumerate(structure.cores) if core.indices and not outside & set(core.indices)]
+        # A centre of bonds only is the one that is meant, where there is one.
+        centres = sorted(
+            (
+                n
+                for n, core in enumerate(structure.cores)
+                if core.indices and (partial or not outside & set(core.indices))
+            ),
+            key=lambda n: bool(outside & set(structure.cores[n].indices)),
+        )
         for centre in centres:
+            bonds = [index for index in structure.cores[centre].indices if index in inner]
             found = []
-            for bond in structure.cores[centre].indices:
+            for bond in bonds:
                 others = [
                     structure.term_core[t] for t in structure.terms_with(bond) if structure.term_core[t] != centre
                 ]
@@ -164,20 +186,26 @@ class _Star:
                     found.append(others[0])
             leaves = [structure.cores[n] for n in found]
             if (
-                len(found) == len(structure.cores[centre].indices) == len(set(found)) == len(structure.cores) - 1
+                len(found) == len(bonds) == len(set(found)) == len(structure.cores) - 1 > 0
                 and all(len(core.terms) == 1 for core in structure.cores)
                 and all(sum(i in inner for i in leaf.indices) == 1 and len(leaf.indices) > 1 for leaf in leaves)
                 and all(len(structure.terms_with(i)) == 1 for i in outside)
             ):
                 return cls(structure, centre, tuple(found))
         raise StructureError(
-            f"{method} needs one core of bonds only and around it cores with one bond and outputs each, "
-            f"not '{structure}'"
+            f"{method} needs {'a core in the middle' if partial else 'one core of bonds only'} and around it cores "
+            f"with one bond and outputs each, not '{structure}'"
         )
 
     @property
-    def _bonds(self) -> tuple[str, ...]:
-        return self.structure.cores[self.centre].indices
+    def rest(self) -> list[str]:
+        """The outputs on the centre."""
+        return [index for index in self.structure.cores[self.centre].indices if index not in self._bonds]
+
+    @property
+    def _bonds(self) -> list[str]:
+        inner = self.structure.inner_indices
+        return [index for index in self.structure.cores[self.centre].indices if index in inner]
 
     @property
     def ranks(self) -> list[int]:
@@ -187,8 +215,8 @@ class _Star:
         return [i for i in self.structure.cores[self.around[place]].indices if i != self._bonds[place]]
 
     def modes(self, tensor: Tensor) -> Tensor:
-        """The data with one axis for each bond of the centre."""
-        groups = [self._own(place) for place in range(len(self.around))]
+        """The data with one axis for each bond of the centre, and one for its outputs if it has any."""
+        groups = [self._own(place) for place in range(len(self.around))] + ([self.rest] if self.rest else [])
         order = [self.structure.output_indices.index(index) for group in groups for index in group]
         return (
             tensor.permute(order).reshape([math.prod(self.structure.sizes[i] for i in g) for g in groups]).contiguous()
@@ -203,7 +231,12 @@ class _Star:
         return found
 
     def cores(self, core: Tensor, bases: Sequence[Tensor]) -> list[Tensor]:
-        made: dict[int, Tensor] = {self.centre: _padded(core, self.ranks)}
+        sizes = [self.structure.sizes[index] for index in self.rest]
+        middle = _padded(core, [*self.ranks, *core.shape[len(bases) :]]).reshape(*self.ranks, *sizes)
+        names = [*self._bonds, *self.rest]
+        made: dict[int, Tensor] = {
+            self.centre: middle.permute([names.index(i) for i in self.structure.cores[self.centre].indices])
+        }
         for place, basis in enumerate(bases):
             number = self.around[place]
             wide = _padded(basis, (basis.shape[0], self.ranks[place]))
