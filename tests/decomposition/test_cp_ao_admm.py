@@ -141,11 +141,13 @@ def test_smoothing_removes_noise_and_weights_do_not_depend_on_units():
     planted = Network(formats.cp((10, 11, 60), 2), [first, second, waves])
     data = noisy(planted, 1.0)
     rough = cp_ao_admm(data, planted.structure)
-    smooth = cp_ao_admm(data, planted.structure, constraints={"k": "smooth:1"})
+    smooth, larger = (
+        cp_ao_admm(scale * data, planted.structure, constraints={"k": "smooth:1"}, tol=1e-10) for scale in (1, 1e6)
+    )
     signal = planted.dense()
     assert true_error(signal, smooth.network) < 0.8 * true_error(signal, rough.network)
-    larger = cp_ao_admm(1e6 * data, planted.structure, constraints={"k": "smooth:1"})
-    assert true_error(1e6 * smooth.network.dense(), larger.network) < 3e-3
+    # The starts and so the paths are others, the minimum is not.
+    assert true_error(1e6 * smooth.network.dense(), larger.network) < 1e-4
 
 
 def test_a_penalty_is_not_escaped_by_moving_the_scale():
