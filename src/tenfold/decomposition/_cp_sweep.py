@@ -20,6 +20,8 @@ Array = Any
 
 # Entries of a block of the residual, which stays in the cache (2 MiB of float64).
 _BLOCK = 2**18
+# Multiplications of a product below which threads wait for each other longer than they work.
+_WORTH_THREADS = 2**20
 # Relative errors below this are lost in single and in double precision when they come from norms.
 _FLOOR = {True: 1e-2, False: 1e-6}
 # The same for an error that is a result: half of the digits of its square are left.
@@ -95,6 +97,8 @@ class Sweeps:
         """rank x (the other modes): the large product. Its rooms are kept, for new pages of memory cost more."""
         columns = self._khatri_rao(factors, modes, f"{name} columns")
         room = self._room(f"{name} product", columns.shape[0], matrix.shape[1])
+        if columns.shape[0] * self.matrix.shape[0] * self.matrix.shape[1] < _WORTH_THREADS:
+            return self.xp.matmul(columns, matrix, out=room)
         with blas_threads(torch.get_num_threads()):
             return self.xp.matmul(columns, matrix, out=room)
 
