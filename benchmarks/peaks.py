@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -40,15 +38,18 @@ def peak(file: Path, rank: int, number: int) -> int:
     # What the libraries keep for themselves, once for all sizes, is no part of it.
     contenders(np.random.default_rng(0).standard_normal((64, 64, 64)), rank)[number].run()
     chosen = contenders(np.load(file), rank)[number]
-    before = resident()
+    before = most(reset=True)
     chosen.run()
-    return max(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before, 0)
+    return max(most() - before, 0)
 
 
-def resident() -> int:
-    """Bytes that this process has in memory now (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def most(*, reset: bool = False) -> int:
+    """The most bytes that this process has had in memory, or has now if that is forgotten first (Linux)."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    (line,) = (line for line in status if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 def main(arguments: list[str] | None = None) -> int:
