@@ -13,7 +13,7 @@ import pytest
 import torch
 from threadpoolctl import threadpool_info
 
-from benchmarks import data, machine, peaks, peers, report
+from benchmarks import data, machine, peers, report
 from benchmarks.tasks import tasks
 from tenfold import formats
 
@@ -138,13 +138,3 @@ def test_the_documentation_shows_the_measured_numbers() -> None:
     (file,) = RESULTS.glob("*.json")
     page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     assert report.markdown(json.loads(file.read_text(encoding="utf-8"))) in page
-
-
-def test_peaks_count_what_a_run_needs_and_not_what_was_there_before() -> None:
-    if not Path("/proc/self/clear_refs").exists():
-        pytest.skip("the peak of a process can be reset on Linux only")
-    spike = torch.ones(2**23)
-    del spike
-    before = peaks.most(reset=True)
-    held = torch.ones(2**22)
-    assert 0.9 * held.nbytes < peaks.most() - before < 1.5 * held.nbytes
