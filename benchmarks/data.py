@@ -14,7 +14,7 @@ NOISE = 0.1
 def planted(structure: Structure, seed: int = 0) -> tuple[Tensor, Network]:
     """A dense tensor in double precision, 10 % noise, and the network inside."""
     network = Network.random(structure, seed=seed, dtype=torch.float64)
-    signal = network.dense()
+    signal = network.dense().contiguous()
     noise = torch.randn(signal.shape, generator=torch.Generator().manual_seed(seed + 1), dtype=signal.dtype)
     return signal + NOISE * float(signal.norm() / noise.norm()) * noise, network
 

@@ -7,7 +7,7 @@ import threading
 import torch
 from threadpoolctl import threadpool_info
 
-from tenfold._threads import threads_for
+from tenfold._threads import blas_threads, threads_for
 
 
 def seen() -> tuple[int, list[int]]:
@@ -50,3 +50,29 @@ def test_overlapping_blocks_put_back_what_was_there() -> None:
         assert seen() == expected
     finally:
         torch.set_num_threads(before)
+
+
+def test_blas_gets_what_a_block_asks_for_and_what_it_had() -> None:
+    def pools() -> set[int]:
+        return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+    expected = pools()
+    with blas_threads(2):
+        assert pools() == {2}
+        with blas_threads(1):
+            assert pools() == {1}
+            with blas_threads(2):
+                assert pools() == {2}
+            assert pools() == {1}
+        assert pools() == {2}
+    assert pools() == expected
+
+
+def test_blas_is_as_before_when_blocks_end_in_another_order() -> None:
+    expected = seen()
+    outer, inner = blas_threads(1), blas_threads(2)
+    outer.__enter__()
+    inner.__enter__()
+    outer.__exit__(None, None, None)
+    inner.__exit__(None, None, None)
+    assert seen() == expected

@@ -14,7 +14,10 @@ from tenfold.claims._tensors import tail, varied
 from tenfold.claims.als_monotone import als_monotone
 from tenfold.claims.born_machine import born_machine
 from tenfold.claims.core_consistency import core_consistency
+from tenfold.claims.cp_compression import cp_compression
+from tenfold.claims.cp_cost import cp_cost
 from tenfold.claims.cp_recovery import cp_recovery, match
+from tenfold.claims.cp_swamps import collinear, cp_swamps
 from tenfold.claims.dynamic_connectome import agreement, dynamic_connectome
 from tenfold.claims.exact_recovery import exact_recovery
 from tenfold.claims.hidden_cells import hidden_cells
@@ -81,6 +84,27 @@ def test_the_alignment_has_a_threshold_in_both_strengths() -> None:
     # Without a tensor's help a matrix shows its spike above the fourth root of a product of aspect ratios only.
     assert alignment(1e6, 0.70, shape) == 0
     assert alignment(1e6, 0.71, shape) > 0
+
+
+def test_what_cp_costs_and_gains_holds_on_a_few() -> None:
+    cost = cp_cost()
+    assert cost.holds, cost.text
+    compressed = cp_compression(tensors=4)
+    assert compressed.holds, compressed.text
+    assert 0 <= compressed.numbers["worst_difference"] < 1e-12
+    swamps = cp_swamps(tensors=1, extent=12)
+    assert swamps.holds, swamps.text
+    assert swamps.numbers["median_plain"] > swamps.numbers["median_accelerated"]
+    # With too few sweeps for either there is no difference, and the claim says that it does not hold.
+    assert not cp_swamps(tensors=1, extent=12, most=10).holds
+
+
+def test_collinear_factors_have_that_cosine() -> None:
+    data, start = collinear(9, 3, 0.9, 1)
+    cosines = torch.full((3, 3), 0.9, dtype=torch.float64).fill_diagonal_(1.0)
+    squares = torch.linalg.eigvals(cosines @ cosines.square()).real.sort().values
+    assert torch.allclose(torch.linalg.svdvals(data.flatten(1)).square()[:3].flip(0), squares)
+    assert start.shape == (9, 9, 9)
 
 
 @pytest.mark.slow

@@ -140,7 +140,7 @@ def test_init_seed_callback_zero_scale_and_refusals():
     )
     second = nonnegative_tucker(data, structure, seed=5)
     assert all(torch.equal(a, b) for a, b in zip(first.network.cores, second.network.cores, strict=True))
-    assert tuple(error for error, _ in seen) == first.errors
+    assert tuple(error for error, _ in seen[-first.sweeps :]) == first.errors
     assert all(error == pytest.approx(true, rel=1e-6) for error, true in seen)
     again = nonnegative_tucker(data, structure, init=first.network)
     assert again.error <= first.error * (1 + 1e-9)

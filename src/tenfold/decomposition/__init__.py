@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tenfold.decomposition._blas import Blas, blas
 from tenfold.decomposition._error import relative_error
 from tenfold.decomposition._registry import (
     KINDS,
@@ -27,6 +28,7 @@ from tenfold.decomposition.tensor_train_cross import Cross, tensor_train_cross
 
 __all__ = [
     "KINDS",
+    "Blas",
     "Callback",
     "Cross",
     "Data",
@@ -35,6 +37,7 @@ __all__ = [
     "Method",
     "Parafac2",
     "Progress",
+    "blas",
     "choose",
     "find",
     "kind_of",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from tenfold._threads import blas_threads
 from tenfold.decomposition._anderson import Iterated, State, iterate
 from tenfold.decomposition._arrays import Whole
 from tenfold.decomposition._error import relative_error, squared_norm
@@ -33,6 +34,10 @@ class Problem(Protocol):
         """Every core once, and the relative error after that."""
         ...
 
+    def error(self, state: State, known: float) -> float:
+        """The true relative error of a state that came from a sweep with the error ``known``."""
+        ...
+
 
 class Family(Protocol):
     """What the two stages need to know of a method: how its states, problems and starts are made.
@@ -49,7 +54,9 @@ class Family(Protocol):
         """For each mode, the size that a compression may leave it."""
         ...
 
-    def problem(self, tensor: Tensor, norm2: float, outside: float) -> Problem: ...
+    def problem(self, tensor: Tensor, norm2: float, outside: float) -> Problem:
+        """A tensor of squared norm ``norm2 - outside``; its relative errors count what is outside too."""
+        ...
 
     def starts(self, tensor: Tensor, generator: torch.Generator) -> list[State]: ...
 
@@ -71,6 +78,8 @@ def alternate(
     max_sweeps: int,
     tol: float,
     callback: Callback | None,
+    accelerate: bool = True,
+    compress: bool | Literal["auto"] = "auto",
 ) -> Decomposition:
     """Fit a family of structures to a whole array: compress if it pays, try the starts, iterate, polish.
 
@@ -83,71 +92,135 @@ def alternate(
     if whole.norm2 == 0:
         zeros = [torch.zeros(core.shape, dtype=whole.dtype, device=whole.tensor.device) for core in structure.cores]
         return Decomposition(Network(structure, zeros), 0.0, (), "exact")
-    tensor = family.modes(whole.tensor)
-    errors: list[float] = []
+    # Threads pay in the large products only, which ask for them.
+    with blas_threads(1):
+        work = _Work(whole, family, error, seed, max_sweeps, tol, callback, accelerate)
+        found = work.run(init, compress)
+        cores = family.cores(found.state)
+        if whole.dtype == whole.tensor.dtype:
+            # The scale is a power of two and changes no digit.
+            reached = work.problem.error(found.state, found.errors[-1])
+            result = Network(structure, whole.finish(cores))
+        else:
+            result = Network(structure, whole.finish(cores))
+            reached = relative_error(data, result)
+    return Decomposition(result, reached, tuple(work.errors), found.stopped)
 
-    def run(problem: Problem, start: State, bases: Sequence[Tensor] | None, tol: float) -> Iterated:
-        done = len(errors)
 
-        def network(state: State) -> Network:
-            return Network(structure, whole.finish(family.cores(_expand(family, state, bases, tensor.dtype))))
+class _Work:
+    """One fit on its way: what all its phases share, and the errors so far."""
+
+    def __init__(
+        self,
+        whole: Whole,
+        family: Family,
+        error: float | None,
+        seed: int,
+        max_sweeps: int,
+        tol: float,
+        callback: Callback | None,
+        accelerate: bool,
+    ) -> None:
+        self.whole, self.family = whole, family
+        self.error, self.seed, self.max_sweeps, self.tol = error, seed, max_sweeps, tol
+        self.callback, self.accelerate = callback, accelerate
+        self.tensor = family.modes(whole.tensor)
+        self.problem = family.problem(self.tensor, whole.norm2, 0.0)
+        self.errors: list[float] = []
+
+    def run(self, init: Network | None, compress: bool | Literal["auto"]) -> Iterated:
+        """From the first start to the last sweep; the state found is one of the whole tensor."""
+        family, shape = self.family, self.tensor.shape
+        start = None
+        if init is not None:
+            start = family.state([core.to(self.tensor.dtype) for core in init.cores])
+            start[0] = start[0] / self.whole.scale
+        kept = family.ranks(shape)
+        if compress == "auto":
+            compress = init is None and math.prod(kept) < _WORTH * self.tensor.numel()
+        if not compress or kept == list(shape):
+            return self._iterate(self.problem, self._best(self.problem, self.tensor) if start is None else start)
+        core, bases = st_hosvd(self.tensor, kept)
+        # The core is small enough for double precision.
+        core = core.to(torch.complex128 if core.is_complex() else torch.float64)
+        bases = [basis.to(core.dtype) for basis in bases]
+        # By rounding this may be a little less than nothing.
+        small = family.problem(core, self.whole.norm2, self.whole.norm2 - squared_norm(core))
+        if start is None:
+            start = self._best(small, core, bases)
+        else:
+            start = family.expand([part.to(core.dtype) for part in start], [basis.mH for basis in bases])
+        found = self._iterate(small, start, bases)
+        expanded = found._replace(state=self._expand(found.state, bases))
+        if len(self.errors) >= self.max_sweeps or found.stopped == "error":
+            return expanded
+        polished = self._iterate(self.problem, expanded.state, tol=max(self.tol, _POLISH))
+        return polished._replace(stopped=polished.stopped if found.stopped == "tol" else found.stopped)
+
+    def _iterate(
+        self, problem: Problem, start: State, bases: Sequence[Tensor] | None = None, *, tol: float | None = None
+    ) -> Iterated:
+        done = len(self.errors)
 
         def report(state: State, reached: float, number: int) -> None:
             # Between the compressed and the whole data nothing but rounding can raise it.
-            errors.append(min(reached, errors[-1]) if errors else reached)
-            if callback is not None:
-                callback(Progress(errors[-1], done + number, max_sweeps, lambda: network(state)))
+            self.errors.append(min(reached, self.errors[-1]) if self.errors else reached)
+            self._tell(self.errors[-1], done + number, state, bases)
 
-        left = max(max_sweeps - done, 1)
-        return iterate(problem.sweep, start, error=error, tol=tol, max_sweeps=left, report=report)
+        return iterate(
+            problem.sweep,
+            start,
+            error=self.error,
+            tol=self.tol if tol is None else tol,
+            max_sweeps=max(self.max_sweeps - done, 1),
+            accelerate=self.accelerate,
+            report=report,
+        )
 
-    kept = family.ranks(tensor.shape)
-    if init is not None:
-        state = family.state([core.to(tensor.dtype) for core in init.cores])
-        state[0] = state[0] / whole.scale
-        found = run(family.problem(tensor, whole.norm2, 0.0), state, None, tol)
-    elif math.prod(kept) < _WORTH * tensor.numel():
-        core, bases = st_hosvd(tensor, kept)
-        # The core is small enough for double precision.
-        core = core.to(torch.complex128 if core.is_complex() else torch.float64)
-        small = family.problem(core, whole.norm2, max(whole.norm2 - squared_norm(core), 0.0))
-        found = run(small, _best_start(family, small, core, seed, error), bases, tol)
-        if len(errors) < max_sweeps and found.stopped != "error":
-            state = _expand(family, found.state, bases, tensor.dtype)
-            polished = run(family.problem(tensor, whole.norm2, 0.0), state, None, max(tol, _POLISH))
-            found = polished._replace(stopped=polished.stopped if found.stopped == "tol" else found.stopped)
-        else:
-            found = found._replace(state=_expand(family, found.state, bases, tensor.dtype))
-    else:
-        problem = family.problem(tensor, whole.norm2, 0.0)
-        found = run(problem, _best_start(family, problem, tensor, seed, error), None, tol)
-    scaled = Network(structure, [core.contiguous() for core in family.cores(found.state)])
-    result = Network(structure, whole.finish(family.cores(found.state)))
-    if whole.scale != 1:
-        # Its squares are out of range; those of the scaled data are not.
-        reached = relative_error(whole.tensor.reshape(structure.shape), scaled)
-    else:
-        reached = relative_error(data, result)
-    return Decomposition(result, reached, tuple(errors), found.stopped)
+    def _best(self, problem: Problem, tensor: Tensor, bases: Sequence[Tensor] | None = None) -> State:
+        """The start that is ahead a few sweeps on; at once, one after which there is nothing left to do."""
+        generator = torch.Generator().manual_seed(self.seed)
+        states = self.family.starts(tensor, generator)
+        enough = max(self.error or 0.0, 4 * torch.finfo(tensor.dtype).eps)
+        least, ahead = math.inf, states[0]
 
+        def report(state: State, reached: float, number: int) -> None:
+            nonlocal least, ahead
+            if reached < least:
+                least, ahead = reached, state
+            self._tell(least, 0, ahead, bases)
 
-def _expand(family: Family, state: State, bases: Sequence[Tensor] | None, dtype: torch.dtype) -> State:
-    if bases is None:
-        return list(state)
-    return [part.to(dtype) for part in family.expand(state, [basis.to(state[0].dtype) for basis in bases])]
+        for sweeps in _ROUNDS:
+            if len(states) == 1:
+                break
+            runs = []
+            for start in states:
+                runs.append(
+                    iterate(
+                        problem.sweep,
+                        start,
+                        error=enough,
+                        tol=1e-7,
+                        max_sweeps=sweeps,
+                        accelerate=self.accelerate,
+                        report=report,
+                    )
+                )
+                if runs[-1].errors[-1] <= enough:
+                    return start
+            runs.sort(key=lambda run: run.errors[-1])
+            states = [run.state for run in runs[: -(-len(runs) // 3)]]
+        return states[0]
 
+    def _tell(self, reached: float, sweep: int, state: State, bases: Sequence[Tensor] | None) -> None:
+        if self.callback is None:
+            return
 
-def _best_start(family: Family, problem: Problem, tensor: Tensor, seed: int, error: float | None) -> State:
-    """The start that is ahead of the others a few sweeps on; at once, one after which there is nothing left to do."""
-    generator = torch.Generator().manual_seed(seed)
-    states = family.starts(tensor, generator)
-    enough = max(error or 0.0, 4 * torch.finfo(tensor.dtype).eps)
-    for sweeps in _ROUNDS:
-        runs = []
-        for start in states:
-            runs.append(iterate(problem.sweep, start, error=enough, tol=1e-7, max_sweeps=sweeps))
-            if runs[-1].errors[-1] <= enough:
-                return start
-        runs.sort(key=lambda run: run.errors[-1])
-        states = [run.state for run in runs[: -(-len(runs) // 3)]]
-    return states[0]
+        def network() -> Network:
+            whole = state if bases is None else self._expand(state, bases)
+            return Network(self.family.structure, self.whole.finish(self.family.cores(whole)))
+
+        self.callback(Progress(reached, sweep, self.max_sweeps, network))
+
+    def _expand(self, state: State, bases: Sequence[Tensor]) -> State:
+        return [part.to(self.tensor.dtype) for part in self.family.expand(state, bases)]

@@ -31,7 +31,7 @@ class Progress:
 
     Attributes:
         error: relative Frobenius error (over what is observed) as the method knows it at this point.
-        sweep: sweeps done, of at most ``max_sweeps``.
+        sweep: sweeps done, of at most ``max_sweeps``; 0 while a method is still trying where to start.
         network: makes the network as it is now, so that interrupted work is not lost.
     """
 

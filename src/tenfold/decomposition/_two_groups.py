@@ -12,8 +12,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from tenfold.decomposition._blas import product
+from tenfold.decomposition._cp_factors import gram, inner, khatri_rao
 from tenfold.decomposition._error import squared_norm
-from tenfold.decomposition.cp_als import _Canonical, _gram, _inner, _khatri_rao
+from tenfold.decomposition.cp_als import _Canonical
 from tenfold.errors import StructureError
 
 # (mode, right-hand side, Gram matrix of the other modes) -> the new factor, rank x mode. The factor x is to lower
@@ -45,11 +46,11 @@ class TwoGroups:
         Cost ``4 |X| R`` flops and two passes over the data.
         """
         factors = list(factors)
-        grams = [_gram(factor) for factor in factors]
+        grams = [gram(factor) for factor in factors]
         left, right = range(self.split), range(self.split, len(factors))
-        self._group(product(_khatri_rao(factors, right), self.matrix.T), left, factors, grams, update)
-        last = self._group(product(_khatri_rao(factors, left), self.matrix), right, factors, grams, update)
-        square = self.norm2 - 2 * _inner(factors[-1], last) + float(reduce(torch.mul, grams).sum())
+        self._group(product(khatri_rao(factors, right), self.matrix.T), left, factors, grams, update)
+        last = self._group(product(khatri_rao(factors, left), self.matrix), right, factors, grams, update)
+        square = self.norm2 - 2 * inner(factors[-1], last) + float(reduce(torch.mul, grams).sum())
         floor = 1e-2 if torch.finfo(self.tensor.dtype).eps > 1e-10 else 1e-6
         if not square > floor**2 * self.norm2:
             square = self.residual(factors)
@@ -63,19 +64,19 @@ class TwoGroups:
             (mode,) = modes
             others = reduce(torch.mul, [gram for m, gram in enumerate(grams) if m != mode])
             factors[mode] = update(mode, partial, others)
-            grams[mode] = _gram(factors[mode])
+            grams[mode] = gram(factors[mode])
             return partial
         half = len(modes) // 2
         low, high = modes[:half], modes[half:]
         cube = partial.reshape(partial.shape[0], math.prod(factors[m].shape[1] for m in low), -1)
-        self._group((cube @ _khatri_rao(factors, high).unsqueeze(2)).squeeze(2), low, factors, grams, update)
-        seen = (_khatri_rao(factors, low).unsqueeze(1) @ cube).squeeze(1)
+        self._group((cube @ khatri_rao(factors, high).unsqueeze(2)).squeeze(2), low, factors, grams, update)
+        seen = (khatri_rao(factors, low).unsqueeze(1) @ cube).squeeze(1)
         return self._group(seen, high, factors, grams, update)
 
     def residual(self, factors: Sequence[Tensor]) -> float:
         """``|X - M|^2`` by blocks of the rows of the unfolding, in double precision."""
-        left = _khatri_rao(factors, range(self.split)).double()
-        right = _khatri_rao(factors, range(self.split, len(factors))).double()
+        left = khatri_rao(factors, range(self.split)).double()
+        right = khatri_rao(factors, range(self.split, len(factors))).double()
         step = max(1, 2**20 // right.shape[1])
         pieces = zip(left.split(step, 1), self.matrix.split(step, 0), strict=True)
         return math.fsum(squared_norm(x.double() - a.T @ right) for a, x in pieces)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import reduce
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from tenfold.decomposition._arrays import whole_array
-from tenfold.decomposition._blas import product
 from tenfold.decomposition._compressed import alternate
-from tenfold.decomposition._error import squared_norm
-from tenfold.decomposition._normal import solve_normal
+from tenfold.decomposition._cp_factors import balanced
+from tenfold.decomposition._cp_starts import from_slices, gaussian, singular_vectors
+from tenfold.decomposition._cp_sweep import Sweeps
 from tenfold.decomposition._registry import Callback, Data, Decomposition, method
-from tenfold.errors import StructureError
+from tenfold.errors import StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.structure import Structure
 
@@ -37,6 +37,9 @@ def cp_als(
     max_sweeps: int = 500,
     tol: float = 1e-7,
     callback: Callback | None = None,
+    accelerate: bool = True,
+    compress: bool | Literal["auto"] = "auto",
+    starts: int | None = None,
 ) -> Decomposition:
     """Canonical polyadic decomposition by alternating least squares with Anderson acceleration.
 
@@ -54,7 +57,12 @@ def cp_als(
         seed: for the random starts.
         max_sweeps: at most so many sweeps after the starts.
         tol: stop when two sweeps running change the error by less than this part of it.
-        callback: called after each sweep.
+        callback: called after each sweep; those of the starts all have the number 0.
+        accelerate: False for plain sweeps, the textbook's method.
+        compress: whether to begin on the core of a Tucker compression of twice the rank, if two modes are longer than
+            that; ``"auto"`` where the core is much smaller than the data and there is no ``init``.
+        starts: how many random starts there are beside those computed from the data; None for up to seven, the fewer
+            the longer a sweep takes.
 
     Returns:
         The network with the columns of all factors balanced, its true error, and the error after each sweep.
@@ -62,24 +70,31 @@ def cp_als(
     Raises:
         StructureError: the structure is not CP, or ``init`` is of another one.
         DataError: NaN or infinite entries, another shape, or observations.
+        TenfoldError: ``starts`` is negative, or ``compress`` none of its values.
 
     Cost: ``4 |X| R`` flops a sweep and two passes over the data; compressed, hardly more than the passes at both ends.
     Papers: "Analysis of individual differences in multidimensional scaling via an N-way generalization of
     'Eckart-Young' decomposition", 1970; "Fast alternating LS algorithms for high order CANDECOMP/PARAFAC tensor
     factorizations", 2013.
     """
-    family = _Canonical.of(structure)
+    if compress not in (True, False, "auto"):
+        raise TenfoldError(f"compress is {compress!r}; it can be True, False or 'auto'")
+    if starts is not None and starts < 0:
+        raise TenfoldError(f"starts {starts} is negative; give how many random starts to add, or None")
+    family = _Canonical.of(structure, "cp_als", starts)
     whole = whole_array(data, structure, "cp_als")
     return alternate(
         data,
         whole,
-        family,
+        family.along(whole.tensor),
         error=error,
         init=init,
         seed=seed,
         max_sweeps=max_sweeps,
         tol=tol,
         callback=callback,
+        accelerate=accelerate,
+        compress=compress,
     )
 
 
@@ -90,9 +105,10 @@ class _Canonical:
     structure: Structure
     index: str
     order: tuple[int, ...]
+    random: int | None = None
 
     @classmethod
-    def of(cls, structure: Structure, method: str = "cp_als") -> _Canonical:
+    def of(cls, structure: Structure, method: str = "cp_als", random: int | None = None) -> _Canonical:
         """The layout of a CP structure; ``method`` is who refuses any other."""
         inner = structure.inner_indices
         if len(inner) != 1 or len(structure.terms_with(inner[0])) != len(structure.terms):
@@ -110,7 +126,7 @@ class _Canonical:
             min((outside.index(i) for i in core.indices if i != inner[0]), default=len(outside))
             for core in structure.cores
         ]
-        return cls(structure, inner[0], tuple(sorted(range(len(first)), key=first.__getitem__)))
+        return cls(structure, inner[0], tuple(sorted(range(len(first)), key=first.__getitem__)), random)
 
     @property
     def rank(self) -> int:
@@ -126,27 +142,37 @@ class _Canonical:
         sizes = [math.prod(self.structure.sizes[i] for i in self._own(number)) for number in self.order]
         return tensor.permute(order).reshape(sizes).contiguous()
 
+    def along(self, tensor: Tensor) -> _Canonical:
+        """The same with the modes in the order in which the data lies in memory, where it then needs no copy."""
+        if tensor.is_contiguous():
+            return self
+        outside, strides = self.structure.output_indices, tensor.stride()
+        step = [max((strides[outside.index(i)] for i in self._own(n)), default=0) for n in self.order]
+        order = [self.order[place] for place in sorted(range(len(step)), key=lambda place: -step[place])]
+        axes = [outside.index(index) for number in order for index in self._own(number)]
+        return replace(self, order=tuple(order)) if tensor.permute(axes).is_contiguous() else self
+
     def ranks(self, shape: Sequence[int]) -> list[int]:
         """Twice the rank leaves room for what noise adds to the exact range; one compressed mode saves too little."""
         if sum(2 * self.rank < n for n in shape) < 2:
             return list(shape)
         return [min(n, max(2 * self.rank, self.rank + 8)) for n in shape]
 
-    def problem(self, tensor: Tensor, norm2: float, outside: float) -> _Problem:
-        sides = [abs(math.prod(tensor.shape[:s]) - math.prod(tensor.shape[s:])) for s in range(1, tensor.ndim)]
-        return _Problem(tensor, 1 + sides.index(min(sides)), norm2, squared_norm(tensor), outside)
+    def problem(self, tensor: Tensor, norm2: float, outside: float) -> Sweeps:
+        return Sweeps(tensor, norm2, outside)
 
     def starts(self, tensor: Tensor, generator: torch.Generator) -> list[list[Tensor]]:
         """From slices where they determine the factors, from singular vectors, and random ones."""
-        by_slices = _from_slices(tensor, self.rank, generator)
+        by_slices = from_slices(tensor, self.rank, generator)
         made = [] if by_slices is None else [by_slices]
-        made.append(_singular_vectors(tensor, self.rank, generator))
-        for _ in range(min(_RANDOM_STARTS, _START_ENTRIES // tensor.numel())):
-            made.append([_gaussian(self.rank, n, tensor, generator) for n in tensor.shape])
+        made.append(singular_vectors(tensor, self.rank, generator))
+        count = min(_RANDOM_STARTS, _START_ENTRIES // tensor.numel()) if self.random is None else self.random
+        for _ in range(count):
+            made.append([gaussian(self.rank, n, tensor, generator) for n in tensor.shape])
         return made
 
-    def expand(self, state: Sequence[Tensor], bases: Sequence[Tensor]) -> list[Tensor]:
-        return [factor @ basis.T for factor, basis in zip(state, bases, strict=True)]
+    def expand(self, state: Sequence[Any], bases: Sequence[Tensor]) -> list[Tensor]:
+        return [torch.as_tensor(factor) @ basis.T for factor, basis in zip(state, bases, strict=True)]
 
     def state(self, cores: Sequence[Tensor]) -> list[Tensor]:
         """The factors, rank x mode for each mode, balanced."""
@@ -154,156 +180,13 @@ class _Canonical:
         for number in self.order:
             axis = self.structure.cores[number].indices.index(self.index)
             found.append(cores[number].movedim(axis, 0).reshape(self.rank, -1))
-        return _balanced(found)
+        return balanced(found)
 
-    def cores(self, state: Sequence[Tensor]) -> list[Tensor]:
+    def cores(self, state: Sequence[Any]) -> list[Tensor]:
         by_number = dict(zip(self.order, state, strict=True))
         made = []
         for number, core in enumerate(self.structure.cores):
             axis = core.indices.index(self.index)
             own = [self.structure.sizes[index] for index in self._own(number)]
-            made.append(by_number[number].reshape(self.rank, *own).movedim(0, axis))
+            made.append(torch.as_tensor(by_number[number]).reshape(self.rank, *own).movedim(0, axis))
         return made
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """A tensor to fit: its two-group unfolding, and what its relative error is counted against.
-
-    ``outside`` are squares that no factors can reach (what a compression left out) and ``norm2`` those of all the data.
-    Factors are rank x mode, so that all that follows the two large products runs along memory.
-    """
-
-    tensor: Tensor
-    split: int
-    norm2: float
-    own2: float
-    outside: float
-
-    @property
-    def matrix(self) -> Tensor:
-        return self.tensor.reshape(math.prod(self.tensor.shape[: self.split]), -1)
-
-    def sweep(self, factors: list[Tensor]) -> tuple[list[Tensor], float]:
-        """Every factor once, and the relative error after that."""
-        factors = list(factors)
-        grams = [_gram(factor) for factor in factors]
-        order = len(factors)
-        left, right = range(self.split), range(self.split, order)
-        self._group(product(_khatri_rao(factors, right).conj().resolve_conj(), self.matrix.T), left, factors, grams)
-        last = self._group(
-            product(_khatri_rao(factors, left).conj().resolve_conj(), self.matrix), right, factors, grams
-        )
-        overlap = _inner(factors[-1], last)
-        square = self.own2 - 2 * overlap + float(reduce(torch.mul, grams).sum().real)
-        floor = 1e-2 if torch.finfo(self.tensor.dtype).eps > 1e-10 else 1e-6
-        if not square > floor**2 * self.own2:
-            square = self._residual(factors)
-        return _balanced(factors), math.sqrt(max(square + self.outside, 0.0) / self.norm2)
-
-    def _group(self, partial: Tensor, modes: range, factors: list[Tensor], grams: list[Tensor]) -> Tensor:
-        """Update a group of modes from the data contracted with all others; returns the last right-hand side."""
-        if len(modes) == 1:
-            mode = modes[0]
-            others = [gram for m, gram in enumerate(grams) if m != mode]
-            factors[mode] = solve_normal(reduce(torch.mul, others), partial)
-            grams[mode] = _gram(factors[mode])
-            return partial
-        half = len(modes) // 2
-        low, high = modes[:half], modes[half:]
-        rank = partial.shape[0]
-        cube = partial.reshape(rank, math.prod(factors[m].shape[1] for m in low), -1)
-        self._group((cube @ _khatri_rao(factors, high).conj().unsqueeze(2)).squeeze(2), low, factors, grams)
-        return self._group((_khatri_rao(factors, low).conj().unsqueeze(1) @ cube).squeeze(1), high, factors, grams)
-
-    def _residual(self, factors: list[Tensor]) -> float:
-        left = _khatri_rao(factors, range(self.split))
-        right = _khatri_rao(factors, range(self.split, len(factors)))
-        step = max(1, 2**20 // right.shape[1])
-        wide = torch.complex128 if right.is_complex() else torch.float64
-        pieces = zip(left.split(step, 1), self.matrix.split(step, 0), strict=True)
-        return math.fsum(squared_norm(x.to(wide) - a.T.to(wide) @ right.to(wide)) for a, x in pieces)
-
-
-def _khatri_rao(factors: Sequence[Tensor], modes: Sequence[int]) -> Tensor:
-    """rank x (product of the modes), the last mode fastest."""
-    made = factors[modes[0]]
-    for mode in modes[1:]:
-        made = (made.unsqueeze(2) * factors[mode].unsqueeze(1)).flatten(1)
-    return made
-
-
-def _gram(factor: Tensor) -> Tensor:
-    wide = factor.to(torch.complex128 if factor.is_complex() else torch.float64)
-    return wide.conj() @ wide.T
-
-
-def _inner(a: Tensor, b: Tensor) -> float:
-    double = torch.complex128 if a.is_complex() else torch.float64
-    return float(torch.vdot(a.to(double).reshape(-1), b.to(double).reshape(-1)).real)
-
-
-def _balanced(factors: Sequence[Tensor]) -> list[Tensor]:
-    """The same terms with all their vectors equally long."""
-    norms = [torch.linalg.vector_norm(factor, dim=1).double() for factor in factors]
-    tiny = torch.finfo(torch.float64).tiny
-    target = torch.exp(torch.stack([norm.clamp(min=tiny).log() for norm in norms]).mean(0))
-    dead = torch.stack([norm == 0 for norm in norms]).any(0)
-    target[dead] = 0
-    return [
-        factor * (target / norm.clamp(min=tiny)).to(factor.real.dtype)[:, None]
-        for factor, norm in zip(factors, norms, strict=True)
-    ]
-
-
-# --- where to start ---------------------------------------------------------------------------------------------------
-
-
-def _gaussian(rank: int, extent: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(rank, extent, generator=generator, dtype=like.dtype).to(like.device)
-
-
-def _singular_vectors(tensor: Tensor, rank: int, generator: torch.Generator) -> list[Tensor]:
-    factors = []
-    for mode, extent in enumerate(tensor.shape):
-        leading = _leading(tensor.movedim(mode, 0).reshape(extent, -1), rank).T
-        missing = rank - leading.shape[0]
-        if missing > 0:
-            leading = torch.cat([leading, _gaussian(missing, extent, tensor, generator) / math.sqrt(extent)])
-        factors.append(leading)
-    return factors
-
-
-def _leading(matrix: Tensor, rank: int) -> Tensor:
-    """Orthonormal columns along the leading left singular vectors, at most as many as there are rows."""
-    return torch.linalg.eigh(product(matrix, matrix.mH)).eigenvectors.flip(1)[:, :rank]
-
-
-def _from_slices(tensor: Tensor, rank: int, generator: torch.Generator) -> list[Tensor] | None:
-    """Factors from the generalised eigenproblem of two random mixtures of slices, where the two largest modes allow it.
-
-    For a tensor that is exactly of this rank, with independent factors in those modes, they are its own.
-    Paper: "Tensorial resolution: a direct trilinear decomposition", 1990.
-    """
-    order = sorted(range(tensor.ndim), key=lambda mode: -tensor.shape[mode])
-    if tensor.ndim < 3 or tensor.shape[order[1]] < rank:
-        return None
-    first, second = tensor.shape[order[0]], tensor.shape[order[1]]
-    cube = tensor.permute(order).reshape(first, second, -1)
-    rows, columns = _leading(cube.flatten(1), rank), _leading(cube.movedim(1, 0).flatten(1), rank)
-    mixing = torch.randn(cube.shape[2], 2, generator=generator, dtype=tensor.dtype).to(tensor.device)
-    a, b = (rows.mH @ mixture @ columns.conj() for mixture in (cube @ mixing).unbind(2))
-    if float(torch.linalg.cond(b)) * torch.finfo(tensor.dtype).eps > 1e-2:
-        return None
-    values, vectors = torch.linalg.eig(torch.linalg.solve(b, a, left=False))
-    if not tensor.is_complex():
-        # Noise makes pairs of conjugate vectors; their real and imaginary parts span the same plane.
-        vectors = torch.where(values.imag < 0, vectors.imag, vectors.real)
-    # What is left of the data for each term has rank one: its leading vectors are the other factors.
-    terms = torch.linalg.lstsq(vectors, rows.mH @ cube.flatten(1)).solution
-    found: dict[int, Tensor] = {order[0]: (rows @ vectors).T}
-    shape = [tensor.shape[mode] for mode in order[1:]]
-    for place, mode in enumerate(order[1:]):
-        unfolded = terms.reshape(rank, *shape).movedim(place + 1, 1).flatten(2)
-        found[mode] = torch.linalg.eigh(unfolded @ unfolded.mH).eigenvectors[:, :, -1]
-    return [found[mode].to(tensor.dtype) for mode in range(tensor.ndim)]

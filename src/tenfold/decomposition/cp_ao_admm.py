@@ -12,13 +12,14 @@ from torch import Tensor
 
 from tenfold import formats
 from tenfold.decomposition._arrays import Whole, whole_array
+from tenfold.decomposition._cp_factors import balanced
 from tenfold.decomposition._error import relative_error
 from tenfold.decomposition._normal import solve_normal
 from tenfold.decomposition._objective import descend
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
 from tenfold.decomposition._two_groups import TwoGroups, factors_of, mode_numbers
 from tenfold.decomposition.constraints import Constraint, in_ball, parse
-from tenfold.decomposition.cp_als import _balanced, _Canonical, cp_als
+from tenfold.decomposition.cp_als import _Canonical, cp_als
 from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.structure import Structure
@@ -285,11 +286,11 @@ class _Problem:
 
         found, square = self.groups.sweep(factors, update)
         if model.scalable:
-            balanced = _balanced(found)
-            for mode, (before, after) in enumerate(zip(found, balanced, strict=True)):
+            even = balanced(found)
+            for mode, (before, after) in enumerate(zip(found, even, strict=True)):
                 old, new = (torch.linalg.vector_norm(f, dim=1, keepdim=True) for f in (before, after))
                 duals[mode] = duals[mode] * torch.where(new > 0, old / new.clamp(min=torch.finfo(new.dtype).tiny), 1)
-            found = balanced
+            found = even
         paid = sum(model.value(mode, factor) for mode, factor in enumerate(found))
         norm2 = self.groups.norm2
         return [*found, *duals], math.sqrt((square + 2 * paid) / norm2), math.sqrt(square / norm2)

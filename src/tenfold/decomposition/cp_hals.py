@@ -12,11 +12,13 @@ from torch import Tensor
 from tenfold import formats
 from tenfold.decomposition._arrays import whole_array
 from tenfold.decomposition._compressed import _WORTH, alternate
+from tenfold.decomposition._cp_factors import balanced
+from tenfold.decomposition._cp_starts import singular_vectors
 from tenfold.decomposition._hals import hals
 from tenfold.decomposition._normal import solve_normal
 from tenfold.decomposition._registry import Callback, Data, Decomposition, method
 from tenfold.decomposition._two_groups import TwoGroups, mode_numbers
-from tenfold.decomposition.cp_als import _balanced, _Canonical, _singular_vectors, cp_als
+from tenfold.decomposition.cp_als import _Canonical, cp_als
 from tenfold.errors import DataError
 from tenfold.network import Network
 from tenfold.structure import Structure
@@ -118,7 +120,7 @@ class _Nonnegative:
 
     def starts(self, tensor: Tensor, generator: torch.Generator) -> list[list[Tensor]]:
         rank = self.layout.rank
-        made = [self._feasible(_singular_vectors(tensor, rank, generator))]
+        made = [self._feasible(singular_vectors(tensor, rank, generator))]
         if math.prod(self.layout.ranks(tensor.shape)) < _WORTH * tensor.numel():
             free = cp_als(
                 tensor, formats.cp(tensor.shape, rank), seed=self.seed, max_sweeps=_WARM_SWEEPS, tol=_WARM_TOL
@@ -133,7 +135,7 @@ class _Nonnegative:
     def _feasible(self, factors: Sequence[Tensor]) -> list[Tensor]:
         """The larger half of every vector, turned to the positive side; signs are free in modes that may have them."""
         made = []
-        for mode, factor in enumerate(_balanced(factors)):
+        for mode, factor in enumerate(balanced(factors)):
             if mode not in self.chosen:
                 made.append(factor)
                 continue
@@ -170,7 +172,11 @@ class _Problem:
             return hals(factors[mode], right, gram) if mode in self.chosen else solve_normal(gram, right)
 
         found, square = self.groups.sweep(factors, update)
-        return _balanced(found), math.sqrt(square / self.groups.norm2)
+        return balanced(found), math.sqrt(square / self.groups.norm2)
+
+    def error(self, state: Sequence[Tensor], known: float) -> float:
+        """The true relative error, whatever a sweep took it for."""
+        return math.sqrt(self.groups.residual(state) / self.groups.norm2)
 
     def _revive(self, factors: list[Tensor]) -> None:
         """Random vectors for the terms that are zero, but for the mode that is updated first: the error stays."""

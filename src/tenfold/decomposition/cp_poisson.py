@@ -14,11 +14,12 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from tenfold.contraction import contract
+from tenfold.decomposition._cp_factors import balanced, gram, khatri_rao
 from tenfold.decomposition._error import relative_error, split_axes, squared_norm
 from tenfold.decomposition._objective import descend
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
 from tenfold.decomposition._two_groups import factors_of
-from tenfold.decomposition.cp_als import _balanced, _Canonical, _gram, _khatri_rao
+from tenfold.decomposition.cp_als import _Canonical
 from tenfold.errors import DataError, StructureError
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -196,9 +197,9 @@ class _Counts(ABC):
             factors[mode], logs, overlap = self.rows(mode, factors, sums, mode == len(factors) - 1)
         mass = float(reduce(torch.mul, [factor.sum(1) for factor in factors]).sum())
         divergence = self.self_log - logs - self.total + mass
-        square = self.norm2 - 2 * overlap + float(reduce(torch.mul, [_gram(factor) for factor in factors]).sum())
+        square = self.norm2 - 2 * overlap + float(reduce(torch.mul, [gram(factor) for factor in factors]).sum())
         objective = math.sqrt(max(2 * divergence / self.total, 0.0))
-        return _balanced(factors), objective, math.sqrt(max(square, 0.0) / self.norm2)
+        return balanced(factors), objective, math.sqrt(max(square, 0.0) / self.norm2)
 
 
 @dataclass
@@ -223,7 +224,7 @@ class _Whole(_Counts):
         unfolded = self.tensor.movedim(mode, 0).reshape(self.shape[mode], -1).contiguous()
         made = factors[mode].T.contiguous()
         found = dense_rows(
-            made.numpy(), sums.numpy(), unfolded.numpy(), _khatri_rao(factors, others).numpy(), _PASSES, summed
+            made.numpy(), sums.numpy(), unfolded.numpy(), khatri_rao(factors, others).numpy(), _PASSES, summed
         )
         return made.T.contiguous(), *found
 
@@ -315,7 +316,7 @@ def _best_start(counts: _Counts, rank: int, seed: int, error: float | None) -> l
         factors = [0.1 + torch.rand(rank, n, generator=generator, dtype=torch.float64) for n in counts.shape]
         factors = [factor / factor.sum(1, keepdim=True) for factor in factors]
         factors[0] = factors[0] * (counts.total / rank)
-        states.append(_balanced(factors))
+        states.append(balanced(factors))
     for sweeps in _ROUNDS:
         runs = [descend(counts.sweep, state, error=error, tol=1e-7, max_sweeps=sweeps) for state in states]
         runs.sort(key=lambda run: run.errors[-1])

@@ -157,10 +157,14 @@ class _Problem:
         square += self.norm2
         floor = 1e-2 if torch.finfo(self.tensor.dtype).eps > 1e-10 else 1e-6
         if not square > floor**2 * self.norm2:
-            structure = formats.tucker(self.tensor.shape, list(core.shape))
-            made = Network(structure, [core, *[factor.T.contiguous() for factor in factors]])
-            return [core, *factors], relative_error(self.tensor, made)
+            return [core, *factors], self.error([core, *factors], 0.0)
         return [core, *factors], math.sqrt(square / self.norm2)
+
+    def error(self, state: Sequence[Tensor], known: float) -> float:
+        """The true relative error, whatever a sweep took it for."""
+        core, *factors = state
+        structure = formats.tucker(self.tensor.shape, list(core.shape))
+        return relative_error(self.tensor, Network(structure, [core, *[factor.T.contiguous() for factor in factors]]))
 
     def _update(self, tensor: Tensor, modes: range, core: Tensor, factors: list[Tensor]) -> Tensor:
         """New factors for a group of modes of the data projected on all others; returns that, projected on all."""

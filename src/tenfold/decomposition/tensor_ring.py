@@ -221,6 +221,10 @@ class RingProblem:
         balance(cores)
         return [torch.as_tensor(core) for core in cores], math.sqrt(max(square + self.outside, 0.0) / self.norm2)
 
+    def error(self, state: list[Tensor], known: float) -> float:
+        """The true relative error of a state, whatever the last sweep took it for."""
+        return math.sqrt(max(self._residual(state) + self.outside, 0.0) / self.norm2)
+
     def _residual(self, cores: list[Tensor]) -> float:
         wide = torch.complex128 if self.tensor.is_complex() else torch.float64
         rows = chain(cores, range(self.split)).movedim(1, 0).flatten(1).to(wide)
