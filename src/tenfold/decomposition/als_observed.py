@@ -96,8 +96,8 @@ def als_observed(
 
     On a part of the cells, ridges are tried from large to small, starting from the mean, and from small to large,
     starting from the best of some random networks. The ridge, and the sweep, at which the cells left out were predicted
-    best are kept, and the fit goes on from there on all cells: to its end, or, where more sweeps
-    made the prediction worse, by as many sweeps as were good.
+    best are kept, and the fit goes on from there on all cells: to its end, or, where more sweeps made the prediction
+    worse, by as many sweeps as were good.
 
     Args:
         data: partly known data.
