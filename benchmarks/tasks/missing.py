@@ -34,6 +34,8 @@ def cases(smoke: bool) -> Iterator[Case]:
                     *(_own(name, tensor, known, structure) for name in ("als_observed", "em_imputation", "als")),
                     *_tensorly(family, tensor, known, rank),
                 ],
+                # Where cells are left out the same minimum is not reached to the last digit of a prediction.
+                agreement=0.02,
             )
 
 
@@ -52,7 +54,7 @@ def _tensorly(family: str, tensor: Tensor, known: Tensor, rank: int) -> list[Con
     filled = torch.where(known, tensor, 0)
 
     def call(tl: Any, x: Any) -> Any:
-        mask = tl.tensor(known.numpy())
+        mask = tl.tensor(known.double().numpy())
         if family == "cp":
             return tl.decomposition.parafac(x, rank, n_iter_max=SWEEPS, init="random", random_state=0, mask=mask)
         return tl.decomposition.tucker(x, [rank] * 3, n_iter_max=SWEEPS, tol=1e-6, random_state=0, mask=mask)

@@ -321,6 +321,8 @@ def _chosen(
         best = _climbed(run, problem, outside, _near_mean(inside, seed), above, down, stir)
         if starts > 1 and run.left > 2 * sum(sweeps for _, sweeps in levels):
             for cores in _damped(run, problem, seed, 0.0 if ridge is None else ridge, starts - 1)[:_FOLLOWED]:
+                if run.left <= sum(sweeps for _, sweeps in levels):
+                    break
                 found = _climbed(run, problem, outside, cores, (), levels, None)
                 best = found if found.error < best.error else best
     best, wanted = _continued(run, problem, outside, best, ridge is None)
