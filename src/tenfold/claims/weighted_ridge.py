@@ -6,7 +6,8 @@ import torch
 
 from tenfold import formats
 from tenfold.claims._registry import Measurement, claim
-from tenfold.decomposition import find, relative_error
+from tenfold.decomposition import relative_error
+from tenfold.decomposition.als_observed import als_observed
 from tenfold.network import Network
 from tenfold.observations import Observations
 
@@ -38,9 +39,7 @@ def weighted_ridge(*, seed: int = 0, seeds: int = 5) -> Measurement:
         train = Observations(known.nonzero(), data[known], _SHAPE)
         test = Observations((~known).nonzero(), data[~known], _SHAPE)
         for ridge, rank in mean:
-            fit = find("als_observed").function(
-                train, formats.cp(_SHAPE, rank), ridge=ridge, holdout=0.0, seed=number, max_sweeps=100
-            )
+            fit = als_observed(train, formats.cp(_SHAPE, rank), ridge=ridge, holdout=0.0, seed=number, max_sweeps=100)
             mean[ridge, rank] += relative_error(test, fit.network) / seeds
     worst = max(mean[_RIDGE, large] / mean[_RIDGE, small] for small in _RANKS for large in _RANKS if large >= small)
     text = "\n".join(

@@ -96,8 +96,8 @@ def als_observed(
 
     On a part of the cells, ridges are tried from large to small, starting from the mean, and from small to large,
     starting from the best of some random networks. The ridge, and the sweep, at which the cells left out were predicted
-    best are kept, and the fit goes on from there on all cells: to its end, or, where more sweeps
-    made the prediction worse, by as many sweeps as were good.
+    best are kept, and the fit goes on from there on all cells: to its end, or, where more sweeps made the prediction
+    worse, by as many sweeps as were good.
 
     Args:
         data: partly known data.
@@ -321,6 +321,8 @@ def _chosen(
         best = _climbed(run, problem, outside, _near_mean(inside, seed), above, down, stir)
         if starts > 1 and run.left > 2 * sum(sweeps for _, sweeps in levels):
             for cores in _damped(run, problem, seed, 0.0 if ridge is None else ridge, starts - 1)[:_FOLLOWED]:
+                if run.left <= sum(sweeps for _, sweeps in levels):
+                    break
                 found = _climbed(run, problem, outside, cores, (), levels, None)
                 best = found if found.error < best.error else best
     best, wanted = _continued(run, problem, outside, best, ridge is None)

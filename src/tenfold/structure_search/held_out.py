@@ -24,7 +24,7 @@ _WORK = 5e10
 # Nothing is left out of fewer observations.
 _FEW = 20
 # Sweeps of one fit that chooses its ridge, and its random starts.
-_HELD_SWEEPS, _STARTS = 250, 4
+_HELD_SWEEPS, _STARTS = 160, 3
 # Arrays of which every cell is known, listed or zero, are made dense up to this many cells.
 _DENSE = 10**7
 # A rank that is no better than the best before it by this part, so often running, ends the growth.
