@@ -21,16 +21,16 @@ def cases(smoke: bool) -> Iterator[Case]:
 
     Both stop by the rule of TensorLy, each where it arrives. Errors may differ by a hundredth: the starts differ.
     """
-    size, deep = (12, 4) if smoke else (100, 10)
-    cp, _ = data.planted(formats.cp([size] * 3, 5))
-    tucker, _ = data.planted(formats.tucker([size] * 3, 5))
+    size, deep, rank = (8, 4, 2) if smoke else (100, 10, 5)
+    cp, _ = data.planted(formats.cp([size] * 3, rank))
+    tucker, _ = data.planted(formats.tucker([size] * 3, rank))
     train, _ = data.planted(formats.tensor_train([deep] * 5, 3))
     positive = cp.abs()
     ring, _ = data.planted(formats.tensor_ring([2 * deep] * 3, 2))
-    yield _case("parafac", cp, lambda f, x: f(x, 5, random_state=0))
-    yield _case("non_negative_parafac_hals", positive, lambda f, x: f(x, 5, random_state=0))
-    yield _case("tucker", tucker, lambda f, x: f(x, [5, 5, 5]))
-    yield _case("partial_tucker", tucker, lambda f, x: f(x, [5, 5], modes=[0, 1]))
+    yield _case("parafac", cp, lambda f, x: f(x, rank, random_state=0))
+    yield _case("non_negative_parafac_hals", positive, lambda f, x: f(x, rank, random_state=0))
+    yield _case("tucker", tucker, lambda f, x: f(x, [rank] * 3))
+    yield _case("partial_tucker", tucker, lambda f, x: f(x, [rank] * 2, modes=[0, 1]))
     yield _case("tensor_train", train, lambda f, x: f(x, [1, 3, 3, 3, 3, 1]))
     yield _case("tensor_ring_als", ring, lambda f, x: f(x, 2, random_state=0))
 

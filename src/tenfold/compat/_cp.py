@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+import warnings
+from collections.abc import Callable, Collection, Sequence
 from functools import reduce
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor
 
 from tenfold import formats
-from tenfold.compat._arrays import taken
+from tenfold.compat import _ranks, _results
+from tenfold.compat._arrays import Array, Kind, seed_of, taken, taken_mask
+from tenfold.compat._common import check_svd
 from tenfold.compat._watch import Watch
 from tenfold.decomposition._normal import solve_normal
 from tenfold.decomposition.tree_svd import st_hosvd
@@ -181,3 +184,105 @@ def sparse_part(residual: Tensor, sparsity: float | int) -> Tensor:
     places = residual.abs().reshape(-1).topk(count).indices
     made[places] = residual.reshape(-1)[places]
     return made.reshape(residual.shape)
+
+
+# --- what the functions for CP share ---------------------------------------------------------------------------------
+
+
+def check_order(data: Tensor) -> None:
+    if data.ndim < 2:
+        raise ValueError(f"tensor has {data.ndim} axis; a CP decomposition needs at least 2")
+
+
+def modes_to_keep(modes: Sequence[int] | None, order: int) -> list[int]:
+    """The modes to keep; the last one only together with all others."""
+    fixed = sorted(set(modes or ()))
+    for mode in fixed:
+        if not 0 <= mode < order:
+            raise ValueError(f"fixed_modes names mode {mode}, but the tensor has modes 0 to {order - 1}")
+    if order - 1 in fixed and len(fixed) < order:
+        warnings.warn("the last mode cannot be fixed and is not; move its axis to the front", UserWarning, stacklevel=3)
+        fixed.remove(order - 1)
+    return fixed
+
+
+def check_fixed(factors: Sequence[Tensor], fixed: Sequence[int], data: Tensor) -> None:
+    for mode, factor in enumerate(factors):
+        if len(factor) == data.shape[mode]:
+            continue
+        if mode in fixed:
+            raise ValueError(f"mode {mode} is fixed with {len(factor)} rows, but the tensor has {data.shape[mode]}")
+
+
+def maker(kind: Kind, data: Tensor, normalize: bool, sparsity: float | int | None) -> Callable[[Any], Any]:
+    """From factors, or a network of them, to what a script gets."""
+
+    def make(known: Any) -> Any:
+        factors = list(known.cores) if isinstance(known, Network) else list(known)
+        rest = sparse_part(data - dense(factors), sparsity) if sparsity else None
+        weights = torch.ones(factors[0].shape[1], dtype=factors[0].dtype, device=factors[0].device)
+        if normalize:
+            weights, factors = normalised(factors)
+        made = _results.cp(kind.out(weights), [kind.out(factor) for factor in factors])
+        return made if rest is None else (made, kind.out(rest))
+
+    return make
+
+
+def result(kind: Kind, made: Any, watch: Watch, return_errors: bool) -> Any:
+    return (made, watch.errors) if return_errors else made
+
+
+def orthogonal_sweeps(
+    data: Tensor, factors: list[Tensor], watch: Watch, count: int, fixed: Sequence[int]
+) -> list[Tensor]:
+    """Sweeps that begin with orthonormal columns in every factor that has enough rows."""
+    silent = Watch(watch.kind, tol=None)
+    for _ in range(count):
+        start = [
+            torch.linalg.qr(factor).Q if min(factor.shape) >= factor.shape[1] and mode not in fixed else factor
+            for mode, factor in enumerate(factors)
+        ]
+        factors = sweeps(data, start, silent, count=1, fixed=fixed)
+    return factors
+
+
+def nonnegative(
+    tensor: Array,
+    rank: Any,
+    *,
+    n_iter_max: int,
+    init: Any,
+    svd: str,
+    watch_options: dict[str, Any],
+    random_state: Any,
+    normalize_factors: bool,
+    return_errors: bool,
+    mask: Array,
+    fixed_modes: Sequence[int] | None,
+    nn_modes: Any,
+) -> Any:
+    data, kind = taken(tensor)
+    check_order(data)
+    check_svd(svd)
+    rank = _ranks.cp(data.shape, rank)
+    known = taken_mask(mask, data.shape)
+    fixed = modes_to_keep(fixed_modes, data.ndim)
+    chosen = list(range(data.ndim)) if nn_modes == "all" else sorted(nn_modes or ())
+    make = maker(kind, data, normalize_factors, None)
+    watch = Watch(kind, **watch_options)
+    seed = seed_of(random_state)
+    filled = data if known is None else imputed(data, known, [rank] * data.ndim, 1)
+    factors = start(filled, rank, init, torch.Generator().manual_seed(seed))
+    check_fixed(factors, fixed, data)
+    if isinstance(init, str):
+        factors = [factor.abs() if mode in chosen else factor for mode, factor in enumerate(factors)]
+    if len(fixed) == data.ndim or n_iter_max == 0:
+        return result(kind, make(factors), watch, return_errors)
+    if fixed or known is not None:
+        found = sweeps(data, factors, watch, count=n_iter_max, fixed=fixed, nonnegative=chosen, known=known)
+    else:
+        structure = formats.cp(data.shape, rank)
+        options: dict[str, Any] = {"init": network(factors), "seed": seed, "nonnegative": chosen}
+        found = list(watch.fit("cp_hals", data, structure, sweeps=n_iter_max, **options).cores)
+    return result(kind, make(found), watch, return_errors)

@@ -110,6 +110,7 @@ class Watch:
 
         def work() -> Network:
             entry = find(name)
+            # Some options only make a method quicker; one that lacks them does without.
             given = {key: value for key, value in options.items() if key in ("init", "seed", *entry.options)}
             found = entry.function(data, structure, max_sweeps=sweeps, tol=tol, callback=report, **given)
             if not self.values:

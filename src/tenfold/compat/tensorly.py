@@ -20,21 +20,18 @@ import torch
 from torch import Tensor
 
 from tenfold import formats
-from tenfold.compat import _cp, _ranks, _results, _sets
-from tenfold.compat._arrays import Array, Kind, seed_of, taken, taken_mask
+from tenfold.compat import _cp, _parafac2, _ranks, _results, _sets, _trains, _tucker
+from tenfold.compat._arrays import Array, seed_of, taken, taken_mask
+from tenfold.compat._common import OWN_TOL, check_svd, missing, named
 from tenfold.compat._watch import Watch
 from tenfold.decomposition import choose, find
 from tenfold.decomposition import parafac2 as fit_parafac2
 from tenfold.decomposition.parafac2 import Parafac2 as Parafac2Fit
 from tenfold.network import Network
 from tenfold.observations import Observations
-from tenfold.structure import Structure
 
-# Where cells are missing a method ends by its own rule, which is relative; this if a script asks for none.
-_TOL = 1e-12
 # On tensors with fewer entries one start, as TensorLy has it, is done before several have been compared.
 _SMALL = 2**16
-_SVDS = ("truncated_svd", "symeig_svd", "randomized_svd")
 
 
 def parafac(
@@ -63,36 +60,36 @@ def parafac(
     ``sparsity`` finds the sparse part of what the CP tensor leaves over, once at the end.
     """
     data, kind = taken(tensor)
-    _check_order(data)
+    _cp.check_order(data)
     rank = _ranks.cp(data.shape, rank)
-    _check_svd(svd)
+    check_svd(svd)
     known = taken_mask(mask, data.shape)
     seed = seed_of(random_state)
-    fixed = _fixed(fixed_modes, data.ndim)
-    make = _cp_maker(kind, data, normalize_factors, sparsity)
+    fixed = _cp.modes_to_keep(fixed_modes, data.ndim)
+    make = _cp.maker(kind, data, normalize_factors, sparsity)
     watch = Watch(kind, tol=tol, criterion=cvg_criterion, verbose=verbose, callback=callback, make=make)
 
     filled = data
     if known is not None:
-        filled = _cp.imputed(data, known, [rank] * data.ndim, svd_mask_repeats if _is(init, "svd") else 0)
+        filled = _cp.imputed(data, known, [rank] * data.ndim, svd_mask_repeats if named(init, "svd") else 0)
     plain = bool(fixed) or bool(l2_reg)
     # Where it is worth comparing starts, the method finds better ones than singular vectors.
-    compared = _is(init, "svd") and data.numel() > _SMALL and n_iter_max > 0
+    compared = named(init, "svd") and data.numel() > _SMALL and n_iter_max > 0
     compared = compared and not (plain or orthogonalise or callback or known is not None)
     factors: list[Tensor] | None = None
     if not compared:
         factors = _cp.start(filled, rank, init, torch.Generator().manual_seed(seed))
-        _check_fixed(factors, fixed, data)
+        _cp.check_fixed(factors, fixed, data)
         watch.first(_cp.relative_error(data, factors, known) if callback else 0.0, factors)
     done = 0
     if len(fixed) == data.ndim or n_iter_max == 0:
         assert factors is not None
-        return _cp_result(kind, make(factors), watch, return_errors)
+        return _cp.result(kind, make(factors), watch, return_errors)
     if factors is not None and orthogonalise:
         done = min(int(orthogonalise) + 1, n_iter_max)
-        factors = _orthogonal_sweeps(filled, factors, watch, done, fixed)
+        factors = _cp.orthogonal_sweeps(filled, factors, watch, done, fixed)
         if done == n_iter_max:
-            return _cp_result(kind, make(factors), watch, return_errors)
+            return _cp.result(kind, make(factors), watch, return_errors)
     if plain:
         assert factors is not None
         found = _cp.sweeps(data, factors, watch, count=n_iter_max - done, fixed=fixed, ridge=float(l2_reg), known=known)
@@ -102,17 +99,17 @@ def parafac(
         if known is not None:
             observed = Observations.from_masked(data, known)
             # A random start is better made where the unknown cells are known to be unknown.
-            if not _is(init, "random"):
+            if not named(init, "random"):
                 options["init"] = _cp.network(factors or [])
             name = choose(structure, observed).name
-            network = watch.fit(name, observed, structure, sweeps=n_iter_max, tol=tol or _TOL, **options)
+            network = watch.fit(name, observed, structure, sweeps=n_iter_max, tol=tol or OWN_TOL, **options)
         else:
             options |= {"starts": 0} if factors is None else {"init": _cp.network(factors)}
-            if _is(init, "random") and not done:
+            if named(init, "random") and not done:
                 options["compress"] = True
             network = watch.fit("cp_als", data, structure, sweeps=n_iter_max - done, **options)
         found = list(network.cores)
-    return _cp_result(kind, make(found), watch, return_errors)
+    return _cp.result(kind, make(found), watch, return_errors)
 
 
 def non_negative_parafac(
@@ -131,7 +128,7 @@ def non_negative_parafac(
     fixed_modes: Sequence[int] | None = None,
 ) -> Any:
     """Nonnegative CP by `tenfold.decomposition.cp_hals`, which needs fewer sweeps than multiplicative updates."""
-    return _nonnegative(
+    return _cp.nonnegative(
         tensor,
         rank,
         n_iter_max=n_iter_max,
@@ -167,8 +164,8 @@ def non_negative_parafac_hals(
     """CP with nonnegative factors in all or some modes by `tenfold.decomposition.cp_hals`."""
     coefficients = sparsity_coefficients if isinstance(sparsity_coefficients, Sequence) else [sparsity_coefficients]
     if any(coefficients):
-        raise _missing("sparsity_coefficients", "constraints of tenfold.decomposition.cp_ao_admm")
-    return _nonnegative(
+        raise missing("sparsity_coefficients", "constraints of tenfold.decomposition.cp_ao_admm")
+    return _cp.nonnegative(
         tensor,
         rank,
         n_iter_max=n_iter_max,
@@ -218,8 +215,8 @@ def constrained_parafac(
     penalised factor can go elsewhere. ``cp_ao_admm`` itself takes them, with a bound.
     """
     data, kind = taken(tensor)
-    _check_order(data)
-    _check_svd(svd)
+    _cp.check_order(data)
+    check_svd(svd)
     rank = _ranks.cp(data.shape, rank)
     penalties = {
         "l1_reg": l1_reg,
@@ -233,7 +230,7 @@ def constrained_parafac(
     }
     for name, given in penalties.items():
         if given:
-            raise _missing(f"{name} of constrained_parafac", "tenfold.decomposition.cp_ao_admm with constraints=")
+            raise missing(f"{name} of constrained_parafac", "tenfold.decomposition.cp_ao_admm with constraints=")
     constraints = _sets.by_mode(
         data.ndim,
         non_negative=non_negative,
@@ -244,15 +241,15 @@ def constrained_parafac(
         hard_sparsity=hard_sparsity,
     )
     seed = seed_of(random_state)
-    make = _cp_maker(kind, data, False, None)
+    make = _cp.maker(kind, data, False, None)
     watch = Watch(kind, tol=tol_outer, criterion=cvg_criterion, verbose=verbose)
     factors = _cp.start(data, rank, init, torch.Generator().manual_seed(seed))
-    _check_fixed(factors, [], data)
+    _cp.check_fixed(factors, [], data)
     if n_iter_max == 0:
-        return _cp_result(kind, make(factors), watch, return_errors)
+        return _cp.result(kind, make(factors), watch, return_errors)
     options: dict[str, Any] = {"init": _cp.network(factors), "seed": seed, "constraints": constraints}
     network = watch.fit("cp_ao_admm", data, formats.cp(data.shape, rank), sweeps=n_iter_max, **options)
-    return _cp_result(kind, make(network), watch, return_errors)
+    return _cp.result(kind, make(network), watch, return_errors)
 
 
 def tucker(
@@ -273,26 +270,26 @@ def tucker(
     ranks = _ranks.tucker(data.shape, rank)
     modes = list(range(data.ndim))
     if not fixed_factors:
-        core, factors, watch = _tucker(
+        core, factors, watch = _tucker.orthogonal(
             data, kind, ranks, modes, n_iter_max, init, svd, tol, random_state, mask, verbose
         )
     else:
         if isinstance(init, str) or init is None:
             raise ValueError(f"fixed_factors is {fixed_factors}, but init is {init!r}; give a Tucker tensor as init")
-        given = _tucker_factors(init, data, ranks, modes)
+        given = _tucker.given_factors(init, data, ranks, modes)
         kept = sorted(fixed_factors)
         free = [mode for mode in modes if mode not in kept]
         # What the kept factors can reach is all that the others need to see.
         seen = data
         for mode in kept:
-            seen = _mode_product(seen, torch.linalg.pinv(given[mode]), mode)
+            seen = _tucker.mode_product(seen, torch.linalg.pinv(given[mode]), mode)
             if not free:
                 core = seen
         factors = list(given)
         watch = Watch(kind, tol=tol, verbose=verbose)
         if free:
             start = [given[mode] for mode in free]
-            core, found, watch = _tucker(
+            core, found, watch = _tucker.orthogonal(
                 seen, kind, [ranks[m] for m in free], free, n_iter_max, start, svd, tol, random_state, mask, verbose
             )
             for mode, factor in zip(free, found, strict=True):
@@ -318,7 +315,9 @@ def partial_tucker(
     data, kind = taken(tensor)
     chosen = list(range(data.ndim)) if modes is None else list(modes)
     ranks = _ranks.tucker([data.shape[mode] for mode in chosen], rank)
-    core, factors, watch = _tucker(data, kind, ranks, chosen, n_iter_max, init, svd, tol, random_state, mask, verbose)
+    core, factors, watch = _tucker.orthogonal(
+        data, kind, ranks, chosen, n_iter_max, init, svd, tol, random_state, mask, verbose
+    )
     return (kind.out(core), [kind.out(factor) for factor in factors]), watch.errors
 
 
@@ -334,7 +333,7 @@ def non_negative_tucker(
     normalize_factors: bool = False,
 ) -> Any:
     """Nonnegative Tucker by `tenfold.decomposition.nonnegative_tucker`; the columns of its factors have unit norm."""
-    return _nonnegative_tucker(tensor, rank, n_iter_max, init, tol, random_state, verbose, return_errors)
+    return _tucker.nonnegative(tensor, rank, n_iter_max, init, tol, random_state, verbose, return_errors)
 
 
 def non_negative_tucker_hals(
@@ -355,15 +354,15 @@ def non_negative_tucker_hals(
     algorithm: str = "fista",
 ) -> Any:
     """Nonnegative Tucker by `tenfold.decomposition.nonnegative_tucker`."""
-    _check_svd(svd)
+    check_svd(svd)
     if algorithm not in ("fista", "active_set"):
         raise ValueError(f"algorithm is {algorithm!r}; it can be 'fista' or 'active_set'")
     coefficients = sparsity_coefficients if isinstance(sparsity_coefficients, Sequence) else [sparsity_coefficients]
     if any(coefficients) or core_sparsity_coefficient:
-        raise _missing("sparsity of nonnegative Tucker", "non_negative_parafac_hals or constrained_parafac")
+        raise missing("sparsity of nonnegative Tucker", "non_negative_parafac_hals or constrained_parafac")
     if fixed_modes:
-        raise _missing("fixed_modes of nonnegative Tucker", "non_negative_parafac with fixed_modes")
-    return _nonnegative_tucker(tensor, rank, n_iter_max, init, tol, random_state, verbose, return_errors)
+        raise missing("fixed_modes of nonnegative Tucker", "non_negative_parafac with fixed_modes")
+    return _tucker.nonnegative(tensor, rank, n_iter_max, init, tol, random_state, verbose, return_errors)
 
 
 def tensor_train(
@@ -371,7 +370,7 @@ def tensor_train(
 ) -> Any:
     """Tensor train by `tenfold.decomposition.tree_svd`."""
     data, kind = taken(input_tensor, "input_tensor")
-    return _results.train([kind.out(core) for core in _train(data, rank, svd, verbose)])
+    return _results.train([kind.out(core) for core in _trains.cores(data, rank, svd, verbose)])
 
 
 def tensor_train_matrix(
@@ -385,7 +384,7 @@ def tensor_train_matrix(
     rows, columns = data.shape[:count], data.shape[count:]
     pairs = data.permute([axis for k in range(count) for axis in (k, count + k)])
     merged = pairs.reshape([m * n for m, n in zip(rows, columns, strict=True)])
-    cores = _train(merged, rank, svd, verbose)
+    cores = _trains.cores(merged, rank, svd, verbose)
     shapes = [(core.shape[0], m, n, core.shape[2]) for core, m, n in zip(cores, rows, columns, strict=True)]
     return _results.train_matrix([kind.out(core.reshape(s)) for core, s in zip(cores, shapes, strict=True)])
 
@@ -406,7 +405,7 @@ def tensor_ring(
         ValueError: the first core's unfolding is smaller than its two ranks together.
     """
     data, kind = taken(input_tensor, "input_tensor")
-    _check_svd(svd)
+    check_svd(svd)
     order = data.ndim
     if not 0 <= mode < order:
         raise ValueError(f"mode is {mode}, but input_tensor has modes 0 to {order - 1}")
@@ -425,7 +424,7 @@ def tensor_ring(
     rest = rest.reshape(before, after, *shape[1:]).movedim(0, -1)
     sizes = [after * shape[1], *shape[2:]]
     sizes[-1] *= before
-    chain = _train(rest.reshape(sizes), [1, *others, 1], svd, verbose)
+    chain = _trains.cores(rest.reshape(sizes), [1, *others, 1], svd, verbose)
     bonds = [after, *(core.shape[2] for core in chain[:-1]), before]
     cores = [first.reshape(shape[0], before, after).movedim(0, 1)]
     for place, core in enumerate(chain, 1):
@@ -481,7 +480,7 @@ def parafac2(
     """PARAFAC2 by `tenfold.decomposition.parafac2`; with a mask by filling what is missing, again and again."""
     pairs = [taken(part, f"slice {number}") for number, part in enumerate(tensor_slices)]
     slices, kind = [part for part, _ in pairs], pairs[0][1]
-    _check_svd(svd)
+    check_svd(svd)
     chosen = {0, 1, 2} if nn_modes == "all" else set(nn_modes or ())
     if 1 in chosen:
         warnings.warn("mode 1 of PARAFAC2 (the rows) cannot be nonnegative; it is left free", UserWarning, stacklevel=2)
@@ -491,13 +490,13 @@ def parafac2(
     }
     if isinstance(init, str) and init not in ("random", "svd"):
         raise ValueError(f"init is {init!r}; it can be 'random', 'svd' or a PARAFAC2 tensor")
-    first = init if isinstance(init, str) else _parafac2_start(init, slices, rank)
+    first = init if isinstance(init, str) else _parafac2.start(init, slices, rank)
     watch = Watch(kind, tol=tol, verbose=verbose, every=1 if mask is not None else n_iter_parafac)
     known = None if mask is None else [taken(part, "mask")[0] != 0 for part in mask]
 
     def work() -> Parafac2Fit:
         if known is not None:
-            return _imputed_parafac2(slices, known, rank, first, (n_iter_max, n_iter_parafac), watch, options)
+            return _parafac2.imputed(slices, known, rank, first, (n_iter_max, n_iter_parafac), watch, options)
         return fit_parafac2(
             slices,
             rank,
@@ -517,276 +516,6 @@ def parafac2(
     parts = [kind.out(weights), [kind.out(factor) for factor in factors], [kind.out(p) for p in found.projections]]
     result = _results.parafac2(*parts)
     return (result, watch.errors) if return_errors else result
-
-
-# --- what the functions share -----------------------------------------------------------------------------------------
-
-
-def _is(init: Any, name: str) -> bool:
-    return isinstance(init, str) and init == name
-
-
-def _missing(argument: str, instead: str) -> NotImplementedError:
-    return NotImplementedError(f"{argument} is not there; use {instead}")
-
-
-def _check_svd(svd: Any) -> None:
-    if svd not in _SVDS:
-        raise ValueError(f"svd is {svd!r}; it can be {', '.join(_SVDS)}")
-
-
-def _check_order(data: Tensor) -> None:
-    if data.ndim < 2:
-        raise ValueError(f"tensor has {data.ndim} axis; a CP decomposition needs at least 2")
-
-
-def _fixed(modes: Sequence[int] | None, order: int) -> list[int]:
-    """The modes to keep; the last one only together with all others."""
-    fixed = sorted(set(modes or ()))
-    for mode in fixed:
-        if not 0 <= mode < order:
-            raise ValueError(f"fixed_modes names mode {mode}, but the tensor has modes 0 to {order - 1}")
-    if order - 1 in fixed and len(fixed) < order:
-        warnings.warn("the last mode cannot be fixed and is not; move its axis to the front", UserWarning, stacklevel=3)
-        fixed.remove(order - 1)
-    return fixed
-
-
-def _check_fixed(factors: Sequence[Tensor], fixed: Sequence[int], data: Tensor) -> None:
-    for mode, factor in enumerate(factors):
-        if len(factor) == data.shape[mode]:
-            continue
-        if mode in fixed:
-            raise ValueError(f"mode {mode} is fixed with {len(factor)} rows, but the tensor has {data.shape[mode]}")
-
-
-def _cp_maker(kind: Kind, data: Tensor, normalize: bool, sparsity: float | int | None) -> Callable[[Any], Any]:
-    """From factors, or a network of them, to what a script gets."""
-
-    def make(known: Any) -> Any:
-        factors = list(known.cores) if isinstance(known, Network) else list(known)
-        rest = _cp.sparse_part(data - _cp.dense(factors), sparsity) if sparsity else None
-        weights = torch.ones(factors[0].shape[1], dtype=factors[0].dtype, device=factors[0].device)
-        if normalize:
-            weights, factors = _cp.normalised(factors)
-        made = _results.cp(kind.out(weights), [kind.out(factor) for factor in factors])
-        return made if rest is None else (made, kind.out(rest))
-
-    return make
-
-
-def _cp_result(kind: Kind, made: Any, watch: Watch, return_errors: bool) -> Any:
-    return (made, watch.errors) if return_errors else made
-
-
-def _orthogonal_sweeps(
-    data: Tensor, factors: list[Tensor], watch: Watch, count: int, fixed: Sequence[int]
-) -> list[Tensor]:
-    """Sweeps that begin with orthonormal columns in every factor that has enough rows."""
-    silent = Watch(watch.kind, tol=None)
-    for _ in range(count):
-        start = [
-            torch.linalg.qr(factor).Q if min(factor.shape) >= factor.shape[1] and mode not in fixed else factor
-            for mode, factor in enumerate(factors)
-        ]
-        factors = _cp.sweeps(data, start, silent, count=1, fixed=fixed)
-    return factors
-
-
-def _nonnegative(
-    tensor: Array,
-    rank: Any,
-    *,
-    n_iter_max: int,
-    init: Any,
-    svd: str,
-    watch_options: dict[str, Any],
-    random_state: Any,
-    normalize_factors: bool,
-    return_errors: bool,
-    mask: Array,
-    fixed_modes: Sequence[int] | None,
-    nn_modes: Any,
-) -> Any:
-    data, kind = taken(tensor)
-    _check_order(data)
-    _check_svd(svd)
-    rank = _ranks.cp(data.shape, rank)
-    known = taken_mask(mask, data.shape)
-    fixed = _fixed(fixed_modes, data.ndim)
-    chosen = list(range(data.ndim)) if nn_modes == "all" else sorted(nn_modes or ())
-    make = _cp_maker(kind, data, normalize_factors, None)
-    watch = Watch(kind, **watch_options)
-    seed = seed_of(random_state)
-    filled = data if known is None else _cp.imputed(data, known, [rank] * data.ndim, 1)
-    factors = _cp.start(filled, rank, init, torch.Generator().manual_seed(seed))
-    _check_fixed(factors, fixed, data)
-    if isinstance(init, str):
-        factors = [factor.abs() if mode in chosen else factor for mode, factor in enumerate(factors)]
-    if len(fixed) == data.ndim or n_iter_max == 0:
-        return _cp_result(kind, make(factors), watch, return_errors)
-    if fixed or known is not None:
-        found = _cp.sweeps(data, factors, watch, count=n_iter_max, fixed=fixed, nonnegative=chosen, known=known)
-    else:
-        structure = formats.cp(data.shape, rank)
-        options: dict[str, Any] = {"init": _cp.network(factors), "seed": seed, "nonnegative": chosen}
-        found = list(watch.fit("cp_hals", data, structure, sweeps=n_iter_max, **options).cores)
-    return _cp_result(kind, make(found), watch, return_errors)
-
-
-def _tucker(
-    data: Tensor,
-    kind: Kind,
-    ranks: Sequence[int],
-    modes: Sequence[int],
-    n_iter_max: int,
-    init: Any,
-    svd: str,
-    tol: float | None,
-    random_state: Any,
-    mask: Array,
-    verbose: int | bool,
-) -> tuple[Tensor, list[Tensor], Watch]:
-    """A core and orthonormal factors for some modes."""
-    _check_svd(svd)
-    seed = seed_of(random_state)
-    watch = Watch(kind, tol=tol, verbose=verbose)
-    structure = _partial(data.shape, ranks, modes)
-    options: dict[str, Any] = {"seed": seed}
-    if _is(init, "random"):
-        generator = torch.Generator().manual_seed(seed)
-        options["init"] = Network.random(structure, seed=generator, dtype=data.dtype).to(data.device)
-    elif not _is(init, "svd"):
-        factors = _tucker_factors(init, data, ranks, modes)
-        core = data
-        for mode, factor in zip(modes, factors, strict=True):
-            core = _mode_product(core, factor.mH, mode)
-        options["init"] = Network(structure, [core, *factors])
-    known = taken_mask(mask, data.shape)
-    if known is None:
-        network = watch.fit("hooi", data, structure, sweeps=max(n_iter_max, 1), **options)
-    else:
-        observed = Observations.from_masked(data, known)
-        options.pop("init", None)
-        name = choose(structure, observed).name
-        network = watch.fit(name, observed, structure, sweeps=n_iter_max, tol=tol or _TOL, **options)
-    core, *factors = network.cores
-    if known is not None:
-        for place, mode in enumerate(modes):
-            factors[place], triangle = torch.linalg.qr(factors[place])
-            core = _mode_product(core, triangle, mode)
-    return core, list(factors), watch
-
-
-def _partial(shape: Sequence[int], ranks: Sequence[int], modes: Sequence[int]) -> Structure:
-    """Tucker along some modes; the others stay on the core, whose axes are in the order of the tensor's."""
-    names = [f"i{axis}" for axis in range(len(shape))]
-    bonds = {mode: f"r{mode}" for mode in modes}
-    sizes = {**dict(zip(names, shape, strict=True)), **dict(zip(bonds.values(), ranks, strict=True))}
-    core = tuple(bonds.get(axis, name) for axis, name in enumerate(names))
-    return Structure.of([core, *((names[mode], bonds[mode]) for mode in modes)], names, sizes)
-
-
-def _nonnegative_tucker(
-    tensor: Array,
-    rank: Any,
-    n_iter_max: int,
-    init: Any,
-    tol: float | None,
-    random_state: Any,
-    verbose: int | bool,
-    return_errors: bool,
-) -> Any:
-    data, kind = taken(tensor)
-    ranks, modes = _ranks.tucker(data.shape, rank), list(range(data.ndim))
-    structure = _partial(data.shape, ranks, modes)
-    generator = torch.Generator().manual_seed(seed_of(random_state))
-    if _is(init, "random"):
-        start = Network.random(structure, seed=generator, dtype=data.dtype).to(data.device)
-        core, *factors = (part.abs() for part in start.cores)
-    elif _is(init, "svd"):
-        core, factors, _ = _tucker(data, kind, ranks, modes, 1, "svd", _SVDS[0], None, 0, None, False)
-    elif isinstance(init, str):
-        raise ValueError(f"init is {init!r}; it can be 'svd', 'random' or a Tucker tensor")
-    else:
-        factors = _tucker_factors(init, data, ranks, modes)
-        core = taken(next(iter(init)), "init")[0].to(data)
-    watch = Watch(kind, tol=tol, verbose=verbose)
-    first = Network(structure, [core.abs(), *(factor.abs() for factor in factors)])
-    network = watch.fit("nonnegative_tucker", data, structure, sweeps=max(n_iter_max, 1), init=first)
-    core, *factors = network.cores
-    result = _results.tucker(kind.out(core), [kind.out(factor) for factor in factors])
-    return (result, watch.errors) if return_errors else result
-
-
-def _tucker_factors(init: Any, data: Tensor, ranks: Sequence[int], modes: Sequence[int]) -> list[Tensor]:
-    """The factors of a Tucker tensor, of a pair (core, factors), or of a list of factors."""
-    pair = isinstance(init, tuple) or hasattr(init, "core")
-    factors = [taken(factor, "init")[0].to(data) for factor in (tuple(init)[1] if pair else init)]
-    expected = [(data.shape[mode], rank) for mode, rank in zip(modes, ranks, strict=True)]
-    if [tuple(factor.shape) for factor in factors] != expected:
-        raise ValueError(f"init has factors of shapes {[tuple(f.shape) for f in factors]}, not {expected}")
-    return factors
-
-
-def _mode_product(tensor: Tensor, matrix: Tensor, mode: int) -> Tensor:
-    return torch.tensordot(tensor, matrix.to(tensor.dtype), dims=([mode], [1])).movedim(-1, mode)
-
-
-def _train(data: Tensor, rank: Any, svd: str, verbose: int | bool) -> list[Tensor]:
-    """The cores of a train, (rank, mode, rank), with ranks as large as they can be used."""
-    _check_svd(svd)
-    ranks, shape = _ranks.train(data.shape, rank), data.shape
-    if data.ndim == 1:
-        return [data.reshape(1, -1, 1)]
-    rest = data.numel()
-    for bond in range(1, data.ndim):
-        rest //= shape[bond - 1]
-        ranks[bond] = min(ranks[bond], ranks[bond - 1] * shape[bond - 1], rest)
-    network = find("tree_svd").function(data, formats.tensor_train(shape, ranks[1:-1])).network
-    cores = [core.reshape(ranks[k], shape[k], ranks[k + 1]) for k, core in enumerate(network.cores)]
-    if verbose:
-        for place, core in enumerate(cores):
-            print(f"core {place}: {tuple(core.shape)}")
-    return cores
-
-
-def _parafac2_start(init: Any, slices: Sequence[Tensor], rank: int) -> Parafac2Fit:
-    try:
-        weights, factors, *_ = init
-        a, h, c = (taken(factor, "init")[0].to(slices[0]) for factor in factors)
-        if weights is not None:
-            a = a * taken(weights, "init")[0].to(a)
-    except (TypeError, ValueError):
-        raise ValueError("init must be 'random', 'svd' or a PARAFAC2 tensor: weights, factors, projections") from None
-    if h.shape[0] != rank:
-        # A CP tensor: the rows that all slices share have the products of their triangular factor.
-        h = torch.linalg.qr(h).R
-    return Parafac2Fit(a=a, h=h, c=c, projections=(), error=0.0, errors=(), stopped="init")
-
-
-def _imputed_parafac2(
-    slices: Sequence[Tensor],
-    known: Sequence[Tensor],
-    rank: int,
-    init: Any,
-    counts: tuple[int, int],
-    watch: Watch,
-    options: dict[str, Any],
-) -> Parafac2Fit:
-    """Sweeps between which the unknown entries become the model's; errors are those of the known ones."""
-    filled = [
-        torch.where(k, x, x[k].mean() if bool(k.any()) else x.new_zeros(())) for x, k in zip(slices, known, strict=True)
-    ]
-    total = sum(float(x[k].norm() ** 2) for x, k in zip(slices, known, strict=True)) ** 0.5
-    model = init
-    for _ in range(counts[0]):
-        model = fit_parafac2(filled, rank, init=model, max_sweeps=counts[1], tol=0.0, **options)
-        made = model.slices()
-        lost = sum(float((x - y)[k].norm() ** 2) for x, y, k in zip(slices, made, known, strict=True)) ** 0.5
-        watch.add(lost / total if total else 0.0, lambda model=model: model)  # type: ignore[misc]
-        filled = [torch.where(k, x, y) for x, y, k in zip(slices, made, known, strict=True)]
-    return model
 
 
 # --- the same as classes ----------------------------------------------------------------------------------------------
