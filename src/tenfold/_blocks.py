@@ -115,9 +115,7 @@ class Blocks:
             places = range(extent)[item] if isinstance(item, slice) else range(extent)[item : item + 1 or None]
             low, high = min(places, default=0), max(places, default=-1) + 1
             box.append(slice(low, high))
-            inside.append(
-                slice(None if places.step > 0 else -1, None, places.step) if isinstance(item, slice) else 0
-            )
+            inside.append(slice(None if places.step > 0 else -1, None, places.step) if isinstance(item, slice) else 0)
         return np.asarray(self.read(tuple(box)))[tuple(inside)]
 
     def box(self, box: Box) -> Tensor:

@@ -120,9 +120,7 @@ class Passes:
     client: Any = None
     watch: Watch | None = None
 
-    def total(
-        self, key: str, label: str, blocks: Blocks, power: int, view: View, cuts: Cuts, work: Work
-    ) -> Sums:
+    def total(self, key: str, label: str, blocks: Blocks, power: int, view: View, cuts: Cuts, work: Work) -> Sums:
         """The sums over all boxes. Entries whose names begin with ``max`` are maxima instead."""
         done, sums = (0, {}) if self.checkpoint is None else self.checkpoint.load(key)
         bounds = _segments(len(cuts))
@@ -171,9 +169,9 @@ class Passes:
             return
         self._tell(label, bounds[start][0], len(cuts))
         if self.client is not None:
-            for number, sums in self._of_workers(blocks, power, view, cuts, work, bounds, start):
+            for number, partial in self._of_workers(blocks, power, view, cuts, work, bounds, start):
                 self._tell(label, bounds[number][1], len(cuts))
-                yield number, sums
+                yield number, partial
             return
         todo = iter(range(bounds[start][0], len(cuts)))
         # The next box is read while one is worked on.
@@ -249,7 +247,7 @@ class Target:
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype, path: Path | None) -> None:
         self.shape, self.path = shape, path
         self.stored = np.dtype(np.complex128 if dtype.is_complex else np.float64)
-        self.values = np.empty(shape, self.stored) if path is None else None
+        self.values = np.empty(shape if path is None else 0, self.stored)
         if path is not None:
             size = math.prod(shape) * self.stored.itemsize
             try:
@@ -265,16 +263,14 @@ class Target:
                 raise FileError(f"cannot write '{path}' of {size:,} bytes: {error.strerror or error}") from error
 
     def put(self, place: tuple[slice, ...], piece: Tensor) -> None:
-        if self.values is not None:
+        if self.path is None:
             self.values[place] = piece.numpy()
-            return
-        mapped = np.memmap(self.path, self.stored, "r+", 0, self.shape)  # type: ignore[arg-type]
-        mapped[place] = piece.numpy()
+        else:
+            np.memmap(self.path, self.stored, "r+", 0, self.shape)[place] = piece.numpy()
 
     def load(self) -> Tensor:
-        if self.values is None:
-            return torch.from_numpy(np.fromfile(self.path, self.stored).reshape(self.shape))  # type: ignore[arg-type]
-        return torch.from_numpy(self.values)
+        values = self.values if self.path is None else np.fromfile(self.path, self.stored).reshape(self.shape)
+        return torch.from_numpy(values)
 
     def blocks(self, name: str) -> Blocks:
         if self.path is not None:
@@ -289,6 +285,10 @@ class Target:
 class Checkpoint:
     """A folder with the sums of the passes that are done or begun.
 
+    Attributes:
+        about: what a run that goes on must agree with.
+        chosen: what it takes over from the first run.
+
     Raises:
         FileError: the folder cannot be written, or holds something else.
         TenfoldError: it is of another run: of other data, or with other settings.
@@ -296,33 +296,35 @@ class Checkpoint:
 
     folder: Path
     about: Mapping[str, Any]
+    chosen: Mapping[str, Any]
     _written: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder = Path(self.folder).expanduser()
-        said = json.loads(json.dumps(dict(self.about)))
+        said = {"about": json.loads(json.dumps(dict(self.about))), "chosen": dict(self.chosen)}
         place = self.folder / "about.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not place.exists():
                 if any(not entry.name.startswith(".") for entry in self.folder.iterdir()):
-                    raise FileError(f"checkpoint '{self.folder}' is a folder with other things in it; give an empty one")
+                    raise FileError(f"checkpoint '{self.folder}' is a folder with other things; give an empty one")
                 with atomic(place) as path:
                     path.write_text(json.dumps(said))
                 return
             found = json.loads(place.read_text())
+            was, self.chosen = found["about"], {name: found["chosen"][name] for name in self.chosen}
         except OSError as error:
             raise FileError(f"cannot use checkpoint '{self.folder}': {error.strerror or error}") from error
-        except ValueError as error:
-            if isinstance(error, FileError):
-                raise
-            raise FileError(f"checkpoint '{self.folder}' is damaged: {error}; remove it") from error
-        for name, value in said.items():
-            was = found.get(name) if isinstance(found, dict) else None
-            if was != value:
+        except FileError:
+            raise
+        except (ValueError, TypeError, KeyError) as error:
+            raise FileError(f"checkpoint '{self.folder}' is damaged; remove it, or give another folder") from error
+        for name in dict.fromkeys((*said["about"], *was)):
+            before, now = was.get(name), said["about"].get(name)
+            if before != now:
                 raise TenfoldError(
-                    f"checkpoint '{self.folder}' is of another run: {name} was {_short(was)}, now it is "
-                    f"{_short(value)}; give the same again, or another folder"
+                    f"checkpoint '{self.folder}' is of another run: {name} was {_short(before)}, now it is "
+                    f"{_short(now)}; give the same again, or another folder"
                 )
 
     def load(self, key: str) -> tuple[int, Sums]:
@@ -346,7 +348,8 @@ class Checkpoint:
 
     def save(self, key: str, done: int, sums: Sums) -> None:
         with atomic(self.folder / f"{key}.npz") as path, path.open("wb") as handle:
-            np.savez(handle, done=np.int64(done), **{name: value.numpy() for name, value in sums.items()})
+            arrays: dict[str, Any] = {name: value.numpy() for name, value in sums.items()}
+            np.savez(handle, done=np.int64(done), **arrays)
 
 
 def digest(blocks: Blocks) -> str:

@@ -1,7 +1,7 @@
 """A large array made small enough for memory by projections on the leading singular vectors of groups of its indices.
 
-A stage is two passes over the array. The first sums, for some groups of indices, the Gram matrix of (group) x (everything
-else), or, where that would be large, its product with a few random vectors. The second projects on the leading
+A stage is two passes over the array. The first sums, for some groups of indices, the Gram matrix of (group) x (all
+other indices), or, where that would be large, its product with a few random vectors. The second projects on the leading
 eigenvectors. Boxes hold the whole range of the groups, so each box gives its own part of the smaller array. What the
 projections leave out is orthogonal to everything that is kept, so squares of norms tell exactly how much it is.
 """
@@ -32,7 +32,8 @@ from tenfold.errors import TenfoldError
 _KEPT = 5
 _BOX, _LARGE_BOX = 14, 6
 _SUMS = 3
-# Groups with more rows get no Gram matrix but a product with random vectors; also those where that is this much cheaper.
+# Groups with more rows get a product with random vectors in place of a Gram matrix; so do others where that is so much
+# cheaper.
 _ROWS = 3000
 _CHEAPER = 2
 # Random vectors where the ranks are not known.
@@ -42,12 +43,16 @@ _MORE = 10
 # Flops that an entry costs besides its multiplications, what a break in the order of a file without chunks costs, and
 # an eigensolver of an n x n matrix in units of n^3.
 _ENTRY, _SEEK, _EIGEN = 100, 20000, 25
-# Parts of the error that the projections of a stage may spend: as little as is needed for what is left to fit.
+# Parts of the error that the projections of a stage may spend: as little as is needed for what is left to fit. The same
+# without an error asked for, as parts of all.
 _SPEND = (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.9)
+_TAILS = tuple(4.0**n for n in range(-25, 1))
 # Numbers below 2**this have squares within the range of double precision, with room for sums.
 _POWER = 300
 # A stage must leave at most this part of the array, else there is no end to stages.
 _PROGRESS = 0.7
+# Sets of groups that are looked at before the memory is too little.
+_PLANS = 3
 # Groups that are projected on in one stage, and those that are thought of, at most.
 _TOGETHER, _CANDIDATES = 4, 16
 # The squares of relative errors below this are lost in rounding.
@@ -111,8 +116,9 @@ def reduce(
         candidates: groups whose bases are of use.
         passes: goes through the array.
         memory: bytes that may be used.
-        allowed: the part of the squared norm that may be left out; None where the ranks of the groups decide.
-        exact: whether the ranks of the groups are needed, so that no fewer directions may be kept.
+        allowed: the part of the squared norm that may be left out.
+        exact: whether the ranks of the groups are needed, so that no fewer directions may be kept; with ``allowed``
+            only if there is room for them.
         seed: fixes the random vectors.
 
     Raises:
@@ -121,7 +127,13 @@ def reduce(
     """
     with TemporaryDirectory(prefix="tenfold-") as scratch:
         folder = Path(scratch) if passes.checkpoint is None else passes.checkpoint.folder
-        work = _Reduction(blocks, view, list(candidates), passes, memory, allowed, exact, seed, folder)
+
+        def start(allowed: float | None, exact: bool) -> _Reduction:
+            return _Reduction(blocks, view, list(candidates), passes, memory, allowed, exact, seed, folder)
+
+        work = start(None, True) if exact else start(allowed, False)
+        if exact and allowed is not None and not work.fits and not work.one_stage:
+            work = start(allowed, False)
         while not work.fits:
             work.stage()
         return work.finished()
@@ -170,7 +182,7 @@ class _Reduction:
         self.blocks, self.view, self.candidates = blocks, view, candidates
         self.passes, self.memory, self.exact, self.seed, self.folder = passes, memory, exact, seed, folder
         self.allowed = None if allowed is None else max(allowed, _FLOOR)
-        self.item = 16 if blocks.dtype.is_complex else 8
+        self.item = _item(blocks)
         self.room = memory // _KEPT // self.item
         self.stages = 0
         self.power = 0
@@ -184,17 +196,38 @@ class _Reduction:
     def fits(self) -> bool:
         return math.prod(self.view.sizes.values()) <= self.room
 
+    @property
+    def one_stage(self) -> bool:
+        """Whether there is room for all that the ranks need after one stage."""
+        try:
+            plan = self._plan()
+        except TenfoldError:
+            return False
+        sizes = self.view.sizes
+        rows = {group: math.prod(sizes[index] for index in group.indices) for group in plan.groups}
+        left = math.prod(self._directions(group, rows[group])[0] / rows[group] for group in plan.groups)
+        return left * math.prod(sizes.values()) <= self.room
+
     def stage(self) -> None:
         """Two passes: one looks at the groups, one projects on them."""
-        plan = self._plan()
-        sums = self._look(plan)
-        if self.stages == 0:
-            self.norm2 = self.kept2 = float(sums["norm2"])
-        parts = self._parts(plan, sums)
-        if self.stages == 0:
-            known = (part for part in parts if part.complete and len(part.group.indices) == 1)
-            self.spectra = {part.group.indices[0]: part.values for part in known}
-        chosen = self._choose(parts)
+        rejected: list[tuple[Group, ...]] = []
+        while True:
+            plan = self._plan(rejected)
+            tried = f"{self.stages}" if not rejected else f"{self.stages}-{len(rejected)}"
+            sums = self._look(plan, tried)
+            if self.stages == 0:
+                self.norm2 = self.kept2 = float(sums["norm2"])
+            parts = self._parts(plan, sums, tried)
+            if self.stages == 0:
+                known = (part for part in parts if part.complete and len(part.group.indices) == 1)
+                self.spectra |= {part.group.indices[0]: part.values for part in known}
+            chosen = self._choose(parts)
+            if chosen is not None:
+                break
+            # How many directions an error needs is known only now: other groups may need fewer.
+            rejected.append(plan.groups)
+            if self.exact or len(rejected) == _PLANS:
+                raise self._too_large()
         taken = {index for part in chosen for index in part.group.indices}
         rest = tuple(index for index in self.view.indices if index not in taken)
         shape = (*(self.view.sizes[index] for index in rest), *(part.vectors.shape[1] for part in chosen))
@@ -210,12 +243,8 @@ class _Reduction:
     def finished(self) -> Reduced:
         """What fits, in memory."""
         if self.target is None:
-            cuts = self._cuts(())
-            if cuts is None:
-                raise self._too_large()
-            self._fill("reading", cuts, [], tuple(self.view.sizes.values()))
-            assert self.target is not None
-            core = self.target.load()
+            cuts = boxes(self.blocks, self.view, self.memory)
+            core = self._fill("reading", cuts, [], tuple(self.view.sizes.values())).load()
             self.power = _power(float(torch.linalg.vector_norm(core, math.inf)))
             core = times_power(core, -self.power) if self.power else core
             self.norm2 = self.kept2 = squared_norm(core)
@@ -231,7 +260,7 @@ class _Reduction:
 
     # --- the plan -----------------------------------------------------------------------------------------------------
 
-    def _plan(self) -> _Plan:
+    def _plan(self, rejected: Sequence[tuple[Group, ...]] = ()) -> _Plan:
         """The groups whose projection leaves what fits with the least work; else what leaves least."""
         sizes, current = self.view.sizes, math.prod(self.view.sizes.values())
         useful = []
@@ -249,6 +278,8 @@ class _Reduction:
                 sums = sum(rows * (4 * sketch if sketch else rows) for _, rows, _, sketch in chosen)
                 if len(set(names)) < len(names) or sums * self.item > self.memory // _SUMS // 4:
                     continue
+                if any({item[0] for item in chosen} <= set(groups) for groups in rejected):
+                    continue
                 least = self._least(names)
                 if least is None:
                     continue
@@ -263,34 +294,23 @@ class _Reduction:
         if best is None:
             raise self._too_large()
         chosen = best[1]
-        cuts = self._cuts([index for group, *_ in chosen for index in group.indices])
-        assert cuts is not None
+        cuts = boxes(self.blocks, self.view, self.memory, [index for group, *_ in chosen for index in group.indices])
         return _Plan(tuple(item[0] for item in chosen), tuple(item[3] for item in chosen), cuts)
 
     def _directions(self, group: Group, rows: int) -> tuple[int, int]:
         """How many directions of a group are expected to stay, and how many random vectors find them (0: all do)."""
         most = min(rows, 2 * group.rank + _MORE) if self.exact else min(rows, group.rank)
         known = self.exact or self.allowed is None
+        guess = 2 * math.isqrt(rows) + 1
         sketch = most if known else min(most, _SKETCH)
         if rows <= _ROWS and (not known or rows <= _CHEAPER * 4 * sketch):
-            return (most if known else min(most, max(1, rows // 4))), 0
-        return (sketch if known else min(most, max(1, sketch // 2))), sketch
-
-    def _box(self) -> tuple[int, ...]:
-        """Entries that a box may have: better, and at most."""
-        return self.memory // (_BOX * self.item), self.memory // (_LARGE_BOX * self.item)
-
-    def _whole(self, names: Sequence[str]) -> list[bool]:
-        whole = [False] * len(self.view.groups)
-        for index in names:
-            if index in self.view.first:
-                whole[self.view.first[index]] = True
-        return whole
+            return (most if self.exact else min(most, guess)), 0
+        return (sketch if self.exact else min(sketch, guess)), sketch
 
     def _least(self, names: Sequence[str]) -> int | None:
         """The run of neighbouring entries in the smallest box that holds all of some indices; None if none can."""
-        widths = self.blocks.widths(self._whole(names), self.view.units)
-        if math.prod(widths) > self._box()[1]:
+        widths = self.blocks.widths(_whole(self.view, names), self.view.units)
+        if math.prod(widths) > _box(self.blocks, self.memory)[1]:
             return None
         if self.blocks.chunked:
             return math.prod(widths)
@@ -301,22 +321,9 @@ class _Reduction:
                 break
         return run
 
-    def _cuts(self, names: Sequence[str]) -> Cuts | None:
-        for entries in self._box():
-            cuts = self.blocks.cuts(self._whole(names), self.view.units, entries)
-            if cuts is not None:
-                return cuts
-        return None
-
     def _too_large(self) -> TenfoldError:
-        smallest = math.prod(self.blocks.widths([False] * self.blocks.ndim, self.view.units))
+        boxes(self.blocks, self.view, self.memory)  # says so if it is the chunks
         memory = memory_text(self.memory)
-        if smallest > self._box()[1]:
-            needed = memory_text(smallest * _LARGE_BOX * self.item)
-            return TenfoldError(
-                f"memory {memory} is too little for boxes of {smallest:,} entries, the smallest that the chunks of "
-                f"{self.blocks.name} allow; give at least {needed}, or store it in smaller chunks"
-            )
         asked = "for the error asked for" if self.allowed is not None else "for the ranks asked for"
         kept = memory_text(math.prod(self.view.sizes.values()) * self.item)
         return TenfoldError(
@@ -327,12 +334,12 @@ class _Reduction:
 
     # --- the passes ---------------------------------------------------------------------------------------------------
 
-    def _look(self, plan: _Plan) -> Sums:
+    def _look(self, plan: _Plan, tried: str) -> Sums:
         places = tuple(tuple(self.view.indices.index(i) for i in group.indices) for group in plan.groups)
         while True:
             work = Look(places, plan.sketches, tuple(self.seed + n for n in range(len(places))))
             power = self.power if self.stages == 0 else 0
-            key = f"look{self.stages}" if power == 0 else f"look{self.stages}_{power}"
+            key = f"look{tried}" if power == 0 else f"look{tried} over 2^{power}"
             sums = self.passes.total(key, self._label("looking"), self.blocks, power, self.view, plan.cuts, work)
             # Where squares would be out of range, once more with all numbers over a power of two.
             needed = _power(math.ldexp(float(sums["max"]), power)) if self.stages == 0 else 0
@@ -340,10 +347,10 @@ class _Reduction:
                 return sums
             self.power = needed
 
-    def _parts(self, plan: _Plan, sums: Sums) -> list[_Part]:
+    def _parts(self, plan: _Plan, sums: Sums, tried: str) -> list[_Part]:
         """Eigenvalues and eigenvectors, or as many as the random vectors tell of."""
         saved = self.passes.checkpoint
-        done, found = (0, {}) if saved is None else saved.load(f"bases{self.stages}")
+        done, found = (0, {}) if saved is None else saved.load(f"bases{tried}")
         if not done:
             for n, (sketch, seed) in enumerate(zip(plan.sketches, itertools.count(self.seed))):
                 matrix = sums.pop(f"sum{n}")
@@ -351,7 +358,7 @@ class _Reduction:
                 found |= {f"values{n}": values, f"vectors{n}": vectors}
             if saved is not None:
                 # Eigenvectors are not unique, so those that were begun with are gone on with.
-                saved.save(f"bases{self.stages}", 1, found)
+                saved.save(f"bases{tried}", 1, found)
         parts = []
         for n, (group, sketch) in enumerate(zip(plan.groups, plan.sketches, strict=True)):
             values, vectors = found[f"values{n}"], found[f"vectors{n}"]
@@ -362,12 +369,14 @@ class _Reduction:
             parts.append(_Part(group, values, vectors, tails, not sketch))
         return parts
 
-    def _choose(self, parts: Sequence[_Part]) -> list[_Part]:
-        """The groups to project on and their directions: those that fit and leave out least."""
+    def _choose(self, parts: Sequence[_Part]) -> list[_Part] | None:
+        """The groups to project on and their directions: those that fit and leave out least; None if none do."""
         left = None
         if self.allowed is not None:
             left = max(self.allowed * self.norm2 - (self.norm2 - self.kept2), 0.0)
-        spends = [0.0, *(4.0**n * 1e-15 * self.norm2 for n in range(26))] if left is None else [left * f for f in _SPEND]
+        spends = (
+            [0.0, *(4.0**n * 1e-15 * self.norm2 for n in range(26))] if left is None else [left * f for f in _SPEND]
+        )
         sizes = self.view.sizes
         smallest: tuple[int, list[_Part]] | None = None
         for spend in spends:
@@ -389,20 +398,17 @@ class _Reduction:
             if best is not None and (left is None or spend <= left / 4) and (smallest is None or best[0] < smallest[0]):
                 smallest = best
         if smallest is None or smallest[0] > _PROGRESS * math.prod(sizes.values()):
-            raise self._too_large()
+            return None
         return smallest[1]
 
     def _cut(self, part: _Part, spend: float) -> _Part:
         most = part.vectors.shape[1]
         least = min(part.group.rank, most) if self.exact else 1
-        if self.exact:
-            most = min(most, 2 * part.group.rank + _MORE)
-        else:
-            most = min(most, part.group.rank)
+        most = min(most, 2 * part.group.rank + _MORE if self.exact else part.group.rank)
         kept = min(max(int((part.tails > spend).sum()), least), most)
         return part._replace(vectors=part.vectors[:, :kept])
 
-    def _fill(self, label: str, cuts: Cuts, chosen: Sequence[_Part], shape: tuple[int, ...]) -> None:
+    def _fill(self, label: str, cuts: Cuts, chosen: Sequence[_Part], shape: tuple[int, ...]) -> Target:
         """The projections of all boxes, in a new array that takes the place of the old one."""
         in_file = math.prod(shape) > self.room or self.passes.checkpoint is not None
         target = Target(shape, self.blocks.dtype, self.folder / f"core{self.stages}.bin" if in_file else None)
@@ -412,9 +418,50 @@ class _Reduction:
         key = f"core{self.stages}"
         self.kept2 = self.passes.fill(key, self._label(label), self.blocks, power, self.view, cuts, work, target)
         self.target, self.blocks = target, target.blocks(self.blocks.name)
+        return target
 
     def _label(self, label: str) -> str:
         return f"{label} (stage {self.stages + 1})" if self.stages else label
+
+
+# --- boxes ------------------------------------------------------------------------------------------------------------
+
+
+def boxes(blocks: Blocks, view: View, memory: int, names: Sequence[str] = ()) -> Cuts:
+    """Boxes for a pass that hold the whole range of some indices.
+
+    Raises:
+        TenfoldError: the chunks of the array are too large for the memory.
+    """
+    whole = _whole(view, names)
+    for entries in _box(blocks, memory):
+        cuts = blocks.cuts(whole, view.units, entries)
+        if cuts is not None:
+            return cuts
+    smallest = math.prod(blocks.widths(whole, view.units))
+    needed = memory_text(-(-smallest * _LARGE_BOX * _item(blocks) // 10**6) * 10**6)
+    raise TenfoldError(
+        f"memory {memory_text(memory)} is too little: chunks of {blocks.name} make boxes of {smallest:,} entries or "
+        f"more; give at least {needed}, or store it in smaller chunks"
+    )
+
+
+def _box(blocks: Blocks, memory: int) -> tuple[int, int]:
+    """Entries that a box may have: better, and at most."""
+    return memory // (_BOX * _item(blocks)), memory // (_LARGE_BOX * _item(blocks))
+
+
+def _item(blocks: Blocks) -> int:
+    """Bytes of an entry in double precision."""
+    return 16 if blocks.dtype.is_complex else 8
+
+
+def _whole(view: View, names: Sequence[str]) -> list[bool]:
+    whole = [False] * len(view.groups)
+    for index in names:
+        if index in view.first:
+            whole[view.first[index]] = True
+    return whole
 
 
 # --- what a pass does to a box ----------------------------------------------------------------------------------------
