@@ -23,6 +23,7 @@ from tenfold.decomposition._registry import (
     method,
     methods,
 )
+from tenfold.decomposition._stream import Projected, Stream
 from tenfold.decomposition.tensor_train_cross import Cross, tensor_train_cross
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "Method",
     "Parafac2",
     "Progress",
+    "Projected",
+    "Stream",
     "choose",
     "find",
     "kind_of",

@@ -182,7 +182,8 @@ class Factored:
                     names = [*(index for index in names if index not in group.indices), self.labels[number]]
             order = self.structure.terms[at].indices
             tensors[at] = tensor.permute([names.index(index) for index in order]).contiguous()
-        return Network(self.structure, [tensors[core.terms[0]] for core in self.structure.cores])
+        sizes = {index: network.structure.sizes[index] for index in self.structure.inner_indices}
+        return Network(self.structure.replace(sizes), [tensors[core.terms[0]] for core in self.structure.cores])
 
 
 def padded(network: Network, sizes: Mapping[str, int]) -> Network:

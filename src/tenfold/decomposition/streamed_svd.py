@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from tenfold._blocks import Blocks, memory_bytes
-from tenfold._scales import times_power
-from tenfold.decomposition._error import squared_norm
-from tenfold.decomposition._factored import Factored, groups_of, padded, view_of
-from tenfold.decomposition._passes import Checkpoint, Passes, Sums, Watch, digest
-from tenfold.decomposition._reduction import Group, Reduced, boxes, reduce
+from tenfold._blocks import Blocks
+from tenfold.decomposition._factored import Factored, groups_of, padded
+from tenfold.decomposition._passes import Watch
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, choose, find, method
+from tenfold.decomposition._stream import Stream
 from tenfold.errors import DataError, TenfoldError
 from tenfold.network import Network
 from tenfold.structure import Structure
@@ -132,88 +127,3 @@ def streamed_svd(
         found = zip(stream.residuals(tries, reduced), tries, strict=True)
         reached, network = min(found, key=lambda item: (item[0] > error, item[1].parameters))
     return Decomposition(network, reached, (*map(factored.error, done.errors[:-1]), reached), done.stopped)
-
-
-class Stream:
-    """An array and who goes through it.
-
-    Args:
-        data: the array.
-        memory: as `streamed_svd` takes it, as are checkpoint, client and watch.
-        seed: fixes random vectors.
-        about: settings that a checkpoint must agree with, besides those of the array and of this.
-    """
-
-    def __init__(
-        self,
-        data: Blocks,
-        *,
-        memory: int | str | None,
-        checkpoint: str | Path | None,
-        client: Any,
-        watch: Watch | None,
-        seed: int,
-        about: Mapping[str, Any],
-    ) -> None:
-        self.data, self.seed = data, seed
-        self.bytes = memory_bytes(memory)
-        kept = None
-        if checkpoint is not None:
-            said = {
-                "shape": list(data.shape),
-                "dtype": f"{data.stored} as {data.dtype}",
-                "data": digest(data),
-                "memory": None if memory is None else self.bytes,
-                "seed": seed,
-                **about,
-            }
-            # The memory that is free differs from run to run, the boxes must not.
-            kept = Checkpoint(Path(checkpoint), said, {"memory": self.bytes})
-            self.bytes = int(kept.chosen["memory"])
-        self.passes = Passes(kept, client, watch)
-
-    def reduce(self, structure: Structure, groups: Sequence[Group], *, allowed: float | None, exact: bool) -> Reduced:
-        """What fits of the array, as `tenfold.decomposition._reduction.reduce` makes it."""
-        view = view_of(structure)
-        return reduce(
-            self.data,
-            view,
-            groups,
-            passes=self.passes,
-            memory=self.bytes,
-            allowed=allowed,
-            exact=exact,
-            seed=self.seed,
-        )
-
-    def residuals(self, networks: Sequence[Network], reduced: Reduced) -> list[float]:
-        """The relative errors of some networks of one topology, by one more pass."""
-        if reduced.norm2 == 0:
-            return [0.0 if float(network.norm()) == 0 else math.inf for network in networks]
-        flat = []
-        for network in networks:
-            structure = network.structure
-            power = -reduced.power / len(structure.terms)
-            cores = [times_power(_double(core), power) for core in network.cores]
-            flat.append(Network(Structure.of(structure.terms, structure.output_indices, structure.sizes), cores))
-        view = view_of(networks[0].structure)
-        cuts = boxes(self.data, view, self.bytes)
-        work = Residuals(tuple(flat))
-        sums = self.passes.total("residuals", "checking", self.data, reduced.power, view, cuts, work)
-        return [math.sqrt(float(square) / reduced.norm2) for square in sums["squares"]]
-
-
-@dataclass(frozen=True)
-class Residuals:
-    """Sums the squares of what networks leave of the array."""
-
-    networks: tuple[Network, ...]
-
-    def add(self, sums: Sums, values: Tensor, places: tuple[slice, ...]) -> None:
-        squares = [squared_norm(network[places].dense() - values) for network in self.networks]
-        known = sums.get("squares", torch.zeros(len(squares), dtype=torch.float64))
-        sums["squares"] = known + torch.tensor(squares, dtype=torch.float64)
-
-
-def _double(core: Tensor) -> Tensor:
-    return core.to(torch.complex128 if core.is_complex() else torch.float64)

@@ -17,7 +17,7 @@ from tenfold.decomposition.als_observed import als_observed
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
-from tenfold.structure_search.trials import SWEEPS, Budget, Rung, Trial, tried
+from tenfold.structure_search.trials import SWEEPS, Array, Budget, Rung, Trial, tried
 
 # Flops that one fit may take; more is left to a fit with a structure given.
 _WORK = 5e10
@@ -133,7 +133,7 @@ def _ranks(parameters: Callable[[int], int], budget: Budget) -> list[int]:
 
 def _growing_rung(label: str, build: Callable[[tuple[int, ...], int], Structure]) -> Rung:
     def rung(
-        data: Tensor | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
+        data: Array | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
     ) -> Iterator[Trial]:
         assert isinstance(data, Observations)
         shape = data.shape
