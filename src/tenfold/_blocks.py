@@ -81,7 +81,8 @@ class Blocks:
             read = Computed(array)
         else:
             read = Indexed(array)
-        return cls(read, array.shape, array.dtype, chunks=chunks, name=getattr(array, "name", None) or name)
+        name = array.name if hasattr(array, "open") else name  # that of a file
+        return cls(read, array.shape, array.dtype, chunks=chunks, name=name)
 
     @property
     def ndim(self) -> int:

@@ -155,6 +155,11 @@ class Projected:
         errors = tuple(factored.error(error) for error in done.errors)
         return Decomposition(network, factored.error(done.error), errors, done.stopped)
 
+    def singular_values(self, mode: str) -> tuple[float, ...]:
+        """Those of (mode) x (everything else), largest first, where they are known (``reduced.spectra``)."""
+        values = self.reduced.spectra[mode].double().sqrt()
+        return tuple(times_power(values, self.reduced.power).tolist())
+
     def relative_error(self, network: Network) -> float:
         """The relative error of a network for the whole array."""
         factored = Factored(network.structure, self.reduced)

@@ -55,7 +55,7 @@ def climb(
 
 
 def _climbed(
-    data: Tensor | Observations,
+    data: Array | Observations,
     rungs: Sequence[tuple[str, Rung]],
     budget: Budget,
     modes: Sequence[str],
