@@ -29,8 +29,8 @@ from tenfold.errors import TenfoldError
 
 # Parts of the memory: what stays of the array, which is decomposed in memory; a box, of which there are several copies;
 # the same where chunks are too large for that; sums and their copies.
-_KEPT = 5
-_BOX, _LARGE_BOX = 14, 6
+_KEPT = 6
+_BOX, _LARGE_BOX = 24, 12
 _SUMS = 3
 # Groups with more rows get a product with random vectors in place of a Gram matrix; so do others where that is so much
 # cheaper.
