@@ -110,7 +110,9 @@ class Blocks:
     def __getitem__(self, selection: Any) -> np.ndarray:
         """A part of the array as it is stored; what is not in it is read only where a chunk holds both."""
         items = selection if isinstance(selection, tuple) else (selection,)
-        items = (*items, *(slice(None),) * (self.ndim - len(items)))
+        place = next((n for n, item in enumerate(items) if item is Ellipsis), len(items))
+        rest = (slice(None),) * (self.ndim - len(items) + (place < len(items)))
+        items = (*items[:place], *rest, *items[place + 1 :])
         box, inside = [], []
         for item, extent in zip(items, self.shape, strict=True):
             places = range(extent)[item] if isinstance(item, slice) else range(extent)[item : item + 1 or None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -186,17 +185,23 @@ class Factored:
         return Network(self.structure.replace(sizes), [tensors[core.terms[0]] for core in self.structure.cores])
 
 
-def padded(network: Network, sizes: Mapping[str, int]) -> Network:
-    """The same network with inner indices of other, larger sizes: what is more is zero."""
-    structure = network.structure.replace({index: sizes[index] for index in network.structure.inner_indices})
-    if structure == network.structure:
+def arranged(network: Network, structure: Structure, *, padded: bool) -> Network:
+    """The same network with the indices of its cores in the order of ``structure``.
+
+    Args:
+        padded: give inner indices the sizes that they have there; what is more is zero.
+    """
+    sizes = structure.sizes if padded else network.structure.sizes
+    wanted = structure.replace({index: sizes[index] for index in structure.inner_indices})
+    if wanted == network.structure:
         return network
     cores = []
-    for core, tensor in zip(structure.cores, network.cores, strict=True):
+    for core, own, tensor in zip(wanted.cores, network.structure.cores, network.cores, strict=True):
         wide = tensor.new_zeros(core.shape)
-        wide[tuple(slice(0, extent) for extent in tensor.shape)] = tensor
+        held = tensor.permute([own.indices.index(index) for index in core.indices])
+        wide[tuple(slice(0, extent) for extent in held.shape)] = held
         cores.append(wide)
-    return Network(structure, cores)
+    return Network(wanted, cores)
 
 
 def _fresh(name: str, structure: Structure) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from tenfold._blocks import Blocks
-from tenfold.decomposition._factored import Factored, groups_of, padded
+from tenfold.decomposition._factored import Factored, arranged, groups_of
 from tenfold.decomposition._passes import Watch
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, choose, find, method
 from tenfold.decomposition._stream import Stream
@@ -101,7 +101,7 @@ def streamed_svd(
             whole = whole.round(error=rounding)
         elif not factored.inside:
             whole = whole.round(ranks={bond: structure.sizes[bond] for bond in structure.inner_indices})
-        return (whole if error is not None else padded(whole, structure.sizes)).to(data.dtype)
+        return arranged(whole, structure, padded=error is None).to(data.dtype)
 
     def report(state: Progress) -> None:
         if callback is not None:
