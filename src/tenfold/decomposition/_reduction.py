@@ -354,7 +354,7 @@ class _Reduction:
         if not done:
             for n, (sketch, seed) in enumerate(zip(plan.sketches, itertools.count(self.seed))):
                 matrix = sums.pop(f"sum{n}")
-                values, vectors = _nystrom(matrix, sketch, seed) if sketch else _eigen(matrix)
+                values, vectors = nystrom(matrix, sketch, seed) if sketch else _eigen(matrix)
                 found |= {f"values{n}": values, f"vectors{n}": vectors}
             if saved is not None:
                 # Eigenvectors are not unique, so those that were begun with are gone on with.
@@ -537,7 +537,7 @@ def _eigen(gram: Tensor) -> tuple[Tensor, Tensor]:
     return values.flip(0).clamp(min=0), vectors.flip(1)
 
 
-def _nystrom(product_: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
+def nystrom(product_: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor]:
     """Leading eigenpairs of a positive semidefinite ``G`` from ``G Q`` alone, Q random and orthonormal.
 
     The values are those of ``(G Q) (Q^H G Q)^-1 (G Q)^H``, which nowhere exceeds ``G``: they are never too large.

@@ -145,7 +145,7 @@ def _values(table: Any, column: str, name: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def _labels(table: Any, column: str, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The different cells of a column, sorted (numbers, datetimes or strings), and for each row the place of its own."""
+    """The different cells of a column, sorted (numbers, datetimes or strings), and where in them each row is."""
     arrow = _pyarrow(name)
     cells = table.column(column).combine_chunks()
     if arrow.types.is_dictionary(cells.type):
