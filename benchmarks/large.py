@@ -77,7 +77,7 @@ def _signal(n: int) -> tuple[np.ndarray, list[np.ndarray]]:
     return core, [np.linalg.qr(random.standard_normal((n, RANK)))[0] for _ in range(3)]
 
 
-def measure(gigabytes: float, memory: str, error: float | None) -> dict[str, float]:
+def measure(gigabytes: float, memory: str, error: float | None, checkpoint: str | None) -> dict[str, float]:
     """One fit in this process."""
     import tenfold as tn
 
@@ -88,7 +88,7 @@ def measure(gigabytes: float, memory: str, error: float | None) -> dict[str, flo
     array.box(tuple(slice(0, chunk) for chunk in virtual.chunks))
     before, started = peak(), time.perf_counter()
     asked = {"ranks": RANK, "structure": "tucker"} if error is None else {"error": error}
-    fit = tn.fit(array, memory=memory, progress=sys.stderr.isatty(), **asked)
+    fit = tn.fit(array, memory=memory, checkpoint=checkpoint, progress=sys.stderr.isatty(), **asked)
     return {
         "gigabytes": virtual.n**3 * 8 / 1e9,
         "seconds": time.perf_counter() - started,
@@ -110,10 +110,11 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, nargs="+", default=[0.6, 1.2, 2.4])
     parser.add_argument("--memory", default="150 MB")
     parser.add_argument("--error", type=float, help="find a structure with this error instead of Tucker of rank 10")
+    parser.add_argument("--checkpoint", help="a folder to go on from, to be used with one size")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.here:
-        print(json.dumps(measure(given.gigabytes[0], given.memory, given.error)))
+        print(json.dumps(measure(given.gigabytes[0], given.memory, given.error, given.checkpoint)))
         return
     print(f"{'array':>9} {'memory':>9} {'peak':>9} {'seconds':>8} {'error':>9} {'known':>9}")
     for size in given.gigabytes:
@@ -128,6 +129,7 @@ def main() -> None:
             given.memory,
         ]
         command += [] if given.error is None else ["--error", str(given.error)]
+        command += [] if given.checkpoint is None else ["--checkpoint", given.checkpoint]
         found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
         print(
             f"{found['gigabytes']:6.1f} GB {given.memory:>9} {found['megabytes']:6.0f} MB {found['seconds']:8.1f} "
