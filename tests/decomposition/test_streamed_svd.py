@@ -129,7 +129,7 @@ def test_what_fits_is_read_once() -> None:
     passes = set()
     found = streamed_svd(tn.Blocks.of(data), structure, memory=MEMORY, watch=lambda name, *_: passes.add(name))
     assert passes == {"reading"}
-    assert found.error == pytest.approx(find("tree_svd").function(data, structure).error, rel=1e-9)
+    assert found.error == pytest.approx(find("tree_svd").function(data, structure).error, rel=1e-6)
 
 
 def test_long_modes_without_their_gram_matrix() -> None:
