@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 # Public name -> the module that holds it. Modules are imported on first use, so that `import tenfold` costs
 # nothing and the command line answers without loading torch.
 _HOME = {
+    "Blocks": "tenfold._blocks",
     "Structure": "tenfold.structure",
     "Network": "tenfold.network",
     "Observations": "tenfold.observations",
@@ -29,6 +30,7 @@ _ROOMS = ("formats", "contraction", "components", "decomposition", "claims", "io
 
 # Spelled out, because type checkers read it and cannot follow the two tables above; a test compares them.
 __all__ = [
+    "Blocks",
     "Fit",
     "Network",
     "Observations",
@@ -51,6 +53,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from tenfold import claims, components, contraction, decomposition, formats, io, models, report
+    from tenfold._blocks import Blocks
     from tenfold.errors import TenfoldError
     from tenfold.network import Network
     from tenfold.observations import Observations

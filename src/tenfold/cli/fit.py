@@ -42,6 +42,8 @@ def fit(
     tol: float | None = typer.Option(None, help="Relative change of the error below which it stops."),
     seed: int = typer.Option(0, help="Seed of every random draw."),
     dtype: str | None = typer.Option(None, help="Compute in float32, float64, complex64 or complex128."),
+    memory: str | None = typer.Option(None, help="Memory to get by with, as '2 GB'. [default: half of what is free]"),
+    checkpoint: str | None = typer.Option(None, help="Folder to go on from when interrupted (whole arrays)."),
     output: str = typer.Option("fit.tn", "--output", "-o", help="Where the network goes; '-' for standard output."),
     report: str = typer.Option("report.html", help="Where the page goes; '' for no page."),
     plot: str = typer.Option("", help="Where a summary picture goes (.png, .svg, .pdf)."),
@@ -58,35 +60,35 @@ def fit(
     from tenfold import io
     from tenfold.cli._output import save_figure, to_file_or_standard_output
     from tenfold.cli.app import Interrupted
-    from tenfold.observations import Observations
     from tenfold.verbs.fit import fit as run
 
     columns = None if modes is None else [name.strip() for name in modes.split(",")]
-    dataset = io.read(source, variable=variable, value=value, modes=columns).load()
-    data: Any = dataset.values
-    if dataset.missing and not isinstance(data, Observations):
-        data = Observations.from_nan(data)
-    result = run(
-        data,
-        structure,
-        error=error,
-        parameters=parameters,
-        ratio=ratio,
-        method=method,
-        sizes=sizes or None,
-        ranks=_ranks(ranks),
-        max_sweeps=max_sweeps,
-        tol=tol,
-        seed=seed,
-        dtype=dtype,
-        dims=dataset.dims,
-        coordinates=dataset.coordinates,
-        units=dataset.units,
-        source=source,
-        source_dtype=dataset.dtype,
-        progress=False if quiet else None,
-        **_options(option, list(inspect.signature(run).parameters)),
-    )
+    dataset = io.read(source, variable=variable, value=value, modes=columns)
+    try:
+        result = run(
+            dataset,
+            structure,
+            error=error,
+            parameters=parameters,
+            ratio=ratio,
+            method=method,
+            sizes=sizes or None,
+            ranks=_ranks(ranks),
+            max_sweeps=max_sweeps,
+            tol=tol,
+            seed=seed,
+            dtype=dtype,
+            source=source,
+            source_dtype=dataset.dtype,
+            memory=memory,
+            checkpoint=checkpoint,
+            progress=False if quiet else None,
+            **_options(option, list(inspect.signature(run).parameters)),
+        )
+    except KeyboardInterrupt:
+        if checkpoint is None:
+            raise
+        raise Interrupted(f"the same command goes on from checkpoint '{checkpoint}'") from None
     to_file_or_standard_output(output, result.save)
     kept = "standard output" if output == "-" else f"'{output}'"
     try:

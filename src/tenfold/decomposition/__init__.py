@@ -24,6 +24,7 @@ from tenfold.decomposition._registry import (
     method,
     methods,
 )
+from tenfold.decomposition._stream import Projected, Stream
 from tenfold.decomposition.tensor_train_cross import Cross, tensor_train_cross
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "Method",
     "Parafac2",
     "Progress",
+    "Projected",
+    "Stream",
     "blas",
     "choose",
     "find",

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from tenfold.decomposition._registry import Data
+from tenfold.decomposition._registry import Data, kind_of
 from tenfold.errors import DataError
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -32,6 +32,8 @@ def split_axes(data: Data, structure: Structure) -> Data:
     Raises:
         DataError: the shapes differ, or the numbers are no floating or complex ones.
     """
+    if kind_of(data) == "blocks":
+        raise DataError("data is read box by box, which takes method 'streamed_svd'; read it whole, or give that one")
     if data.shape is None:
         raise DataError("observations at continuous coordinates have no grid; put them on one with on_grid()")
     if tuple(data.shape) != structure.shape:

@@ -42,6 +42,7 @@ class Loss:
     """
 
     def __init__(self, data: Data, structure: Structure, *, init: Network | None = None, double: bool = False) -> None:
+        split = split_axes(data, structure)
         self.original, self.structure = data, structure
         self.device = data.device
         is_complex = data.dtype.is_complex or (init is not None and init.dtype.is_complex)
@@ -52,7 +53,6 @@ class Loss:
         self.background = True
         # Divided by its root mean square, the data has as large a squared norm as it has entries.
         self.total = float(structure.size)
-        split = split_axes(data, structure)
         if isinstance(data, Observations):
             self.background = data.rest == "zero"
             if not self.background:

@@ -17,11 +17,13 @@ from typing import Protocol, TypeVar
 from torch import Tensor
 
 from tenfold import formats
+from tenfold._blocks import Blocks
 from tenfold.errors import TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
 
+# What is in memory, and what most methods take.
 Data = Tensor | Observations
 
 
@@ -75,7 +77,7 @@ class Method(Protocol):
 
     def __call__(
         self,
-        data: Data,
+        data: Data | Blocks,
         structure: Structure,
         *,
         error: float | None = None,
@@ -158,11 +160,11 @@ def method(
     return register
 
 
-def kind_of(data: Data) -> str:
+def kind_of(data: Data | Blocks) -> str:
     """Which of ``KINDS`` some data is."""
     if isinstance(data, Observations):
         return "sparse" if data.rest == "zero" else "missing"
-    return "array"
+    return "blocks" if isinstance(data, Blocks) else "array"
 
 
 def methods() -> Mapping[str, Entry]:
@@ -187,7 +189,7 @@ def find(name: str) -> Entry:
     return known[name]
 
 
-def choose(structure: Structure, data: Data) -> Entry:
+def choose(structure: Structure, data: Data | Blocks) -> Entry:
     """The method made for the structure's format and this kind of data, else alternating least squares, regularised
     where cells are missing.
 
@@ -198,6 +200,8 @@ def choose(structure: Structure, data: Data) -> Entry:
     for entry in methods().values():
         if family in entry.formats and kind in entry.takes:
             return entry
+    if kind == "blocks":
+        return find("streamed_svd")
     if any(len(core.terms) > 1 for core in structure.cores):
         return find("lbfgs")
     return find("als_observed" if kind == "missing" else "als")

@@ -175,7 +175,7 @@ def _described(held: Any, entry: _Entry, name: str, key: str) -> Dataset:
     dtype = np.dtype(held.dtype)
     numeric(dtype, held.shape, name)
     dtype = native(np.empty(0, dtype)).dtype
-    values = LazyArray(entry.open, tuple(held.shape), dtype, name)
+    values = LazyArray(entry.open, tuple(held.shape), dtype, name, _chunks(held, entry))
     missing = None if dtype.kind in "fc" else 0
     if not entry.labelled:
         names = [dim.label for dim in held.dims] if hasattr(held, "dims") else []
@@ -187,6 +187,14 @@ def _described(held: Any, entry: _Entry, name: str, key: str) -> Dataset:
     units = {mode: str(held.coords[mode].attrs["units"]) for mode in coordinates if "units" in held.coords[mode].attrs}
     unit = str(held.attrs.get("units", ""))
     return Dataset(values, dims, coordinates, str(held.dtype), name, missing, key, unit, units)
+
+
+def _chunks(held: Any, entry: _Entry) -> tuple[int, ...] | None:
+    """The pieces that the file keeps the array in."""
+    if not entry.labelled:
+        return held.chunks
+    found = held.encoding.get("chunksizes") or held.encoding.get("chunks")
+    return None if found is None else tuple(int(size) for size in found)
 
 
 def _labels(values: np.ndarray) -> np.ndarray:

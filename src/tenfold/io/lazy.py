@@ -21,12 +21,14 @@ class LazyArray:
         shape: the size of every mode.
         dtype: of the numbers that reading gives.
         name: how errors call the file.
+        chunks: the size of the pieces in which the file keeps the array, for each mode; None where it is in one piece.
     """
 
     open: Callable[[], AbstractContextManager[Any]]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     name: str
+    chunks: tuple[int, ...] | None = None
 
     @property
     def ndim(self) -> int:

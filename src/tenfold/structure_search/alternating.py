@@ -6,14 +6,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from torch import Tensor
-
 from tenfold import formats
-from tenfold.decomposition import find
 from tenfold.errors import TenfoldError
 from tenfold.observations import Observations
 from tenfold.structure import Structure
-from tenfold.structure_search.trials import SWEEPS, Budget, Trial, tried
+from tenfold.structure_search.trials import SWEEPS, Array, Budget, Trial, decompose, tried
 
 # Flops that one fit may take; more is left to a fit with a structure given.
 _WORK = 3e11
@@ -22,10 +19,10 @@ _GROWING = {"cp": ("cp_als", 1, 1), "tensor_ring": ("tensor_ring_als", 2, 1)}
 
 
 def cp_rung(
-    data: Tensor | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
+    data: Array | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
 ) -> Iterator[Trial]:
     """Canonical polyadic decompositions with as many components as could still be the best."""
-    assert isinstance(data, Tensor)
+    assert not isinstance(data, Observations)
     total = sum(data.shape)
 
     def build(rank: int) -> Structure:
@@ -35,10 +32,10 @@ def cp_rung(
 
 
 def ring_rung(
-    data: Tensor | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
+    data: Array | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
 ) -> Iterator[Trial]:
     """Tensor rings with one rank for all bonds, as large as could still be the best."""
-    assert isinstance(data, Tensor)
+    assert not isinstance(data, Observations)
     total = sum(data.shape)
 
     def build(rank: int) -> Structure:
@@ -50,7 +47,7 @@ def ring_rung(
     yield from _alternating(data, budget, best, "tensor ring", "tensor_ring_als", build, largest, 2, seed)
 
 
-def rank_trials(data: Tensor, family: str, budget: Budget, modes: Sequence[str], seed: int) -> Iterator[Trial]:
+def rank_trials(data: Array, family: str, budget: Budget, modes: Sequence[str], seed: int) -> Iterator[Trial]:
     """CP networks or tensor rings (``family``) of growing rank: up to an error, or of the largest size within one.
 
     With an error the rank doubles until that is reached, then halves what is between too small and enough.
@@ -79,7 +76,7 @@ def rank_trials(data: Tensor, family: str, budget: Budget, modes: Sequence[str],
         structure = build(rank)
         if not low or not _too_much(data, structure):
             started = time.perf_counter()
-            done = find(method).function(data, structure, error=budget.error, seed=seed)
+            done = decompose(method, data, structure, error=budget.error, seed=seed)
             yield tried(label, done.network, done.error, started, method)
             enough = budget.error is not None and done.error <= budget.error
         else:
@@ -90,14 +87,14 @@ def rank_trials(data: Tensor, family: str, budget: Budget, modes: Sequence[str],
         rank = (low + high) // 2 if high else 2 * rank
 
 
-def _too_much(data: Tensor, structure: Structure) -> bool:
+def _too_much(data: Array, structure: Structure) -> bool:
     """Whether one fit would take too long: a sweep contracts the data once and solves a system for each mode."""
     width = structure.parameters / sum(data.shape)
     return (4 * data.numel() * width + 30 * data.ndim * width**3) * SWEEPS > _WORK
 
 
 def _alternating(
-    data: Tensor,
+    data: Array,
     budget: Budget,
     best: Trial | None,
     label: str,
@@ -117,7 +114,7 @@ def _alternating(
         structure = build(rank)
         if _too_much(data, structure):
             return
-        done = find(method).function(data, structure, error=budget.error, seed=seed, max_sweeps=SWEEPS, tol=1e-4)
+        done = decompose(method, data, structure, error=budget.error, seed=seed, max_sweeps=SWEEPS, tol=1e-4)
         yield tried(label, done.network, done.error, started, method)
         tries -= 1
         if budget.error is None:

@@ -16,8 +16,10 @@ _LONG = 16
 _ALL_ORDERS = 4
 
 
-def tree_families(shape: tuple[int, ...], modes: Sequence[str]) -> Iterator[tuple[str, Structure]]:
-    """Labels and structures with the largest ranks that are of use."""
+def tree_families(
+    shape: tuple[int, ...], modes: Sequence[str], *, folded: bool = True
+) -> Iterator[tuple[str, Structure]]:
+    """Labels and structures with the largest ranks that are of use; ``folded``: also those that cut modes in pieces."""
     order = len(shape)
     sizes = dict(zip(modes, shape, strict=True))
     plain = [(mode,) for mode in modes]
@@ -33,7 +35,8 @@ def tree_families(shape: tuple[int, ...], modes: Sequence[str]) -> Iterator[tupl
     if order >= 4:
         full = formats.hierarchical_tucker(shape, math.prod(shape))
         yield "hierarchical tucker", full.name_outputs(modes)
-    yield from _folded_families(shape, modes, sizes)
+    if folded:
+        yield from _folded_families(shape, modes, sizes)
 
 
 def _folded_families(

@@ -7,6 +7,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,8 +18,9 @@ from tenfold.decomposition.als_observed import als_observed
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
-from tenfold.structure_search.trials import SWEEPS, Budget, Rung, Trial, tried
+from tenfold.structure_search.trials import SWEEPS, Array, Budget, Rung, Trial, tried
 
+_Held = TypeVar("_Held")
 # Flops that one fit may take; more is left to a fit with a structure given.
 _WORK = 5e10
 # Nothing is left out of fewer observations.
@@ -33,7 +35,7 @@ _BETTER, _OFTEN = 0.99, 2
 Build = Callable[[int], Structure]
 
 
-def as_whole(data: Tensor | Observations) -> Tensor | Observations:
+def as_whole(data: _Held) -> _Held | Tensor:
     """The dense array where every cell is known and it is not too large; else the data."""
     if not isinstance(data, Observations) or data.weights is not None or data.shape is None or data.size > _DENSE:
         return data
@@ -42,7 +44,7 @@ def as_whole(data: Tensor | Observations) -> Tensor | Observations:
     return data
 
 
-def leaves_out(data: Tensor | Observations) -> bool:
+def leaves_out(data: object) -> bool:
     """Whether some cells are missing and enough are known to leave out a part of those."""
     return isinstance(data, Observations) and data.rest == "unknown" and len(data) >= _FEW and data.distinct < data.size
 
@@ -133,7 +135,7 @@ def _ranks(parameters: Callable[[int], int], budget: Budget) -> list[int]:
 
 def _growing_rung(label: str, build: Callable[[tuple[int, ...], int], Structure]) -> Rung:
     def rung(
-        data: Tensor | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
+        data: Array | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
     ) -> Iterator[Trial]:
         assert isinstance(data, Observations)
         shape = data.shape

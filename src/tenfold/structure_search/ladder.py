@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor
 
+from tenfold.decomposition import Projected
 from tenfold.errors import TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -21,11 +22,11 @@ from tenfold.structure_search.alternating import cp_rung, ring_rung
 from tenfold.structure_search.families import tree_families
 from tenfold.structure_search.held_out import as_whole, best_predicting, observed_rungs
 from tenfold.structure_search.trees import tree_trials
-from tenfold.structure_search.trials import Budget, Rung, Trial, tried
+from tenfold.structure_search.trials import Array, Budget, Rung, Trial, tried
 
 
 def climb(
-    data: Tensor | Observations,
+    data: Array | Observations,
     budget: Budget,
     *,
     modes: Sequence[str],
@@ -35,8 +36,8 @@ def climb(
     """Networks for ``data``, each with its true error, as they are found.
 
     Args:
-        data: a floating or complex tensor, or observations of one; they are made dense where every cell is known and
-            that is affordable.
+        data: a floating or complex tensor, what stands for one that is too large, or observations of one; they are made
+            dense where every cell is known and that is affordable.
         budget: what is asked for; later rungs are sized by the best so far.
         modes: index names for the axes.
         seed: fixes every random draw.
@@ -54,7 +55,7 @@ def climb(
 
 
 def _climbed(
-    data: Tensor | Observations,
+    data: Array | Observations,
     rungs: Sequence[tuple[str, Rung]],
     budget: Budget,
     modes: Sequence[str],
@@ -71,12 +72,13 @@ def _climbed(
             yield trial
 
 
-def _dense_rungs(data: Tensor, budget: Budget, modes: Sequence[str]) -> list[tuple[str, Rung]]:
+def _dense_rungs(data: Array, budget: Budget, modes: Sequence[str]) -> list[tuple[str, Rung]]:
     rungs: list[tuple[str, Rung]] = []
-    if budget.parameters is None or data.numel() <= budget.parameters:
+    whole = not isinstance(data, Projected)
+    if whole and (budget.parameters is None or data.numel() <= budget.parameters):
         rungs.append(("the array itself", _whole))
     families: dict[str, tuple[str, Structure]] = {}
-    for label, structure in tree_families(tuple(data.shape), modes):
+    for label, structure in tree_families(tuple(data.shape), modes, folded=whole):
         families.setdefault(structure.key, (label, structure))
     rungs += [(label, _tree_rung(label, structure)) for label, structure in families.values()]
     if data.ndim >= 3:
@@ -84,19 +86,19 @@ def _dense_rungs(data: Tensor, budget: Budget, modes: Sequence[str]) -> list[tup
     return rungs
 
 
-def _least(data: Tensor | Observations, modes: Sequence[str]) -> int:
+def _least(data: Array | Observations, modes: Sequence[str]) -> int:
     """The parameters of the smallest network that the ladder can make: rank one, folded where that is possible."""
     shape = tuple(data.shape or ())
     least = min(math.prod(shape), sum(shape))
     if isinstance(data, Observations):
         return sum(shape)
-    for _, structure in tree_families(shape, modes):
+    for _, structure in tree_families(shape, modes, folded=not isinstance(data, Projected)):
         least = min(least, structure.replace(dict.fromkeys(structure.inner_indices, 1)).parameters)
     return least
 
 
 def _whole(
-    data: Tensor | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
+    data: Array | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
 ) -> Iterator[Trial]:
     assert isinstance(data, Tensor)
     structure = Structure.of([tuple(modes)], modes, dict(zip(modes, data.shape, strict=True)))
@@ -105,9 +107,9 @@ def _whole(
 
 def _tree_rung(label: str, full: Structure) -> Rung:
     def rung(
-        data: Tensor | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
+        data: Array | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
     ) -> Iterator[Trial]:
-        assert isinstance(data, Tensor)
+        assert not isinstance(data, Observations)
         return tree_trials(data, full, budget, label, best)
 
     return rung

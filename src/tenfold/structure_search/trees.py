@@ -7,12 +7,11 @@ import time
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from tenfold._tree_ranks import choose_ranks
-from tenfold.decomposition import Decomposition, find, relative_error
+from tenfold.decomposition import Decomposition
 from tenfold.structure import Structure
-from tenfold.structure_search.trials import Budget, Trial, tried
+from tenfold.structure_search.trials import Array, Budget, Trial, decompose, error_of, tried
 
 # Looser errors at which each tree is shown on the front, as multiples of the error asked for.
 _LOOSER = (1.5, 2.5, 4.0)
@@ -22,9 +21,7 @@ _REFINEMENTS = 5
 _HOPELESS = 2
 
 
-def tree_trials(
-    data: Tensor, full: Structure, budget: Budget, label: str, best: Trial | None = None
-) -> Iterator[Trial]:
+def tree_trials(data: Array, full: Structure, budget: Budget, label: str, best: Trial | None = None) -> Iterator[Trial]:
     """Networks of one tree topology with ranks up to those of ``full``, the budgeted one and looser ones.
 
     One sequential SVD at half the error asked for (or as exact as the dtype allows) gives the spectra of all bonds;
@@ -53,7 +50,7 @@ def tree_trials(
             return None
         seen.add(tuple(ranks.values()))
         network = base.round(ranks=ranks)
-        return tried(label, network, relative_error(data, network), started, "tree_svd")
+        return tried(label, network, error_of(data, network), started, "tree_svd")
 
     if budget.error is None:
         assert budget.parameters is not None
@@ -89,16 +86,15 @@ def tree_trials(
             yield trial
 
 
-def _base(data: Tensor, full: Structure, budget: Budget) -> Decomposition:
+def _base(data: Array, full: Structure, budget: Budget) -> Decomposition:
     """A sequential SVD with more on every bond than the budget can keep."""
-    svd = find("tree_svd").function
     floor = 1e-3 if torch.finfo(data.dtype).bits < 64 else 1e-6
     if budget.error is not None:
-        return svd(data, full, error=max(budget.error / 2, min(floor, budget.error)))
+        return decompose("tree_svd", data, full, error=max(budget.error / 2, min(floor, budget.error)))
     assert budget.parameters is not None
     # The error that so many parameters reach is not known yet: closer and closer, while it costs little.
     for error in (0.1, 0.03, 0.01, 1e-3):
-        done = svd(data, full, error=error)
+        done = decompose("tree_svd", data, full, error=error)
         if done.network.parameters > _HOPELESS * budget.parameters:
             return done
-    return svd(data, full, error=floor) if floor < 1e-3 else done
+    return decompose("tree_svd", data, full, error=floor) if floor < 1e-3 else done

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 
+from tenfold.decomposition import Decomposition, Projected, find, relative_error
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
@@ -70,11 +72,25 @@ class Trial:
         return replace(self, network=None, chosen=chosen)
 
 
+# A whole array, or what stands for one that does not fit into memory.
+Array = Tensor | Projected
 # One step of a search: the data, what is asked for, names for the axes, the best so far, the seed.
-Rung = Callable[[Tensor | Observations, Budget, Sequence[str], Trial | None, int], Iterator[Trial]]
+Rung = Callable[[Array | Observations, Budget, Sequence[str], Trial | None, int], Iterator[Trial]]
 
 
 def tried(name: str, network: Network, error: float, started: float, method: str) -> Trial:
     """The trial of a network that was begun at ``started`` on `time.perf_counter`."""
     seconds = time.perf_counter() - started
     return Trial(name, network.structure, network.parameters, error, seconds, method, network=network)
+
+
+def decompose(method: str, data: Array, structure: Structure, **options: Any) -> Decomposition:
+    """What the method called ``method`` finds."""
+    if isinstance(data, Projected):
+        return data.fit(method, structure, **options)
+    return find(method).function(data, structure, **options)
+
+
+def error_of(data: Array, network: Network) -> float:
+    """The true relative error of a network."""
+    return data.relative_error(network) if isinstance(data, Projected) else relative_error(data, network)

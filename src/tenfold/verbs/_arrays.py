@@ -12,11 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tenfold._blocks import Blocks, memory_bytes
 from tenfold._scales import power_of, times_power
 from tenfold.errors import DataError
 from tenfold.observations import Observations
 
 _LETTERS = "ijklmnop"
+# How many times its own size an array needs to be decomposed in memory.
+_COPIES = 5
 
 
 @dataclass(frozen=True)
@@ -28,8 +31,8 @@ class Prepared:
         scaled: the same divided by ``2**power``, so that their squares stay within the range of their dtype.
     """
 
-    data: Tensor | Observations
-    scaled: Tensor | Observations
+    data: Tensor | Observations | Blocks
+    scaled: Tensor | Observations | Blocks
     power: int
     shape: tuple[int, ...]
     dims: tuple[str, ...]
@@ -41,6 +44,16 @@ class Prepared:
     def named(self) -> bool:
         """Whether the axes have names of their own, not the letters that stand for none."""
         return self.dims != _names(None, len(self.shape))
+
+    @property
+    def whole(self) -> Tensor | Observations:
+        """The scaled data. Raises `DataError` where it is not in memory."""
+        if isinstance(self.scaled, Blocks):
+            raise DataError(
+                f"data of shape {self.shape} is too large to be decomposed in memory, and only fit reads box by box; "
+                f"take a part of it"
+            )
+        return self.scaled
 
     @property
     def cells(self) -> int:
@@ -55,8 +68,13 @@ def prepare(
     dims: Sequence[str] | None = None,
     coordinates: Mapping[str, Any] | None = None,
     units: Mapping[str, str] | None = None,
+    memory: int | str | None = None,
+    in_blocks: bool = False,
 ) -> Prepared:
     """The data as a floating or complex tensor, or as observations where not all of it is known or is zero.
+
+    Arrays for whose decomposition the memory is too little stay where they are, as `Blocks`; with ``in_blocks`` all
+    whole arrays do.
 
     Raises:
         DataError: no array of numbers, empty, NaN (where that is not the custom for "missing") or infinite, or
@@ -73,21 +91,22 @@ def prepare(
         known = getattr(data, "coords", {})  # a Variable has none
         labels = {**{str(d): known[d].values for d in data.dims if d in known}, **labels}
         found = {str(d): known[d].attrs.get("units", "") for d in data.dims if d in known}
-        marks = {**found, **marks}
-        data, missing_is_nan = data.data, True
+        marks, missing_is_nan = {**found, **marks}, True
+        if getattr(getattr(data, "variable", data), "_in_memory", True) or data.chunks is not None:
+            data = data.data  # what is still in a file, and not in a Dask array, would be read by this
     elif _comes_from(data, "tenfold") and hasattr(data, "coordinates") and hasattr(data, "dims"):
-        data = data.load()  # what tenfold.io.read gives
-        names = data.dims if names is None else names
+        names = data.dims if names is None else names  # what tenfold.io.read gives
         labels, missing_is_nan = {**data.coordinates, **labels}, True
         marks = {**data.units, **marks}
         data = data.values
     elif isinstance(data, str | os.PathLike):
         raise DataError(f"data is the name of a file, {str(data)!r}; read it first: tn.fit(tn.io.read({str(data)!r}))")
-    if _comes_from(data, "dask"):
-        data = data.compute()
     wanted = _dtype(dtype)
-    ready: Tensor | Observations
-    if isinstance(data, Observations):
+    data = _in_place(data, memory, in_blocks, wanted)
+    ready: Tensor | Observations | Blocks
+    if isinstance(data, Blocks):
+        ready, source = data, str(data.stored)
+    elif isinstance(data, Observations):
         ready, source = data, _plain(data.values.dtype)
     elif isinstance(data, np.ma.MaskedArray):
         ready, source = Observations.from_masked(data), str(data.dtype)
@@ -99,13 +118,34 @@ def prepare(
         raise DataError("observations at continuous coordinates have no grid; put them on one with on_grid()")
     shape = tuple(ready.shape or ())
     if weights is not None:
+        if isinstance(ready, Blocks):
+            raise DataError("weights need an array in memory; this one is read box by box")
         ready = _weighted(ready, shape, weights)
     if wanted is not None:
         ready = ready.to(wanted)
     checked = _names(names, len(shape))
-    scaled, power = _in_range(ready)
+    scaled, power = (ready, 0) if isinstance(ready, Blocks) else _in_range(ready)
     named = {dim: text for dim, mark in marks.items() if dim in checked and (text := as_text(mark).strip())}
     return Prepared(ready, scaled, power, shape, checked, _labels(labels, checked, shape), source, named)
+
+
+def _in_place(data: Any, memory: int | str | None, in_blocks: bool, dtype: torch.dtype | None) -> Any:
+    """Data for which the memory is too little as `Blocks`, other data that is not in memory read into it."""
+    there = isinstance(data, np.ndarray | Tensor) and not isinstance(data, np.ma.MaskedArray | np.memmap)
+    lazy = not there and hasattr(data, "shape") and hasattr(data, "dtype") and hasattr(data, "__getitem__")
+    lazy &= not isinstance(data, Observations | np.ma.MaskedArray) and not _is_sparse(data)
+    if not lazy and not (there and (in_blocks or memory is not None) and not _is_sparse(data)):
+        if in_blocks:
+            raise DataError(f"checkpoint and client are for whole arrays, not {type(data).__name__}; leave them out")
+        return data
+    if isinstance(data, Tensor) and (data.is_cuda or not data.numel()):
+        return data
+    if not isinstance(data, Blocks) and (0 in data.shape or np.dtype(_plain(data.dtype)).kind not in "biufc"):
+        return data if there else np.asarray(data)  # which says what is wrong with it
+    blocks = Blocks.of(data)
+    if in_blocks or _COPIES * (blocks if dtype is None else blocks.to(dtype)).nbytes > memory_bytes(memory):
+        return blocks
+    return data if there else data[...] if isinstance(data, Blocks) else np.asarray(data)
 
 
 def _in_range(data: Tensor | Observations) -> tuple[Tensor | Observations, int]:

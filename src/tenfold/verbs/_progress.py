@@ -24,6 +24,9 @@ class Bar:
     def sweep(self, method: str, sweep: int, total: int, error: float) -> None:
         self._show(f"{method}, sweep {sweep}, error {error:.4g}", sweep, total)
 
+    def boxes(self, label: str, done: int, total: int) -> None:
+        self._show(f"{label}, box {done:,} of {total:,}", done, total)
+
     def _show(self, text: str, done: int, total: int) -> None:
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, description=text, completed=done, total=total)

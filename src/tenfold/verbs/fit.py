@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -17,11 +19,24 @@ import torch
 from torch import Tensor
 
 from tenfold import formats
+from tenfold._blocks import Blocks
 from tenfold._scales import times_power
 from tenfold._threads import threads_for
 from tenfold._trees import bond_limits, check_tree
 from tenfold.contraction import contract
-from tenfold.decomposition import KINDS, Entry, Method, Progress, choose, find, kind_of, methods, relative_error
+from tenfold.decomposition import (
+    KINDS,
+    Entry,
+    Method,
+    Progress,
+    Projected,
+    Stream,
+    choose,
+    find,
+    kind_of,
+    methods,
+    relative_error,
+)
 from tenfold.errors import StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -76,6 +91,9 @@ def fit(
     units: Mapping[str, str] | None = None,
     source: str | None = None,
     source_dtype: str | None = None,
+    memory: int | str | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    client: Any = None,
     progress: bool | None = None,
     **options: Any,
 ) -> Fit:
@@ -85,8 +103,10 @@ def fit(
     climbed under the budget and the best network returned, with all that was tried.
 
     Args:
-        data: an array (NumPy, torch, xarray, Dask, nested lists, ``numpy.ma``), a SciPy, torch or PyData sparse array
-            (zeros are data), or `Observations`. Whole numbers become float64; other dtypes are kept.
+        data: an array (NumPy, torch, xarray, nested lists, ``numpy.ma``), a SciPy, torch or PyData sparse array
+            (zeros are data), or `Observations`. Whole numbers become float64; other dtypes are kept. Arrays that are
+            not in memory (Dask, Zarr, HDF5, ``numpy.memmap``, what `tenfold.io.read` leaves in its file, `Blocks`) are
+            read box by box where they are too large for it.
         structure: a `Structure`, a pattern whose outputs get their sizes from the data, or the name of a format
             (`tenfold.formats.for_arrays`). Bonds without a size are found when a budget is given and the structure is a
             tree, CP or a ring.
@@ -104,6 +124,11 @@ def fit(
         dims, coordinates, units: names of axes, labels along them and the units of these, for people; taken from
             xarray where it has them.
         source, source_dtype: where the data came from and how its numbers were stored there, for people.
+        memory: the memory to get by with, as "2 GB" or a number of bytes, beyond what is in use already; by default
+            half of what is free. An array that needs more to be decomposed at once is read box by box.
+        checkpoint: a folder for what is known so far of a whole array that is read box by box: the same call goes on
+            from there, and ends with the same result.
+        client: a ``dask.distributed.Client`` whose workers read a whole array box by box.
         progress: show a progress bar on standard error; by default when that is a terminal.
         options: what the method takes beyond these (see its own documentation), such as ``constraints``.
 
@@ -117,33 +142,56 @@ def fit(
         TenfoldError: the budget cannot be met, arguments contradict each other, or the method is not known.
     """
     started = time.perf_counter()
-    ready = prepare(data, weights=weights, dtype=dtype, dims=dims, coordinates=coordinates, units=units)
+    in_blocks = checkpoint is not None or client is not None
+    if client is not None and not hasattr(client, "submit"):
+        raise TenfoldError(f"client must be a dask.distributed.Client, not {type(client).__name__}")
+    ready = prepare(
+        data,
+        weights=weights,
+        dtype=dtype,
+        dims=dims,
+        coordinates=coordinates,
+        units=units,
+        memory=memory,
+        in_blocks=in_blocks,
+    )
     budget = _budget(error, parameters, ratio, ready)
     modes = index_names(ready.dims)
     _check_numbers(seed, max_sweeps, tol)
     seed = int(seed)
     options = {"init": init, "max_sweeps": max_sweeps, "tol": tol, **options}
+    streaming = {"memory": memory, "checkpoint": checkpoint, "client": client}
+    searched: Any = None
     structure = _named(structure, ranks, sizes, ready, budget)
-    with threads_for(ready.cells), progress_bar(progress) as bar:
+    with threads_for(ready.cells), progress_bar(progress) as bar, _resumable(checkpoint):
         if structure is None:
             _refuse({"method": method, "sizes": sizes or None, **options}, "without a structure; give a structure")
             if budget.error is None and budget.parameters is None and not leaves_out(ready.scaled):
                 budget = _budget(DEFAULT_ERROR, None, None, ready)
-            found = _best_of(climb(ready.scaled, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
+            searched = _searched(ready, budget, seed, streaming, bar, "any")
+            found = _best_of(climb(searched, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
         elif isinstance(structure, str) and "->" not in structure:
             _refuse({"method": method, **options}, f"but {structure} has no ranks; give ranks")
-            found = _family_of(structure, ready, budget, seed, bar)
+            searched = _searched(ready, budget, seed, streaming, bar, structure)
+            found = _family_of(structure, ready, searched, budget, seed, bar)
         else:
             full, open_bonds = _resolve(structure, ready, sizes, budget)
             if open_bonds:
                 _refuse({"method": method, **options}, f"but bond '{open_bonds[0]}' has no size; give it one")
-                found = _ranks_of(full, open_bonds, ready, budget, seed, bar)
+                if isinstance(ready.data, Blocks) and budget.error is not None:
+                    found = _run(ready, full, _entry(None, full, ready.data), budget, seed, streaming, bar)
+                else:
+                    searched = _searched(ready, budget, seed, streaming, bar, full.pattern)
+                    found = _ranks_of(full, open_bonds, searched, budget, seed, bar)
             else:
                 ready = ready if method else _made_whole(ready, full)
-                found = _run(ready, full, _entry(method, full, ready.data), budget, seed, options, bar)
+                entry = _entry(method, full, ready.data)
+                if isinstance(ready.data, Blocks):
+                    entry, options = _in_blocks(entry, options, streaming)
+                found = _run(ready, full, entry, budget, seed, options, bar)
         best, trials, stopped = found
         try:
-            spectra = _spectra(ready)
+            spectra = _spectra(ready, searched)
         except KeyboardInterrupt:
             spectra, stopped = {}, "interrupted"
     assert best.network is not None
@@ -186,13 +234,13 @@ def _refuse(options: Mapping[str, Any], why: str) -> None:
 
 
 def _ranks_of(
-    full: Structure, open_bonds: Sequence[str], ready: Prepared, budget: Budget, seed: int, bar: Bar
+    full: Structure, open_bonds: Sequence[str], searched: Any, budget: Budget, seed: int, bar: Bar
 ) -> tuple[Trial, list[Trial], str]:
     """A tree whose bonds have no sizes yet."""
-    data = as_whole(ready.scaled)
+    data = as_whole(searched)
     label = (formats.name(full) or "tree").replace("_", " ")
     bar.rung(label, 0, 1)
-    if isinstance(data, Tensor):
+    if not isinstance(data, Observations):
         return _best_of(tree_trials(data, full, budget, label), budget)
 
     def build(rank: int) -> Structure:
@@ -201,9 +249,11 @@ def _ranks_of(
     return _best_of(observed_trials(data, label, build, budget, seed), budget)
 
 
-def _family_of(family: str, ready: Prepared, budget: Budget, seed: int, bar: Bar) -> tuple[Trial, list[Trial], str]:
+def _family_of(
+    family: str, ready: Prepared, searched: Any, budget: Budget, seed: int, bar: Bar
+) -> tuple[Trial, list[Trial], str]:
     """A format that is no tree and whose ranks were not given."""
-    data, label = as_whole(ready.scaled), family.replace("_", " ")
+    data, label = as_whole(searched), family.replace("_", " ")
     bar.rung(label, 0, 1)
     if isinstance(data, Observations):
 
@@ -212,6 +262,37 @@ def _family_of(family: str, ready: Prepared, budget: Budget, seed: int, bar: Bar
 
         return _best_of(observed_trials(data, label, build, budget, seed), budget)
     return _best_of(rank_trials(data, family, budget, index_names(ready.dims), seed), budget)
+
+
+def _searched(
+    ready: Prepared, budget: Budget, seed: int, streaming: Mapping[str, Any], bar: Bar, about: str
+) -> Tensor | Observations | Projected:
+    """What networks are looked for in: the data, or what is left of it when it is projected while it is read."""
+    if not isinstance(ready.scaled, Blocks):
+        return ready.scaled
+    said = {"structure": about, "error": budget.error, "parameters": budget.parameters}
+    stream = Stream(ready.scaled, **streaming, seed=seed, watch=bar.boxes, about=said)
+    return stream.projected(index_names(ready.dims), error=budget.error, parameters=budget.parameters)
+
+
+def _in_blocks(entry: Entry, options: Mapping[str, Any], streaming: Mapping[str, Any]) -> tuple[Entry, dict[str, Any]]:
+    """The method for arrays that are read box by box, and in it the one that was asked for."""
+    if "blocks" in entry.takes and entry.name in methods():
+        return entry, {**options, **streaming}
+    if entry.name not in methods():
+        raise TenfoldError(f"method '{entry.name}' is given, but the array is read box by box; give a method's name")
+    return find("streamed_svd"), {**options, **streaming, "inner": entry.name}
+
+
+@contextmanager
+def _resumable(checkpoint: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Says after an interrupt how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if checkpoint is not None:
+            stop.add_note(f"the same call goes on from checkpoint '{checkpoint}'")
+        raise
 
 
 def _best_of(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial], str]:
@@ -269,6 +350,8 @@ def _run(
         bar.sweep(entry.name, state.sweep, state.max_sweeps, state.error)
 
     given = {name: value for name, value in options.items() if value is not None}
+    if kind == "blocks" and "watch" in entry.options:
+        given["watch"] = bar.boxes
     unknown = [name for name in given if name not in ("init", "max_sweeps", "tol", *entry.options)]
     if unknown:
         own = f"; it has {', '.join(entry.options)}" if entry.options else ""
@@ -281,8 +364,9 @@ def _run(
     except KeyboardInterrupt:
         if not latest:
             raise
-        network = latest[0].network()
-        reached, stopped = relative_error(ready.scaled, network), "interrupted"
+        network, reached, stopped = latest[0].network(), latest[0].error, "interrupted"
+        if not isinstance(ready.scaled, Blocks):
+            reached = relative_error(ready.scaled, network)
     seconds = time.perf_counter() - started
     trial = Trial(label, network.structure, network.parameters, reached, seconds, entry.name, network=network)
     return trial, [trial], stopped
@@ -306,7 +390,7 @@ def _missed(best: Trial, budget: Budget, structure_given: bool) -> str:
     return f"{said}: larger networks were no better at what was left out, or too large to try"
 
 
-def _entry(method: str | Method | None, structure: Structure, data: Tensor | Observations) -> Entry:
+def _entry(method: str | Method | None, structure: Structure, data: Tensor | Observations | Blocks) -> Entry:
     if method is None:
         return choose(structure, data)
     if isinstance(method, str):
@@ -462,9 +546,12 @@ def _observed(ready: Prepared) -> int:
     return ready.cells
 
 
-def _spectra(ready: Prepared) -> dict[str, tuple[float, ...]]:
+def _spectra(ready: Prepared, searched: Any) -> dict[str, tuple[float, ...]]:
     """Singular values along each axis, from the Gram matrix of the unfolding."""
-    if isinstance(ready.scaled, Observations):
+    if isinstance(searched, Projected):
+        known = zip(ready.dims, index_names(ready.dims), strict=True)
+        return {dim: searched.singular_values(mode) for dim, mode in known if mode in searched.reduced.spectra}
+    if not isinstance(ready.scaled, Tensor):
         return {}
     spectra = {}
     largest = sys.float_info.max

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from tenfold import formats
+from tenfold._blocks import Blocks
 from tenfold.components import Components, canonical
 from tenfold.contraction import ratio
 from tenfold.network import Network
@@ -38,11 +39,11 @@ class Fit:
         dims: the names of the axes.
         coordinates: labels or positions along axes, by name.
         units: the units of coordinates, by name.
-        spectra: singular values of the unfolding along each axis, largest first (whole arrays only).
+        spectra: singular values of the unfolding along each axis, largest first (whole arrays only, where known).
         source, source_dtype: where the data came from and how its numbers were stored.
         observed, cells: how many cells were known, of how many.
         seed: the seed of all random draws.
-        data: what was fitted; None for a fit read from a file.
+        data: what was fitted, `Blocks` where it was not in memory; None for a fit read from a file.
     """
 
     network: Network
@@ -60,7 +61,7 @@ class Fit:
     observed: int
     cells: int
     seed: int
-    data: Tensor | Observations | None = field(default=None, repr=False)
+    data: Tensor | Observations | Blocks | None = field(default=None, repr=False)
     units: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -130,7 +130,7 @@ def select_rank(
     with threads_for(ready.cells), progress_bar(progress) as bar:
         try:
             for row in rank_rows(
-                ready.scaled, list(ranks), criterion=criterion, starts=starts, seed=seed, method=entry, on_step=bar.rung
+                ready.whole, list(ranks), criterion=criterion, starts=starts, seed=seed, method=entry, on_step=bar.rung
             ):
                 rows.append(row)
         except KeyboardInterrupt:

@@ -116,7 +116,7 @@ def stability(
     entry = None if method is None else find(method)
     with threads_for(ready.cells), progress_bar(progress) as bar:
         runs = restarts(
-            ready.scaled,
+            ready.whole,
             full,
             starts=starts,
             seed=seed,

@@ -1,0 +1,185 @@
+"""Arrays larger than the memory that a fit may use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import dask.array
+import numpy as np
+import pytest
+import xarray
+import zarr
+
+import tenfold as tn
+from tenfold.cli.app import _run
+from tenfold.errors import DataError, TenfoldError
+
+SHAPE = (90, 80, 70)
+
+
+def planted() -> np.ndarray:
+    random = np.random.default_rng(0)
+    factors = [np.linalg.qr(random.standard_normal((n, 5)))[0] for n in SHAPE]
+    signal = np.einsum("abc,ia,jb,kc->ijk", random.standard_normal((5, 5, 5)), *factors)
+    return signal + 0.05 * signal.std() * random.standard_normal(SHAPE)
+
+
+ARRAY = planted()
+LAZY = dask.array.from_array(ARRAY, chunks=(30, 40, 35))
+
+
+def true_error(fit: tn.Fit, array: np.ndarray = ARRAY) -> float:
+    return float(np.linalg.norm(fit.network.dense().numpy() - array) / np.linalg.norm(array))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"error": 0.06},
+        {"parameters": 2500},
+        {"structure": "tucker", "ranks": 5},
+        {"structure": "tensor_train", "error": 0.06},
+        {"structure": "x a, a y b, b z -> x y z", "parameters": 4000},
+        {"structure": "cp", "error": 0.6},
+        {"structure": "cp", "ranks": 3, "method": "cp_als"},
+    ],
+)
+def test_the_verb_does_with_little_memory_what_it_does_with_much(asked: dict[str, Any]) -> None:
+    little = tn.fit(LAZY, memory="10 MB", dims=("x", "y", "z"), **asked)
+    assert isinstance(little.data, tn.Blocks)
+    assert little.error == pytest.approx(true_error(little), rel=1e-9)
+    if "error" in asked:
+        assert little.error <= asked["error"]
+    if "parameters" in asked:
+        assert little.parameters <= asked["parameters"]
+    if asked.get("structure") not in (None, "cp"):
+        much = tn.fit(ARRAY, dims=("x", "y", "z"), **asked)
+        assert little.error == pytest.approx(much.error, rel=1e-3)
+        assert little.parameters <= 1.05 * much.parameters
+
+
+def test_what_fits_is_read_into_memory() -> None:
+    assert not isinstance(tn.fit(LAZY, "tucker", ranks=5).data, tn.Blocks)
+    assert isinstance(tn.fit(ARRAY, "tucker", ranks=5, memory="10 MB").data, tn.Blocks)
+
+
+def test_every_lazy_array_is_taken(tmp_path: Path) -> None:
+    stored = zarr.create_array(str(tmp_path / "a.zarr"), shape=SHAPE, dtype=ARRAY.dtype, chunks=(30, 40, 35))
+    stored[...] = ARRAY
+    np.save(tmp_path / "a.npy", ARRAY)
+    labelled = xarray.DataArray(ARRAY, dims=("x", "y", "z"), coords={"x": np.arange(90) / 2}, name="a")
+    labelled.to_netcdf(tmp_path / "a.nc", engine="h5netcdf", encoding={"a": {"chunksizes": (30, 40, 35), "zlib": True}})
+    opened = xarray.open_dataarray(tmp_path / "a.nc", engine="h5netcdf")
+    arrays = [stored, np.load(tmp_path / "a.npy", mmap_mode="r"), opened, opened.chunk({"x": 10})]
+    arrays += [tn.io.read(tmp_path / "a.nc"), tn.io.read(tmp_path / "a.zarr"), LAZY]
+    for array in arrays:
+        fit = tn.fit(array, "tucker", ranks=5, memory="10 MB")
+        assert isinstance(fit.data, tn.Blocks)
+        assert fit.error == pytest.approx(0.0499, abs=3e-4)
+        assert not isinstance(tn.fit(array, "tucker", ranks=5).data, tn.Blocks)
+    read = tn.fit(tn.io.read(tmp_path / "a.nc"), "tucker", ranks=5, memory="10 MB")
+    assert read.dims == ("x", "y", "z")
+    assert read.coordinates["x"][3] == 1.5
+
+
+def test_the_page_reads_what_it_shows(tmp_path: Path) -> None:
+    entries = []
+
+    def read(box: tuple[slice, ...]) -> np.ndarray:
+        entries.append(ARRAY[box].size)
+        return ARRAY[box]
+
+    fit = tn.fit(tn.Blocks(read, SHAPE, float), "tucker", ranks=5, memory="10 MB")
+    entries.clear()
+    fit.report(tmp_path / "page.html")
+    fit.plot()
+    assert 0 < sum(entries) < ARRAY.size / 3
+    fit.save(tmp_path / "fit.tn")
+    assert tn.load(tmp_path / "fit.tn").error == fit.error
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    holes = ARRAY.copy()
+    holes[50, 3, 2] = np.nan
+    with pytest.raises(DataError, match=r"NaN at \(50, 3, 2\); missing cells"):
+        tn.fit(dask.array.from_array(holes, chunks=30), error=0.1, memory="10 MB")
+    with pytest.raises(DataError, match="weights"):
+        tn.fit(LAZY, error=0.1, memory="10 MB", weights=np.ones(SHAPE))
+    with pytest.raises(TenfoldError, match="client must be"):
+        tn.fit(LAZY, error=0.1, client="tcp://localhost")
+    with pytest.raises(DataError, match="checkpoint and client are for whole arrays"):
+        tn.fit(tn.Observations.from_nan(holes), "cp", ranks=2, checkpoint=tmp_path)
+    with pytest.raises(TenfoldError, match="memory must be"):
+        tn.fit(LAZY, error=0.1, memory="lots")
+    with pytest.raises(TenfoldError, match="give a method's name"):
+        tn.fit(LAZY, "tucker", ranks=5, memory="10 MB", method=lambda data, structure, **_: None)
+
+
+def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
+    left = [20]
+
+    def read(box: tuple[slice, ...]) -> np.ndarray:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return ARRAY[box]
+
+    blocks = tn.Blocks(read, SHAPE, float)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        tn.fit(blocks, error=0.06, memory="10 MB", checkpoint=tmp_path)
+    assert f"goes on from checkpoint '{tmp_path}'" in stopped.value.__notes__[0]
+    again = tn.fit(blocks, error=0.06, memory="10 MB", checkpoint=tmp_path)
+    alone = tn.fit(tn.Blocks.of(ARRAY), error=0.06, memory="10 MB")
+    assert again.error == alone.error
+
+
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    stored = zarr.create_array("a.zarr", shape=SHAPE, dtype=ARRAY.dtype, chunks=(30, 40, 35))
+    stored[...] = ARRAY
+    command = ["fit", "a.zarr", "--error", "0.06", "--memory", "10MB", "--checkpoint", "kept", "--json"]
+    assert _run(command, debug=False) == 0
+    first = json.loads(capfd.readouterr().out)
+    assert first["error"] <= 0.06
+    assert _run(command, debug=False) == 0
+    again = json.loads(capfd.readouterr().out)
+    assert (again["error"], again["structure"]) == (first["error"], first["structure"])
+    assert _run([*command, "--seed", "1"], debug=False) == 1
+    assert "checkpoint 'kept' is of another run: seed was 0, now it is 1" in capfd.readouterr().err
+
+
+PEAK = """
+    import sys
+    import numpy as np
+    import tenfold as tn
+
+    def peak():
+        return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+    rows = [np.cos(np.outer(np.arange(n), [0.1, 0.7, 1.3])) for n in (425, 420, 430)]
+    def read(box):
+        i, j, k = (row[part] for row, part in zip(rows, box))
+        values = np.einsum("ir,jr->ijr", i, j).reshape(-1, 3) @ k.T
+        return values.reshape(len(i), len(j), len(k)) + np.float64(0.01)
+
+    tn.fit(np.random.default_rng(0).standard_normal((20, 20, 20)), "tucker", ranks=2)  # what is loaded once
+    before = peak()
+    fit = tn.fit(tn.Blocks(read, (425, 420, 430), float), "tucker", ranks=4, memory="150 MB")
+    print((peak() - before) / 1e6, fit.error, before / 1e6)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of memory is read from /proc")
+def test_memory_stays_within_what_was_given() -> None:
+    # 614 MB of numbers that are nowhere as a whole, of rank 4.
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(PEAK)], capture_output=True, text=True, timeout=300, check=True
+    )
+    used, error, _ = map(float, done.stdout.split())
+    assert used < 150
+    assert error < 1e-6
