@@ -92,7 +92,8 @@ def als_observed(
     Minimises, for data divided by its root mean square, ``sum w |x - y|^2 / sum w`` over what is observed plus ``ridge
     sum_i (n_i / n) |a_i - m|^2`` for each core: its rows a_i are pulled to their mean m the more strongly, relative to
     what their n_i cells say, the larger the ridge; m is fitted too, and pulled to zero a hundredth as much. So a ridge
-    of one or more leaves little but the mean of the data, none gives plain least squares, and a row that no cell reads is the mean row.
+    of one or more leaves little but the mean of the data, none gives plain least squares, and a row that no cell
+    reads is the mean row.
 
     On a part of the cells, ridges are tried from large to small, starting from the mean, and from small to large,
     starting from the best of some random networks. The ridge, and the sweep, at which the cells left out were predicted

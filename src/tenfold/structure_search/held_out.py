@@ -22,7 +22,7 @@ from tenfold.structure_search.trials import SWEEPS, Array, Budget, Rung, Trial, 
 
 _Held = TypeVar("_Held")
 # Flops that one fit may take; more is left to a fit with a structure given.
-_WORK = 5e10
+_WORK = 1.5e10
 # Nothing is left out of fewer observations.
 _FEW = 20
 # Sweeps of one fit that chooses its ridge, and its random starts.
