@@ -359,7 +359,7 @@ def test_imputation_with_weights_and_repeated_cells_minimises_the_weighted_error
 
 def test_every_cell_known_is_the_whole_array():
     structure = formats.tensor_train((8, 9, 10), 3)
-    data = noisy(structure, 0.1)
+    data = noisy(structure, 0.1).contiguous()  # the order in memory decides the order of steps
     listed = Observations.from_masked(data, observed=torch.ones(data.shape, dtype=torch.bool))
     for how in ({"error": 0.2}, {"parameters": 300}, {"structure": structure}, {"structure": "tucker", "error": 0.2}):
         a, b = tn.fit(listed, **how), tn.fit(data, **how)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import torch
@@ -51,6 +51,7 @@ class Cells:
                 self.columns[index] = rest % structure.sizes[index]
                 rest = rest // structure.sizes[index]
         self._orders: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
+        self._rows_read: dict[int, dict[int, Tensor]] = {}
 
     def __len__(self) -> int:
         return len(self.values)
@@ -131,9 +132,12 @@ class Cells:
             low = int(first[start])
             stop = int(torch.searchsorted(first, low + step, right=True)) - 1
             stop = min(max(stop, start + 1), start + at_once, rows)
-            cells, inside = order[low : int(first[stop])], first[start : stop + 1] - low
+            chosen = slice(low, int(first[stop]))
+            cells, inside = order[chosen], first[start : stop + 1] - low
             if compiled and len(cells) <= step:
-                e = self.environments(cores, place, cells)
+                reads = {n: row[chosen] for n, row in self._reads(place).items()}
+                found = contract(self._gathered(cores, place, cells, reads), (_BATCH, *self.inner(place)))
+                e = found.reshape(found.shape[0], -1)
                 gram, right = row_systems(e, weights[cells], numbers[cells], inside)
             else:
                 gram, right = self._blocked(cores, place, cells, inside, weights, numbers, step)
@@ -188,10 +192,23 @@ class Cells:
             self._orders[outer] = torch.argsort(row, stable=True), first
         return self._orders[outer]
 
+    def _reads(self, place: int) -> dict[int, Int[Tensor, " n"]]:
+        """For every other term with outputs the row of its table that each cell reads, in the order of `_by_row`."""
+        if place not in self._rows_read:
+            order, _ = self._by_row(place)
+            others = [n for n in range(len(self.structure.terms)) if n != place and self.outer(n)]
+            # Tables of rows have fewer than 2^31 of them, and shorter numbers are read faster.
+            self._rows_read[place] = {n: self.rows(n)[order].to(torch.int32) for n in others}
+        return self._rows_read[place]
+
     def _gathered(
-        self, cores: Sequence[Tensor], place: int | None, cells: Tensor | slice
+        self,
+        cores: Sequence[Tensor],
+        place: int | None,
+        cells: Tensor | slice,
+        reads: Mapping[int, Int[Tensor, " c"]] | None = None,
     ) -> list[tuple[tuple[str, ...], Tensor]]:
-        """All terms but one, each at the positions that the cells read."""
+        """All terms but one, each at the positions that the cells read (``reads``, where that is known)."""
         count = len(self.values[cells])
         terms: list[tuple[tuple[str, ...], Tensor]] = []
         batched = False
@@ -201,9 +218,9 @@ class Cells:
             mine, kept = self.outer(n), self.inner(n)
             tensor = cores[number]
             if mine:
-                order = [term.indices.index(i) for i in (*mine, *kept)]
-                picked = tensor.permute(order)[tuple(self.columns[i][cells] for i in mine)]
-                terms.append(((_BATCH, *kept), picked))
+                rows = self.rows(n, cells) if reads is None else reads[n]
+                picked = self.table(tensor, n).index_select(0, rows)
+                terms.append(((_BATCH, *kept), picked.reshape(-1, *(self.structure.sizes[i] for i in kept))))
                 batched = True
             else:
                 terms.append((term.indices, tensor))

@@ -356,9 +356,13 @@ def _climbed(
 
     ``stir`` is noise of standard deviation 1: a ridge takes whole components to zero, where they would stay for ever.
     """
+    first = cores
     for ridge, sweeps in damped:
+        reached = 0.0
         for _ in range(min(sweeps, max(run.left - 2, 0))):
-            cores = run.sweep(problem, cores, ridge)[0]
+            cores, reached, _ = run.sweep(problem, cores, ridge)
+        if reached > _NOTHING * outside.inside:
+            cores = first
     first = cores
     best = _Best(math.inf, levels[0][0], 0, cores, cores)
     worse, reached = 0, 0.0

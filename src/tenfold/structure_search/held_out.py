@@ -26,11 +26,17 @@ _WORK = 1.5e10
 # Nothing is left out of fewer observations.
 _FEW = 20
 # Sweeps of one fit that chooses its ridge, and its random starts.
-_HELD_SWEEPS, _STARTS = 160, 3
+_HELD_SWEEPS, _STARTS = 160, 2
+# A part of the observations that tells structures from one another: at least so many, and so many for each row.
+_ENOUGH, _EACH = 300_000, 40
+# The ridge where there are more.
+_PLENTY = 1e-6
 # Arrays of which every cell is known, listed or zero, are made dense up to this many cells.
 _DENSE = 10**7
 # A rank that is no better than the best before it by this part, so often running, ends the growth.
 _BETTER, _OFTEN = 0.99, 2
+# Ranks below this one that say no more than the mean do not end it.
+_PATIENT = 6
 
 Build = Callable[[int], Structure]
 
@@ -61,7 +67,54 @@ def observed_rungs(data: Observations) -> list[tuple[str, Rung]]:
 
 def observed_trials(data: Observations, label: str, build: Build, budget: Budget, seed: int) -> Iterator[Trial]:
     """Networks of one family (``build`` makes the one of a rank) of growing rank."""
-    return best_predicting(data, _growing(data, label, build, budget, seed), budget)
+    return searched(data, lambda some: _growing(some, label, build, budget, seed), budget, seed)
+
+
+def searched(
+    data: Observations, trials: Callable[[Observations], Iterable[Trial]], budget: Budget, seed: int
+) -> Iterator[Trial]:
+    """What ``trials`` makes of the data, the one to prefer marked.
+
+    Where there are far more observations than it takes to tell one structure from another, that is seen on a part of
+    them, drawn at random, and the best network is fitted to all of them at the end.
+    """
+    enough = max(_ENOUGH, _EACH * sum(data.shape or ()))
+    if data.rest == "zero" or len(data) <= enough:
+        yield from best_predicting(data, trials(data), budget)
+        return
+    drawn = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))[:enough].to(data.device)
+    weights = None if data.weights is None else data.weights[drawn]
+    part = replace(data, coordinates=data.coordinates[drawn], values=data.values[drawn], weights=weights)
+    best: Trial | None = None
+    try:
+        for trial in best_predicting(part, trials(part), budget):
+            if best is None or budget.rank(trial) < budget.rank(best):
+                best, trial = trial, best
+            if trial is not None:
+                yield trial
+        best = None if best is None else _fitted_to_all(data, best, seed)
+    finally:
+        if best is not None:
+            yield best
+
+
+def _fitted_to_all(data: Observations, trial: Trial, seed: int) -> Trial:
+    if trial.method != "als_observed":
+        return trial
+    started = time.perf_counter()
+    # Rows that see many cells need no ridge.
+    found = als_observed(
+        data,
+        trial.structure,
+        init=trial.network,
+        ridge=_PLENTY,
+        holdout=0.0,
+        seed=seed,
+        max_sweeps=_HELD_SWEEPS // 4,
+        tol=1e-4,
+    )
+    seconds = trial.seconds + time.perf_counter() - started
+    return replace(trial, network=found.network, error=found.error, seconds=seconds)
 
 
 def best_predicting(data: Observations, trials: Iterable[Trial], budget: Budget) -> Iterator[Trial]:
@@ -167,6 +220,8 @@ def _growing(data: Observations, label: str, build: Build, budget: Budget, seed:
         if budget.error is not None and trial.error <= budget.error:
             return
         seen = trial.error if trial.held_out is None else trial.held_out
+        if trial.baseline is not None and seen > _BETTER * trial.baseline and rank < _PATIENT:
+            continue  # alternating from nothing may need more than one component to find any
         worse = worse + 1 if seen > _BETTER * lowest else 0
         lowest = min(lowest, seen)
         if worse == _OFTEN:

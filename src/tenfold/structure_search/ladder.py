@@ -20,7 +20,7 @@ from tenfold.observations import Observations
 from tenfold.structure import Structure
 from tenfold.structure_search.alternating import cp_rung, ring_rung
 from tenfold.structure_search.families import tree_families
-from tenfold.structure_search.held_out import as_whole, best_predicting, observed_rungs
+from tenfold.structure_search.held_out import as_whole, observed_rungs, searched
 from tenfold.structure_search.trees import tree_trials
 from tenfold.structure_search.trials import Array, Budget, Rung, Trial, tried
 
@@ -49,9 +49,11 @@ def climb(
             f"parameters {budget.parameters} is too few: the smallest network for an array of shape "
             f"{tuple(data.shape or ())} has {least}"
         )
-    rungs = observed_rungs(data) if isinstance(data, Observations) else _dense_rungs(data, budget, modes)
-    trials = _climbed(data, rungs, budget, modes, seed, on_rung)
-    yield from best_predicting(data, trials, budget) if isinstance(data, Observations) else trials
+    if isinstance(data, Observations):
+        rungs = observed_rungs(data)
+        yield from searched(data, lambda some: _climbed(some, rungs, budget, modes, seed, on_rung), budget, seed)
+    else:
+        yield from _climbed(data, _dense_rungs(data, budget, modes), budget, modes, seed, on_rung)
 
 
 def _climbed(
