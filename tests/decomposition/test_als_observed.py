@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import tenfold as tn
 from tenfold import formats
 from tenfold.decomposition import find, relative_error
+from tenfold.decomposition._left_out import split, whole_modes
 from tenfold.decomposition._loss import Loss
 from tenfold.decomposition._ridge import Ridge
 from tenfold.decomposition._row_kernels import plain_row_systems, row_systems
@@ -397,3 +398,35 @@ def test_noise_alone_is_its_mean_and_said_to_be_too_little():
     chosen = next(trial for trial in fit.front if trial.chosen)
     assert chosen.name == "mean"
     assert torch.allclose(fit.network.dense(), values.mean(), rtol=1e-9)
+
+
+# --- what is left out -------------------------------------------------------------------------------------------------
+
+
+def test_fibres_are_left_out_where_fibres_are_missing():
+    values = torch.randn(9, 7, 5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values[2, 3] = torch.nan
+    values[5, 1] = torch.nan
+    data = Observations.from_nan(values)
+    assert whole_modes(data) == (2, 3)
+    train, held = split(data, 0.1, seed=1)
+    assert len(train) + len(held) == len(data)
+    left_out = torch.unique(held.coordinates[:, :2], dim=0)
+    assert len(held) == len(left_out) * 5 * 4
+    assert len(left_out) == round(0.1 * (9 * 7 - 2))
+
+
+def test_scattered_cells_are_left_out_where_cells_are_missing_here_and_there():
+    values = torch.randn(9, 7, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    values[torch.rand(9, 7, 5, generator=torch.Generator().manual_seed(1)) < 0.2] = torch.nan
+    data = Observations.from_nan(values)
+    assert whole_modes(data) == ()
+    (_, held), (_, other) = split(data, 0.1, seed=1), data.split(0.1, 1)
+    assert torch.equal(held.coordinates, other.coordinates)
+
+
+def test_missing_blocks_of_a_real_tensor_are_predicted_within_reach_of_what_is_known():
+    response = torch.as_tensor(np.asarray(tn.io.read("sample:il2").load().values))
+    found = tn.fit(Observations.from_nan(response)).network.dense()[response.isnan()]
+    assert found.min() > -0.25
+    assert found.max() < 1.25

@@ -12,6 +12,7 @@ from torch import Tensor
 from tenfold.decomposition import _anderson
 from tenfold.decomposition._cells import Cells
 from tenfold.decomposition._error import relative_error
+from tenfold.decomposition._left_out import split
 from tenfold.decomposition._loss import Loss, balance
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
 from tenfold.decomposition._ridge import Ridge
@@ -304,7 +305,7 @@ def _chosen(
     starts: int,
 ) -> Observed:
     """The ridge and the number of sweeps by what is left out, then all cells."""
-    train, held = data.split(holdout, seed)
+    train, held = split(data, holdout, seed)
     inside = Loss(train, loss.structure, init=init)
     if inside.total == 0:
         cores = _near_mean(loss, seed) if init is None else loss.start(init)

@@ -23,6 +23,8 @@ from tenfold.structure_search.trials import SWEEPS, Array, Budget, Rung, Trial, 
 _Held = TypeVar("_Held")
 # Flops that one fit may take; more is left to a fit with a structure given.
 _WORK = 1.5e10
+# How many times that, where one family only is asked for.
+_ALONE = 10
 # Nothing is left out of fewer observations.
 _FEW = 20
 # Sweeps of one fit that chooses its ridge, and its random starts.
@@ -67,7 +69,7 @@ def observed_rungs(data: Observations) -> list[tuple[str, Rung]]:
 
 def observed_trials(data: Observations, label: str, build: Build, budget: Budget, seed: int) -> Iterator[Trial]:
     """Networks of one family (``build`` makes the one of a rank) of growing rank."""
-    return searched(data, lambda some: _growing(some, label, build, budget, seed), budget, seed)
+    return searched(data, lambda some: _growing(some, label, build, budget, seed, _ALONE * _WORK), budget, seed)
 
 
 def searched(
@@ -198,7 +200,9 @@ def _growing_rung(label: str, build: Callable[[tuple[int, ...], int], Structure]
     return rung
 
 
-def _growing(data: Observations, label: str, build: Build, budget: Budget, seed: int) -> Iterator[Trial]:
+def _growing(
+    data: Observations, label: str, build: Build, budget: Budget, seed: int, work: float = _WORK
+) -> Iterator[Trial]:
     """Ranks from one upwards, until the budget is met, held-out observations say stop, or there is too little data."""
     sparse = data.rest == "zero"
     known = data.size if sparse else len(data)
@@ -213,7 +217,7 @@ def _growing(data: Observations, label: str, build: Build, budget: Budget, seed:
         # With a ridge there may be more unknowns than observations, but they would not be known any better.
         if rank > 1 and structure.parameters > known:
             return
-        if not sparse and _HELD_SWEEPS * len(data) * _unknowns(structure) > _WORK:
+        if not sparse and _HELD_SWEEPS * len(data) * _unknowns(structure) > work:
             return
         trial = _fitted(data, label, structure, seed)
         yield trial
