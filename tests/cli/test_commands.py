@@ -128,6 +128,21 @@ def test_fit_a_table_with_missing_rows(folder: Path, capfd: pytest.CaptureFixtur
     assert fit.coordinates["user"].tolist() == [f"u{n}" for n in range(9)]
 
 
+def test_fit_counts_of_a_table_whose_other_cells_are_zero(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rows = [f"{a},{b},{c},{1 + a}" for a, b, c in np.ndindex(4, 5, 3) if b < 2] + ["0,4,0,1", "0,4,0,1"]
+    Path("x.csv").write_text("\n".join(["a,b,c,n", *rows]))
+    options = ["--structure", "cp", "--ranks", "2", "--method", "cp_poisson", "--report", ""]
+    out, _ = run(capfd, "fit", "x.csv", "--rest", "zero", "--duplicates", "sum", *options)
+    assert "cp_poisson" in out
+    assert "observed" not in out
+    truth = np.zeros((4, 3, 3))
+    truth[:, :2] = np.arange(1, 5)[:, None, None]
+    truth[0, 2, 0] = 2
+    fitted = tn.load("fit.tn").network.dense().numpy()
+    np.testing.assert_allclose(fitted.sum(), truth.sum(), rtol=1e-6)  # as at every maximum of the likelihood
+    assert error_of(truth, fitted) < 0.05
+
+
 def test_nan_in_a_file_are_missing_cells(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     holes = np.outer(np.arange(1.0, 9), np.arange(1.0, 8))
     holes[2, 3] = np.nan

@@ -224,6 +224,14 @@ def test_unknown_columns_and_options(tmp_path: Path) -> None:
     assert "variable='a' means nothing for 'x.csv'" in complaint(tmp_path / "x.csv", variable="a")
     np.save(tmp_path / "x.npy", np.ones(3))
     assert "value='a' means nothing" in complaint(tmp_path / "x.npy", value="a")
+    assert complaint(tmp_path / "x.npy", rest="zero").startswith("rest='zero' means nothing for 'x.npy', a NumPy array")
+    assert complaint(tmp_path / "x.csv", rest="zeros") == "rest is 'zeros': give 'unknown' or 'zero'"
+    assert "duplicates is 'add': give 'sum' or" in complaint(tmp_path / "x.csv", duplicates="add")
+    (tmp_path / "x.csv").write_text("place,time,value\n1,2,3\n1,2,4\n")
+    for options in ({"rest": "zero"}, {"duplicates": "error"}):
+        assert "2 rows for 1 cells: give duplicates 'sum'" in complaint(tmp_path / "x.csv", **options)
+    (tmp_path / "x.csv").write_text("place,time,value\n1,2,3\n1,3,\n")
+    assert "empty in 1 rows, which rest 'zero' would make" in complaint(tmp_path / "x.csv", rest="zero")
 
 
 @pytest.mark.parametrize(

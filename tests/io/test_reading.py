@@ -1,12 +1,15 @@
 """Files made by others: layouts of every family, what is lazy, what is chosen."""
 
 import shutil
+import warnings
 import zipfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 import png
+import pyarrow.csv
+import pyarrow.parquet
 import pytest
 import tifffile
 import torch
@@ -17,6 +20,7 @@ from safetensors.torch import save_file
 
 from tenfold.errors import DataError
 from tenfold.io import LazyArray, read
+from tenfold.observations import Observations
 
 
 def test_npz_of_several_needs_a_choice(tmp_path: Path) -> None:
@@ -194,3 +198,40 @@ def test_an_ordinary_zip_is_no_zarr(tmp_path: Path) -> None:
         archive.writestr("hello", "world")
     with pytest.raises(ValueError, match=r"x\.zarr\.zip"):
         read(tmp_path / "x.zarr.zip")
+
+
+COUNTS = "who,what,value\n" + "".join(f"{n},{(7 * n) % 200},{n % 5}\n" for n in range(200))
+
+
+@pytest.mark.parametrize(
+    ("duplicates", "values"), [("sum", [5.0, 2.0, 1.0]), ("mean", [2.5, 2.0, 1.0]), ("max", [4.0, 2.0, 1.0])]
+)
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_cells_that_a_table_does_not_list_may_be_zero(
+    tmp_path: Path, suffix: str, duplicates: str, values: list[float]
+) -> None:
+    (tmp_path / "x.csv").write_text("a,b,value\nu,1,1\nv,2,1\nu,1,4\nu,2,2\n")
+    if suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.csv.read_csv(tmp_path / "x.csv"), tmp_path / "x.parquet")
+    held = read(tmp_path / f"x{suffix}", rest="zero", duplicates=duplicates).values
+    assert isinstance(held, Observations)
+    assert (held.rest, held.shape, held.weights) == ("zero", (2, 2), None)
+    assert held.coordinates.tolist() == [[0, 0], [0, 1], [1, 1]]
+    assert held.values.tolist() == values
+    assert len(read(tmp_path / f"x{suffix}", duplicates=duplicates).values) == 3
+    assert len(read(tmp_path / f"x{suffix}", rest="unknown").values) == 4
+
+
+def test_a_table_that_looks_like_counts_warns_of_its_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(COUNTS)
+    with pytest.warns(UserWarning, match=r"0\.005 of its cells.*rest='zero' \(fit --rest zero\)") as caught:
+        assert read(path).values.rest == "unknown"
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read(path, rest="unknown")
+        assert read(path, rest="zero").values.rest == "zero"
+        for other in (COUNTS + "0,0,0.5\n", COUNTS + "0,1,-1\n", "a,b,value\n0,0,1\n1,1,2\n"):
+            path.write_text(other)
+            read(path)

@@ -38,6 +38,8 @@ def fit(
     variable: str | None = typer.Option(None, help="Which array of a file with several."),
     value: str | None = typer.Option(None, help="Column of a table with the values."),
     modes: str | None = typer.Option(None, help="Columns of a table with the modes, as user,item,day."),
+    rest: str | None = typer.Option(None, help="What cells that a table does not list are: unknown or zero."),
+    duplicates: str | None = typer.Option(None, help="Rows of a table for one cell: sum, mean, max or error."),
     max_sweeps: int | None = typer.Option(None, help="Sweeps after which an iterative method stops."),
     tol: float | None = typer.Option(None, help="Relative change of the error below which it stops."),
     seed: int = typer.Option(0, help="Seed of every random draw."),
@@ -63,7 +65,7 @@ def fit(
     from tenfold.verbs.fit import fit as run
 
     columns = None if modes is None else [name.strip() for name in modes.split(",")]
-    dataset = io.read(source, variable=variable, value=value, modes=columns)
+    dataset = io.read(source, variable=variable, value=value, modes=columns, rest=rest, duplicates=duplicates)
     try:
         result = run(
             dataset,

@@ -25,6 +25,8 @@ def read(
     variable: str | None = None,
     value: str | None = None,
     modes: Sequence[str] | None = None,
+    rest: str | None = None,
+    duplicates: str | None = None,
 ) -> Dataset:
     """The array, or the table of entries, that a file holds.
 
@@ -35,16 +37,24 @@ def read(
         variable: which array, in formats that hold several; not needed where there is one.
         value: which column of a table holds the values; else one called value, values or y, else the last.
         modes: which columns of a table are modes, in order; else all the others.
+        rest: what the cells are that no row of a table names: ``"unknown"``, as when it is left out, or ``"zero"``,
+            as those of counts are.
+        duplicates: what becomes of rows of a table that name the same cell: ``"sum"``, ``"mean"``, ``"max"`` or
+            ``"error"``; else they are repeated measurements, which there are none of with ``rest="zero"``.
 
     Returns:
         A :class:`Dataset`. Arrays of NetCDF, HDF5 and Zarr files stay in the file until they are used.
 
+    Warns:
+        UserWarning: a table looks like counts (whole numbers, few of its cells) and ``rest`` is left out.
+
     Raises:
         FileError: the file is missing, unreadable, truncated, or of no known format.
-        DataError: the file holds no numbers, none of that name, or several arrays and no choice was made.
+        DataError: the file holds no numbers, none of that name, or several arrays and no choice was made; or an
+            option has no meaning for it.
         MissingExtra: the format needs an optional package.
     """
-    chosen = {"variable": variable, "value": value, "modes": modes}
+    chosen = {"variable": variable, "value": value, "modes": modes, "rest": rest, "duplicates": duplicates}
     options = {key: given for key, given in chosen.items() if given is not None}
     if isinstance(source, str) and source.startswith(_SAMPLE):
         sample = samples.find(source.removeprefix(_SAMPLE))

@@ -1,15 +1,16 @@
 """Tables of entries: .csv .tsv and .parquet.
 
 Every column but the one of the values is a mode, and its different entries, sorted, are the labels of that mode: a row
-says which cell and what stands there. Cells that no row names are unknown.
+says which cell and what stands there. Cells that no row names are unknown, or zero where ``rest`` says so.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -18,8 +19,13 @@ from tenfold.io._checks import cast, closest, native, parsing
 from tenfold.io._registry import Content, Format, register, starts_with
 from tenfold.io.dataset import Dataset
 
+if TYPE_CHECKING:
+    from tenfold.observations import Observations, Policy, Rest
+
 _VALUE_NAMES = ("value", "values", "y")
 _SEPARATORS = (",", "\t", ";")
+# Whole numbers in fewer of the cells than this look like counts, whose zeros nobody lists.
+_FEW = 0.01
 
 
 def _pyarrow(name: str) -> Any:
@@ -32,16 +38,16 @@ def _pyarrow(name: str) -> Any:
     return pyarrow
 
 
-def _read_text(path: Path, name: str, value: str | None = None, modes: Sequence[str] | None = None) -> Dataset:
+def _read_text(path: Path, name: str, **options: Any) -> Dataset:
     arrow = _pyarrow(name)
     with parsing(name, "a table with as many cells in every row as in the first"):
-        options = arrow.csv.ParseOptions(delimiter=_separator(path))
+        parse = arrow.csv.ParseOptions(delimiter=_separator(path))
         strings = arrow.csv.ConvertOptions(strings_can_be_null=True)
-        table = arrow.csv.read_csv(path, parse_options=options, convert_options=strings)
+        table = arrow.csv.read_csv(path, parse_options=parse, convert_options=strings)
         columns = table.column_names  # decoded only now, so that other encodings than UTF-8 fail here
     if all(_is_number(column) for column in columns):
         raise DataError(f"'{name}' has numbers in its first row, where the names of the columns belong")
-    return _entries(table, name, value, modes)
+    return _entries(table, name, **options)
 
 
 def _separator(path: Path) -> str:
@@ -59,19 +65,28 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _read_parquet(path: Path, name: str, value: str | None = None, modes: Sequence[str] | None = None) -> Dataset:
+def _read_parquet(path: Path, name: str, **options: Any) -> Dataset:
     arrow = _pyarrow(name)
     with parsing(name, "a Parquet table"):
         # Not read_table(path), which takes folder names above the file (key=value) for columns.
         table = arrow.parquet.ParquetFile(path).read()
-    return _entries(table, name, value, modes)
+    return _entries(table, name, **options)
 
 
-def _entries(table: Any, name: str, value: str | None, modes: Sequence[str] | None) -> Dataset:
+def _entries(
+    table: Any,
+    name: str,
+    value: str | None = None,
+    modes: Sequence[str] | None = None,
+    rest: Rest | None = None,
+    duplicates: Policy | None = None,
+) -> Dataset:
     import torch
 
-    from tenfold.observations import Observations
+    from tenfold.observations import Observations, Policy, Rest
 
+    _one_of("rest", rest, get_args(Rest))
+    _one_of("duplicates", duplicates, get_args(Policy))
     columns = list(table.column_names)
     repeated = sorted({column for column in columns if columns.count(column) > 1})
     if repeated:
@@ -97,13 +112,43 @@ def _entries(table: Any, name: str, value: str | None, modes: Sequence[str] | No
     present = ~missing
     if not present.any():
         raise DataError(f"column '{value}' of '{name}' has no value in any row")
+    if rest == "zero" and missing.any():
+        raise DataError(
+            f"column '{value}' of '{name}' is empty in {int(missing.sum())} rows, which rest 'zero' would make zeros: "
+            f"write 0 there, or leave these rows or rest out"
+        )
     numbers = values[present] if values.dtype.kind == "f" else values[present].astype(np.float64)
     observed = Observations(
         torch.from_numpy(np.stack(indices, axis=1, dtype=np.int64)[slice(None) if present.all() else present]),
         torch.from_numpy(np.ascontiguousarray(numbers)),
         tuple(len(coordinates[column]) for column in chosen),
     )
+    if observed.distinct < len(observed) and (duplicates == "error" or (duplicates is None and rest == "zero")):
+        raise DataError(
+            f"'{name}' has {len(observed)} rows for {observed.distinct} cells: give duplicates 'sum', 'mean' or 'max' "
+            f"(--duplicates sum)"
+        )
+    if duplicates is not None or rest == "zero":
+        observed = Observations.from_coo(
+            observed.coordinates, observed.values, observed.shape, rest=rest or "unknown", duplicates=duplicates
+        )
+    if rest is None and _look_like_counts(observed):
+        warnings.warn(
+            f"'{name}' holds whole numbers in {observed.density:.2g} of its cells and the others are read as unknown: "
+            f"if they are zero, as with counts, say rest='zero' (fit --rest zero), else rest='unknown'",
+            stacklevel=6,  # the caller of read
+        )
     return Dataset(observed, tuple(chosen), coordinates, str(values.dtype), name, int(missing.sum()), value)
+
+
+def _one_of(option: str, given: str | None, known: Sequence[str]) -> None:
+    if given is not None and given not in known:
+        raise DataError(f"{option} is {given!r}: give {' or '.join(map(repr, known))}")
+
+
+def _look_like_counts(observed: Observations) -> bool:
+    values = observed.values
+    return bool((values >= 0).all() and (values == values.round()).all()) and observed.density < _FEW
 
 
 def _value_column(columns: list[str], value: str | None, modes: Sequence[str] | None, name: str) -> str:
@@ -215,7 +260,7 @@ register(
         "a table of entries",
         (".csv", ".tsv"),
         _read_text,
-        ("value", "modes"),
+        ("value", "modes", "rest", "duplicates"),
         _write_text,
         _is_text_table,
     )
@@ -225,7 +270,7 @@ register(
         "a Parquet table",
         (".parquet",),
         _read_parquet,
-        ("value", "modes"),
+        ("value", "modes", "rest", "duplicates"),
         _write_parquet,
         starts_with(b"PAR1"),
     )
