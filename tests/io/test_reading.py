@@ -18,7 +18,8 @@ import zarr
 from PIL import Image
 from safetensors.torch import save_file
 
-from tenfold.errors import DataError
+import tenfold as tn
+from tenfold.errors import DataError, TenfoldError
 from tenfold.io import LazyArray, read
 from tenfold.observations import Observations
 
@@ -235,3 +236,13 @@ def test_a_table_that_looks_like_counts_warns_of_its_zeros(tmp_path: Path) -> No
         for other in (COUNTS + "0,0,0.5\n", COUNTS + "0,1,-1\n", "a,b,value\n0,0,1\n1,1,2\n"):
             path.write_text(other)
             read(path)
+
+
+def test_a_method_for_sparse_arrays_says_how_to_read_a_table_as_one(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b,c,value\n0,0,0,1\n1,1,1,2\n")
+    with pytest.raises(TenfoldError, match=r"arrays with missing cells; .*rest='zero' \(fit --rest zero\)$"):
+        tn.fit(read(tmp_path / "x.csv"), "cp", ranks=1, method="cp_poisson")
+    with pytest.raises(TenfoldError, match=r"does not take arrays with missing cells; [a-z_, 0-9]* do$"):
+        tn.fit(read(tmp_path / "x.csv"), "tucker", ranks=1, method="tree_svd")
+    fit = tn.fit(read(tmp_path / "x.csv", rest="zero"), "cp", ranks=2, method="cp_poisson")
+    assert fit.method == "cp_poisson"

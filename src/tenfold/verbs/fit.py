@@ -337,7 +337,10 @@ def _run(
     kind = kind_of(ready.data)
     if kind not in entry.takes:
         able = ", ".join(name for name, other in methods().items() if kind in other.takes)
-        raise TenfoldError(f"method '{entry.name}' does not take {_KINDS[kind]}; {able} do")
+        tables = ""
+        if kind == "missing" and "sparse" in entry.takes:
+            tables = ", and a table whose other cells are zero is read with rest='zero' (fit --rest zero)"
+        raise TenfoldError(f"method '{entry.name}' does not take {_KINDS[kind]}; {able} do{tables}")
     core = max(structure.cores, key=lambda core: math.prod(core.shape))
     if math.prod(core.shape) > sys.maxsize:
         raise StructureError(f"core '{core.name}' of '{structure}' has {math.prod(core.shape):,} entries; give less")
