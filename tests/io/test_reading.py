@@ -246,3 +246,16 @@ def test_a_method_for_sparse_arrays_says_how_to_read_a_table_as_one(tmp_path: Pa
         tn.fit(read(tmp_path / "x.csv"), "tucker", ranks=1, method="tree_svd")
     fit = tn.fit(read(tmp_path / "x.csv", rest="zero"), "cp", ranks=2, method="cp_poisson")
     assert fit.method == "cp_poisson"
+
+
+def test_tables_in_memory_are_shown_the_way() -> None:
+    table = pyarrow.table({"a": ["x", "y"], "b": ["u", "v"], "value": [1.0, 2.0]})
+    for given in (table, table.to_pandas()):
+        with pytest.raises(DataError, match=r"not object \((Table|DataFrame)\); .*Observations\.from_table$"):
+            tn.fit(given)
+    with pytest.raises(DataError, match=r"must hold numbers, not object \(list\)$"):
+        tn.fit([object()])
+    both = Observations.from_table(table, value="value", modes=["a", "b"])
+    with pytest.raises(DataError, match="give its first element"):
+        tn.fit(both)
+    assert tn.fit(both[0], "cp", ranks=1).shape == (2, 2)

@@ -101,6 +101,8 @@ def prepare(
         data = data.values
     elif isinstance(data, str | os.PathLike):
         raise DataError(f"data is the name of a file, {str(data)!r}; read it first: tn.fit(tn.io.read({str(data)!r}))")
+    elif isinstance(data, tuple) and data and isinstance(data[0], Observations):
+        raise DataError("data is a tuple, as Observations.from_table gives: give its first element, the Observations")
     wanted = _dtype(dtype)
     data = _in_place(data, memory, in_blocks, wanted)
     ready: Tensor | Observations | Blocks
@@ -169,7 +171,9 @@ def _whole(data: Any, missing_is_nan: bool) -> tuple[Tensor | Observations, str]
         except ValueError as cause:
             raise DataError(f"data is no array of numbers: {cause}") from None
         if array.dtype.kind not in "biufc":
-            raise DataError(f"data must hold numbers, not {array.dtype} ({type(data).__name__})")
+            table = hasattr(data, "columns") and (_comes_from(data, "pandas") or _comes_from(data, "pyarrow"))
+            would = "; rows that say their cell are read by Observations.from_table" if table else ""
+            raise DataError(f"data must hold numbers, not {array.dtype} ({type(data).__name__}){would}")
         source = str(array.dtype)
         if array.dtype.kind in "fc" and array.dtype.itemsize > (16 if array.dtype.kind == "c" else 8):
             array = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
