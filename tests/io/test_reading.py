@@ -11,6 +11,7 @@ import png
 import pyarrow.csv
 import pyarrow.parquet
 import pytest
+import scipy.sparse
 import tifffile
 import torch
 import xarray
@@ -19,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import tenfold as tn
-from tenfold.errors import DataError, TenfoldError
+from tenfold.errors import DataError, FileError, TenfoldError
 from tenfold.io import LazyArray, read
 from tenfold.observations import Observations
 
@@ -259,3 +260,36 @@ def test_tables_in_memory_are_shown_the_way() -> None:
     with pytest.raises(DataError, match="give its first element"):
         tn.fit(both)
     assert tn.fit(both[0], "cp", ranks=1).shape == (2, 2)
+
+
+@pytest.mark.parametrize("format", ["csr", "csc", "coo", "bsr", "dia"])
+@pytest.mark.parametrize("kind", ["array", "matrix"])
+def test_sparse_arrays_of_scipy(tmp_path: Path, format: str, kind: str) -> None:
+    whole = np.zeros((4, 6), np.float32)
+    whole[[0, 1, 3], [5, 2, 2]] = [1, -2, 3]
+    scipy.sparse.save_npz(tmp_path / "x.npz", getattr(scipy.sparse, f"{format}_{kind}")(whole))
+    held = read(tmp_path / "x.npz")
+    assert isinstance(held.values, Observations)
+    assert (held.values.rest, held.shape, held.dtype, held.missing) == ("zero", (4, 6), "float32", 0)
+    found = np.zeros((4, 6), np.float32)
+    found[tuple(held.values.coordinates.T.numpy())] = held.values.values.numpy()
+    np.testing.assert_array_equal(found, whole)
+    assert read(tmp_path / "x.npz", variable="data").array().ndim >= 1
+
+
+def test_damaged_or_empty_sparse_arrays_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    good = {"data": np.ones(2), "indices": [0, 1], "indptr": [0, 1, 2], "shape": [2, 2], "format": b"csr"}
+    np.savez(path, **good)
+    assert read(path).shape == (2, 2)
+    bad = ({"indices": [0, 9]}, {"indptr": [0, 9, 2]}, {"format": b"abc"}, {"indices": [0, -1]}, {"shape": [5, 5]})
+    for wrong in bad:
+        np.savez(path, **{**good, **wrong})
+        with pytest.raises(FileError, match=r"'x\.npz' is truncated, damaged or not"):
+            read(path)
+    scipy.sparse.save_npz(path, scipy.sparse.csr_array((3, 2)))
+    with pytest.raises(DataError, match=r"shape \(3, 2\) without an entry"):
+        read(path)
+    scipy.sparse.save_npz(path, scipy.sparse.csr_array([[1.0, np.nan]]))
+    with pytest.raises(DataError, match="nan"):
+        read(path)

@@ -1,7 +1,8 @@
 """Plain arrays: .npy, .npz and .safetensors.
 
 An .npz that holds ``values`` and ``dims`` is one labelled array: ``dims`` names its modes,
-``coordinates/MODE`` labels a mode, ``units`` has one unit per mode. Any other .npz is a collection of arrays.
+``coordinates/MODE`` labels a mode, ``units`` has one unit per mode. An .npz that ``scipy.sparse.save_npz`` wrote is one
+sparse array. Any other .npz is a collection of arrays.
 Pickled objects are never loaded.
 """
 
@@ -24,6 +25,9 @@ from tenfold.io.dataset import Dataset
 _DEFLATE_LIMIT = 1032
 _LABELLED = {"values", "dims"}
 _COORDINATES = "coordinates/"
+# What scipy.sparse.save_npz writes for every format, and what each format has besides.
+_SPARSE = {"data", "shape", "format"}
+_SPARSE_INDICES = ({"indices", "indptr"}, {"row", "col"}, {"coords"}, {"offsets"})
 # Floats that torch and safetensors have and NumPy has not.
 _TORCH_ONLY = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 
@@ -76,10 +80,15 @@ def _write_npy(content: Content, path: Path, name: str) -> None:
         np.lib.format.write_array(handle, values, allow_pickle=False)
 
 
-def _member(archive: zipfile.ZipFile, key: str, name: str, *, labels: bool = False) -> np.ndarray:
+def _entry(archive: zipfile.ZipFile, key: str, name: str) -> zipfile.ZipInfo:
     entry = archive.getinfo(f"{key}.npy")
     if entry.file_size > _DEFLATE_LIMIT * entry.compress_size + 4096 and entry.compress_type in (0, 8):
         raise FileError(f"'{name}' is damaged: '{key}' says to expand beyond what compression can do")
+    return entry
+
+
+def _member(archive: zipfile.ZipFile, key: str, name: str, *, labels: bool = False) -> np.ndarray:
+    entry = _entry(archive, key, name)
     with archive.open(entry) as handle:
         return _npy_values(handle, entry.file_size, f"{name}:{key}", labels=labels)
 
@@ -99,8 +108,28 @@ def _read_npz(path: Path, name: str, variable: str | None = None) -> Dataset:
         shapes = _members(archive, name)
         if set(shapes) >= _LABELLED and variable in (None, "values"):
             return _labelled(archive, shapes, name)
+        if variable is None and any(set(shapes) >= _SPARSE | indices for indices in _SPARSE_INDICES):
+            return _sparse(path, archive, shapes, name)
         key = choose(shapes, variable, name)
         return _plain(_member(archive, key, name), f"{name}:{key}", key)
+
+
+def _sparse(path: Path, archive: zipfile.ZipFile, shapes: Mapping[str, tuple[int, ...]], name: str) -> Dataset:
+    import scipy.sparse
+
+    from tenfold.observations import Observations
+
+    for key, shape in shapes.items():
+        _entry(archive, key, name)
+        fits_memory(shape, np.dtype(np.int64), f"{name}:{key}")
+    stored = scipy.sparse.load_npz(path)
+    numeric(stored.dtype, stored.shape, name)
+    if stored.format in ("csr", "csc", "bsr"):
+        stored.check_format(full_check=True)  # SciPy reads past the ends of arrays where indices do not fit
+    if not stored.nnz:
+        raise DataError(f"'{name}' holds a sparse array of shape {stored.shape} without an entry: nothing is in it")
+    observed = Observations.from_sparse(stored)
+    return Dataset(observed, nameless(len(stored.shape)), {}, str(stored.dtype), name, 0)
 
 
 def _labelled(archive: zipfile.ZipFile, shapes: Mapping[str, tuple[int, ...]], name: str) -> Dataset:
