@@ -293,3 +293,16 @@ def test_damaged_or_empty_sparse_arrays_are_refused(tmp_path: Path) -> None:
     scipy.sparse.save_npz(path, scipy.sparse.csr_array([[1.0, np.nan]]))
     with pytest.raises(DataError, match="nan"):
         read(path)
+
+
+def test_a_dataset_is_shown_without_its_numbers_and_labels(tmp_path: Path) -> None:
+    assert repr(read("sample:il2")) == (
+        "Dataset('sample:il2': ligand 13 x time 4 x dose 12 x cell 8; float64; "
+        "labels of ligand, time, dose, cell; 192 missing)"
+    )
+    np.save(tmp_path / "x.npy", np.ones(3))
+    assert repr(read(tmp_path / "x.npy")) == f"Dataset('{tmp_path / 'x.npy'}': i 3; float64; 0 missing)"
+    (tmp_path / "x.csv").write_text("a,n\n" + "".join(f"{n},{n}.5\n" for n in range(5000)))
+    shown = repr(read(tmp_path / "x.csv"))
+    assert "n of a 5000; float64; labels of a; Observations(" in shown
+    assert "4999" not in shown

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tenfold.observations import Observations
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """The array (or the observed entries) that a file held, with its labels.
 
@@ -49,6 +49,19 @@ class Dataset:
     note: str = ""
     licence: str = ""
     origin: str = ""
+
+    def __repr__(self) -> str:
+        modes = " x ".join(f"{mode} {size}" for mode, size in zip(self.dims, self.shape, strict=True))
+        parts = [f"{self.name} of {modes}" if self.name else modes, self.dtype]
+        if self.unit:
+            parts.append(f"in {self.unit}")
+        if self.coordinates:
+            parts.append(f"labels of {', '.join(self.coordinates)}")
+        if isinstance(self.values, np.ndarray):
+            parts.append(f"{self.missing} missing")
+        else:
+            parts.append("in its file" if self.lazy else repr(self.values))
+        return f"Dataset({self.source!r}: {'; '.join(parts)})"
 
     @property
     def shape(self) -> tuple[int, ...]:
