@@ -306,3 +306,13 @@ def test_a_dataset_is_shown_without_its_numbers_and_labels(tmp_path: Path) -> No
     shown = repr(read(tmp_path / "x.csv"))
     assert "n of a 5000; float64; labels of a; Observations(" in shown
     assert "4999" not in shown
+
+
+def test_a_fit_knows_where_its_data_came_from(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.ones((3, 2)))
+    held = read(tmp_path / "x.npy")
+    fit = tn.fit(held, "cp", ranks=1)
+    assert fit.source == str(tmp_path / "x.npy")
+    assert tn.fit(held, "cp", ranks=1, source="mine").source == "mine"
+    assert tn.fit(np.ones((3, 2)), "cp", ranks=1).source is None
+    assert "sample:il2: 13 x 4" in str(tn.fit(read("sample:il2"), "cp", ranks=1))

@@ -28,6 +28,7 @@ class Prepared:
 
     Attributes:
         data: the numbers, of the size that they were given.
+        source: where `tenfold.io.read` had the data from; None for other data.
         scaled: the same divided by ``2**power``, so that their squares stay within the range of their dtype.
     """
 
@@ -39,6 +40,7 @@ class Prepared:
     coordinates: Mapping[str, np.ndarray]
     source_dtype: str
     units: Mapping[str, str]
+    source: str | None = None
 
     @property
     def named(self) -> bool:
@@ -82,6 +84,7 @@ def prepare(
     """
     if isinstance(data, Prepared):
         return data
+    origin: str | None = None
     names, labels, marks = dims, dict(coordinates or {}), dict(units or {})
     missing_is_nan = False
     if _comes_from(data, "xarray"):
@@ -97,7 +100,7 @@ def prepare(
     elif _comes_from(data, "tenfold") and hasattr(data, "coordinates") and hasattr(data, "dims"):
         names = data.dims if names is None else names  # what tenfold.io.read gives
         labels, missing_is_nan = {**data.coordinates, **labels}, True
-        marks = {**data.units, **marks}
+        marks, origin = {**data.units, **marks}, data.source
         data = data.values
     elif isinstance(data, str | os.PathLike):
         raise DataError(f"data is the name of a file, {str(data)!r}; read it first: tn.fit(tn.io.read({str(data)!r}))")
@@ -128,7 +131,7 @@ def prepare(
     checked = _names(names, len(shape))
     scaled, power = (ready, 0) if isinstance(ready, Blocks) else _in_range(ready)
     named = {dim: text for dim, mark in marks.items() if dim in checked and (text := as_text(mark).strip())}
-    return Prepared(ready, scaled, power, shape, checked, _labels(labels, checked, shape), source, named)
+    return Prepared(ready, scaled, power, shape, checked, _labels(labels, checked, shape), source, named, origin)
 
 
 def _in_place(data: Any, memory: int | str | None, in_blocks: bool, dtype: torch.dtype | None) -> Any:

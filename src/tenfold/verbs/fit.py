@@ -123,7 +123,8 @@ def fit(
         dtype: compute in this dtype instead of the data's own.
         dims, coordinates, units: names of axes, labels along them and the units of these, for people; taken from
             xarray where it has them.
-        source, source_dtype: where the data came from and how its numbers were stored there, for people.
+        source, source_dtype: where the data came from and how its numbers were stored there, for people; the
+            first is taken from what `tenfold.io.read` gives.
         memory: the memory to get by with, as "2 GB" or a number of bytes, beyond what is in use already; by default
             half of what is free. An array that needs more to be decomposed at once is read box by box.
         checkpoint: a folder for what is known so far of a whole array that is read box by box: the same call goes on
@@ -155,6 +156,7 @@ def fit(
         memory=memory,
         in_blocks=in_blocks,
     )
+    source = ready.source if source is None else source
     budget = _budget(error, parameters, ratio, ready)
     modes = index_names(ready.dims)
     _check_numbers(seed, max_sweeps, tol)
