@@ -783,3 +783,23 @@ def test_axes_of_a_structure_in_another_order_than_the_data_are_refused():
 def test_an_option_that_the_method_does_not_have():
     with pytest.raises(TypeError, match="'colour' is no argument of fit, nor an option of method 'cp_als'"):
         tn.fit(planted_cp(), "cp", ranks=2, colour="red")
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("float32", 1e12), ("float32", 1e-10), ("float64", 1e60), ("float64", 1)])
+def test_bounded_factors_keep_their_bounds_at_any_scale(dtype: str, scale: float) -> None:
+    rng = np.random.default_rng(0)
+    data = (np.einsum("ir,jr,kr->ijk", *(rng.random((n, 2)) for n in (6, 5, 4))) * scale).astype(dtype)
+    bounds = {0: "simplex", 1: "simplex"}
+    fit = tn.fit(data, "cp", ranks=2, method="cp_ao_admm", constraints=bounds)
+    for core in fit.network.cores[:2]:
+        assert torch.allclose(core.sum(0), torch.ones(2, dtype=core.dtype), atol=1e-5)
+    assert fit.error < 0.05
+    assert true_error(data, fit) == pytest.approx(fit.error, abs=1e-5)
+    again = tn.fit(data, "cp", ranks=2, method="cp_ao_admm", constraints=bounds, init=fit.network)
+    assert again.error <= fit.error * 1.01 + 1e-6
+
+
+def test_a_scale_that_has_nowhere_to_go_is_refused() -> None:
+    data = (np.random.default_rng(0).random((6, 5, 4)) * 1e14).astype(np.float32)
+    with pytest.raises(DataError, match="out of range where the constraints bound every mode"):
+        tn.fit(data, "cp", ranks=2, method="cp_ao_admm", constraints="simplex")

@@ -162,6 +162,7 @@ def fit(
     options = {"init": init, "max_sweeps": max_sweeps, "tol": tol, **options}
     streaming = {"memory": memory, "checkpoint": checkpoint, "client": client}
     searched: Any = None
+    power = ready.power
     structure = _named(structure, ranks, sizes, ready, budget)
     with threads_for(ready.cells), progress_bar(progress) as bar, _resumable(checkpoint):
         if structure is None:
@@ -189,6 +190,7 @@ def fit(
                 if isinstance(ready.data, Blocks):
                     entry, options = _in_blocks(entry, options, streaming)
                 found = _run(ready, full, entry, budget, seed, options, bar)
+                power = 0 if entry.scales else power
         best, trials, stopped = found
         try:
             spectra = _spectra(ready, searched)
@@ -206,7 +208,7 @@ def fit(
             stacklevel=2,
         )
     return Fit(
-        network=_rescaled(best.network, ready.power),
+        network=_rescaled(best.network, power),
         error=best.error,
         method=best.method,
         seconds=time.perf_counter() - started,
@@ -356,17 +358,18 @@ def _run(
     if unknown:
         own = f"; it has {', '.join(entry.options)}" if entry.options else ""
         raise TypeError(f"'{unknown[0]}' is no argument of fit, nor an option of method '{entry.name}'{own}")
+    taken, power = (ready.data, 0) if entry.scales else (ready.scaled, ready.power)
     if isinstance(given.get("init"), Network):
-        given["init"] = _rescaled(given["init"], -ready.power)
+        given["init"] = _rescaled(given["init"], -power)
     try:
-        done = entry.function(ready.scaled, structure, error=budget.error, seed=seed, callback=watch, **given)
+        done = entry.function(taken, structure, error=budget.error, seed=seed, callback=watch, **given)
         network, reached, stopped = done.network, done.error, done.stopped
     except KeyboardInterrupt:
         if not latest:
             raise
         network, reached, stopped = latest[0].network(), latest[0].error, "interrupted"
         if not isinstance(ready.scaled, Blocks):
-            reached = relative_error(ready.scaled, network)
+            reached = relative_error(ready.scaled, _rescaled(network, power - ready.power))
     seconds = time.perf_counter() - started
     trial = Trial(label, network.structure, network.parameters, reached, seconds, entry.name, network=network)
     return trial, [trial], stopped
