@@ -803,3 +803,17 @@ def test_a_scale_that_has_nowhere_to_go_is_refused() -> None:
     data = (np.random.default_rng(0).random((6, 5, 4)) * 1e14).astype(np.float32)
     with pytest.raises(DataError, match="out of range where the constraints bound every mode"):
         tn.fit(data, "cp", ranks=2, method="cp_ao_admm", constraints="simplex")
+
+
+@pytest.mark.parametrize("method", ["cp_als", "cp_ao_admm", "lbfgs", "als"])
+def test_a_start_that_is_none_is_refused(method: str) -> None:
+    good = tn.fit(planted_cp(), "cp", ranks=2).network
+    spoilt = good.replace([good.cores[0], good.cores[1].index_fill(0, torch.tensor(1), math.nan), good.cores[2]])
+    cases = [
+        (spoilt, DataError, r"init has 2 entries that are NaN or infinite in core '\w+'; replace them"),
+        (good.to(torch.complex128), DataError, "init is torch.complex128, but the data are torch.float64"),
+        (3, TenfoldError, "init must be a Network, not int"),
+    ]
+    for init, error, message in cases:
+        with pytest.raises(error, match=message):
+            tn.fit(planted_cp(), "cp", ranks=2, method=method, init=init)

@@ -37,7 +37,7 @@ from tenfold.decomposition import (
     methods,
     relative_error,
 )
-from tenfold.errors import StructureError, TenfoldError
+from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure, index_names
@@ -359,7 +359,8 @@ def _run(
         own = f"; it has {', '.join(entry.options)}" if entry.options else ""
         raise TypeError(f"'{unknown[0]}' is no argument of fit, nor an option of method '{entry.name}'{own}")
     taken, power = (ready.data, 0) if entry.scales else (ready.scaled, ready.power)
-    if isinstance(given.get("init"), Network):
+    if "init" in given:
+        _check_init(given["init"], ready.data.dtype)
         given["init"] = _rescaled(given["init"], -power)
     try:
         done = entry.function(taken, structure, error=budget.error, seed=seed, callback=watch, **given)
@@ -380,6 +381,19 @@ def _rescaled(network: Network, power: int) -> Network:
     if power == 0:
         return network
     return network.replace([times_power(core, power / len(network.structure.terms)) for core in network.cores])
+
+
+def _check_init(init: Any, dtype: torch.dtype) -> None:
+    """Raise unless a method can start from it."""
+    if not isinstance(init, Network):
+        raise TenfoldError(f"init must be a Network, not {type(init).__name__}")
+    for number, core in enumerate(init.structure.cores):
+        values = init.cores[number]
+        bad = values.numel() - int(torch.isfinite(values).sum())
+        if bad:
+            raise DataError(f"init has {bad:,} entries that are NaN or infinite in core '{core.name}'; replace them")
+        if values.is_complex() and not dtype.is_complex:
+            raise DataError(f"init is {values.dtype}, but the data are {dtype}; give the real part, or complex data")
 
 
 def _missed(best: Trial, budget: Budget, structure_given: bool) -> str:
