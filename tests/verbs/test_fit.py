@@ -781,7 +781,7 @@ def test_axes_of_a_structure_in_another_order_than_the_data_are_refused():
 
 
 def test_an_option_that_the_method_does_not_have():
-    with pytest.raises(TypeError, match="'colour' is no argument of fit, nor an option of method 'cp_als'"):
+    with pytest.raises(TenfoldError, match="'colour' is no argument of fit, nor an option of method 'cp_als'"):
         tn.fit(planted_cp(), "cp", ranks=2, colour="red")
 
 
@@ -817,3 +817,37 @@ def test_a_start_that_is_none_is_refused(method: str) -> None:
     for init, error, message in cases:
         with pytest.raises(error, match=message):
             tn.fit(planted_cp(), "cp", ranks=2, method=method, init=init)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value", "said"),
+    [
+        ("als_observed", "ridge", "abc", "a number, not 'abc'"),
+        ("als_observed", "holdout", [1], r"a number, not \[1\]"),
+        ("als_observed", "starts", 1.5, "a whole number, not 1.5"),
+        ("cp_als", "starts", "abc", "a whole number, not 'abc'"),
+        ("cp_als", "starts", True, "a whole number, not True"),
+        ("cp_als", "accelerate", "no", "true or false, not 'no'"),
+        ("cp_als", "accelerate", 0, "true or false, not 0"),
+        ("cp_als", "compress", "some", "true or false or 'auto', not 'some'"),
+        ("cp_hals", "nonnegative", 0, "a list of texts or whole numbers, not 0"),
+        ("cp_hals", "nonnegative", "ij", "a list of texts or whole numbers, not 'ij'"),
+        ("cp_hals", "nonnegative", [0.5], r"a list of texts or whole numbers, not \[0.5\]"),
+        ("cp_als", "starts", np.zeros((9, 9)), "a whole number, not a value of type ndarray"),
+        ("cp_ao_admm", "constraints", 3, "a Mapping or a Constraint or a text, not 3"),
+    ],
+)
+def test_an_option_of_the_wrong_type(method: str, name: str, value: Any, said: str) -> None:
+    data: Any = planted_cp()
+    if method == "als_observed":
+        holes = planted_cp().clone()
+        holes[0, 0, 0] = math.nan
+        data = tn.Observations.from_nan(holes)
+    with pytest.raises(TenfoldError, match=f"^option {name} must be {said}$"):
+        tn.fit(data, "cp", ranks=2, method=method, **{name: value})
+
+
+def test_options_of_the_right_type_pass() -> None:
+    absolute = planted_cp().abs()
+    assert tn.fit(planted_cp(), "cp", ranks=2, starts=np.int64(1), compress="auto", accelerate=False).error < 1
+    assert tn.fit(absolute, "cp", ranks=2, method="cp_hals", nonnegative=(0, "j"), max_sweeps=50).error < 1

@@ -52,6 +52,7 @@ from tenfold.structure_search import (
     tree_trials,
 )
 from tenfold.verbs._arrays import Prepared, as_text, prepare
+from tenfold.verbs._options import check_options
 from tenfold.verbs._progress import Bar, progress_bar
 from tenfold.verbs.result import Fit
 
@@ -159,7 +160,8 @@ def fit(
     modes = index_names(ready.dims)
     _check_numbers(seed, max_sweeps, tol)
     seed = int(seed)
-    options = {"init": init, "max_sweeps": max_sweeps, "tol": tol, **options}
+    own = {name: value for name, value in options.items() if value is not None}
+    options = {"init": init, "max_sweeps": max_sweeps, "tol": tol, **own}
     streaming = {"memory": memory, "checkpoint": checkpoint, "client": client}
     searched: Any = None
     power = ready.power
@@ -187,8 +189,9 @@ def fit(
             else:
                 ready = ready if method else _made_whole(ready, full)
                 entry = _entry(method, full, ready.data)
+                check_options(entry, own)
                 if isinstance(ready.data, Blocks):
-                    entry, options = _in_blocks(entry, options, streaming)
+                    entry, options = _in_blocks(entry, options, own, streaming)
                 found = _run(ready, full, entry, budget, seed, options, bar)
                 power = 0 if entry.scales else power
         best, trials, stopped = found
@@ -277,12 +280,19 @@ def _searched(
     return stream.projected(index_names(ready.dims), error=budget.error, parameters=budget.parameters)
 
 
-def _in_blocks(entry: Entry, options: Mapping[str, Any], streaming: Mapping[str, Any]) -> tuple[Entry, dict[str, Any]]:
+def _in_blocks(
+    entry: Entry, options: Mapping[str, Any], own: Mapping[str, Any], streaming: Mapping[str, Any]
+) -> tuple[Entry, dict[str, Any]]:
     """The method for arrays that are read box by box, and in it the one that was asked for."""
     if "blocks" in entry.takes and entry.name in methods():
         return entry, {**options, **streaming}
     if entry.name not in methods():
         raise TenfoldError(f"method '{entry.name}' is given, but the array is read box by box; give a method's name")
+    for name in own:
+        raise TenfoldError(
+            f"method '{entry.name}' takes no {name} while the array is read box by box; leave {name} out, or leave "
+            f"checkpoint and client out and give memory enough for the whole array"
+        )
     return find("streamed_svd"), {**options, **streaming, "inner": entry.name}
 
 
@@ -354,10 +364,6 @@ def _run(
     given = {name: value for name, value in options.items() if value is not None}
     if kind == "blocks" and "watch" in entry.options:
         given["watch"] = bar.boxes
-    unknown = [name for name in given if name not in ("init", "max_sweeps", "tol", *entry.options)]
-    if unknown:
-        own = f"; it has {', '.join(entry.options)}" if entry.options else ""
-        raise TypeError(f"'{unknown[0]}' is no argument of fit, nor an option of method '{entry.name}'{own}")
     taken, power = (ready.data, 0) if entry.scales else (ready.scaled, ready.power)
     if "init" in given:
         _check_init(given["init"], ready.data.dtype)
