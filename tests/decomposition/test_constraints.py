@@ -234,3 +234,26 @@ def test_names(text, wanted):
 def test_refusals(text, message):
     with pytest.raises(TenfoldError, match=message):
         c.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("unimodal:1", "unimodal"),
+        ("nonnegative:1", "nonnegative"),
+        ("l1:0.1,1", "l1:WEIGHT"),
+        ("simplex:1,1", "simplex or simplex:TOTAL"),
+        ("box:0,1,1", "box:LOW,HIGH"),
+        ("smooth:1,1", "smooth:WEIGHT"),
+        ("monotone:increasing,decreasing", "monotone:increasing or monotone:decreasing"),
+    ],
+)
+def test_more_numbers_than_there_are_arguments(text: str, form: str) -> None:
+    with pytest.raises(TenfoldError, match=f"^constraint '{text}' does not have the form {form}$"):
+        c.parse(text)
+
+
+@pytest.mark.parametrize("given", ["decreasing", "increasing", 0, 1.0, None])
+def test_a_direction_that_is_no_truth_value(given: object) -> None:
+    with pytest.raises(TenfoldError, match=f"monotone needs increasing to be true or false, not {given!r}"):
+        c.Monotone(given)  # type: ignore[arg-type]

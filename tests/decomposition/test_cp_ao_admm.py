@@ -238,3 +238,12 @@ def test_fit_passes_constraints_on_by_the_names_of_the_axes():
     assert fit.method == "cp_ao_admm"
     assert allowed(c.Simplex(), fit.network.cores[0].T)
     assert allowed(c.Unimodal(nonnegative=True), fit.network.cores[2].T)
+
+
+@pytest.mark.parametrize("text", ["l2_ball:1e300", "simplex:1e200", "box:0,1e300", "box:-1e300,1", "l1:1e100"])
+def test_constraints_out_of_range_are_refused(text: str) -> None:
+    data = positive((6, 5, 4), 2).dense().float()
+    with pytest.raises(TenfoldError, match=r"out of range for torch\.float32; give at most 1\.8e\+19"):
+        cp_ao_admm(data, formats.cp((6, 5, 4), 2), constraints={0: text})
+    unbounded = cp_ao_admm(data, formats.cp((6, 5, 4), 2), constraints={0: "box:0,inf"})
+    assert unbounded.error < 1e-2

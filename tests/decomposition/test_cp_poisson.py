@@ -233,3 +233,18 @@ def test_as_likely_as_pyttb():
     model = torch.from_numpy(np.ascontiguousarray(peer.full().data))
     own = poisson_deviance(data, cp_poisson(data, planted.structure, tol=1e-7).network)
     assert own <= deviance(data, model) * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("zero", [[0], [1, 2], [0, 1, 2]])
+def test_a_start_of_zeros(sparse: bool, zero: list[int]) -> None:
+    structure = formats.cp((6, 5, 4), 2)
+    generator = torch.Generator().manual_seed(0)
+    data = torch.poisson(torch.full((6, 5, 4), 0.2 if sparse else 5.0, dtype=torch.float64), generator)
+    init = Network(structure, [torch.rand(n, 2, generator=generator, dtype=torch.float64) for n in (6, 5, 4)])
+    init = init.replace([core * (number not in zero) for number, core in enumerate(init.cores)])
+    found = cp_poisson(data, structure, init=init)
+    assert math.isfinite(poisson_deviance(data, found.network))
+    assert found.error < 1
+    mean = data.sum() / found.network.dense().sum()
+    assert float(mean) == pytest.approx(1, abs=1e-3)

@@ -781,5 +781,73 @@ def test_axes_of_a_structure_in_another_order_than_the_data_are_refused():
 
 
 def test_an_option_that_the_method_does_not_have():
-    with pytest.raises(TypeError, match="'colour' is no argument of fit, nor an option of method 'cp_als'"):
+    with pytest.raises(TenfoldError, match="'colour' is no argument of fit, nor an option of method 'cp_als'"):
         tn.fit(planted_cp(), "cp", ranks=2, colour="red")
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [("float32", 1e12), ("float32", 1e-10), ("float64", 1e60), ("float64", 1)])
+def test_bounded_factors_keep_their_bounds_at_any_scale(dtype: str, scale: float) -> None:
+    rng = np.random.default_rng(0)
+    data = (np.einsum("ir,jr,kr->ijk", *(rng.random((n, 2)) for n in (6, 5, 4))) * scale).astype(dtype)
+    bounds = {0: "simplex", 1: "simplex"}
+    fit = tn.fit(data, "cp", ranks=2, method="cp_ao_admm", constraints=bounds)
+    for core in fit.network.cores[:2]:
+        assert torch.allclose(core.sum(0), torch.ones(2, dtype=core.dtype), atol=1e-5)
+    assert fit.error < 0.05
+    assert true_error(data, fit) == pytest.approx(fit.error, abs=1e-5)
+    again = tn.fit(data, "cp", ranks=2, method="cp_ao_admm", constraints=bounds, init=fit.network)
+    assert again.error <= fit.error * 1.01 + 1e-6
+
+
+def test_a_scale_that_has_nowhere_to_go_is_refused() -> None:
+    data = (np.random.default_rng(0).random((6, 5, 4)) * 1e14).astype(np.float32)
+    with pytest.raises(DataError, match="out of range where the constraints bound every mode"):
+        tn.fit(data, "cp", ranks=2, method="cp_ao_admm", constraints="simplex")
+
+
+@pytest.mark.parametrize("method", ["cp_als", "cp_ao_admm", "lbfgs", "als"])
+def test_a_start_that_is_none_is_refused(method: str) -> None:
+    good = tn.fit(planted_cp(), "cp", ranks=2).network
+    spoilt = good.replace([good.cores[0], good.cores[1].index_fill(0, torch.tensor(1), math.nan), good.cores[2]])
+    cases = [
+        (spoilt, DataError, r"init has 2 entries that are NaN or infinite in core '\w+'; replace them"),
+        (good.to(torch.complex128), DataError, "init is torch.complex128, but the data are torch.float64"),
+        (3, TenfoldError, "init must be a Network, not int"),
+    ]
+    for init, error, message in cases:
+        with pytest.raises(error, match=message):
+            tn.fit(planted_cp(), "cp", ranks=2, method=method, init=init)
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value", "said"),
+    [
+        ("als_observed", "ridge", "abc", "a number, not 'abc'"),
+        ("als_observed", "holdout", [1], r"a number, not \[1\]"),
+        ("als_observed", "starts", 1.5, "a whole number, not 1.5"),
+        ("cp_als", "starts", "abc", "a whole number, not 'abc'"),
+        ("cp_als", "starts", True, "a whole number, not True"),
+        ("cp_als", "accelerate", "no", "true or false, not 'no'"),
+        ("cp_als", "accelerate", 0, "true or false, not 0"),
+        ("cp_als", "compress", "some", "true or false or 'auto', not 'some'"),
+        ("cp_hals", "nonnegative", 0, "a list of texts or whole numbers, not 0"),
+        ("cp_hals", "nonnegative", "ij", "a list of texts or whole numbers, not 'ij'"),
+        ("cp_hals", "nonnegative", [0.5], r"a list of texts or whole numbers, not \[0.5\]"),
+        ("cp_als", "starts", np.zeros((9, 9)), "a whole number, not a value of type ndarray"),
+        ("cp_ao_admm", "constraints", 3, "a Mapping or a Constraint or a text, not 3"),
+    ],
+)
+def test_an_option_of_the_wrong_type(method: str, name: str, value: Any, said: str) -> None:
+    data: Any = planted_cp()
+    if method == "als_observed":
+        holes = planted_cp().clone()
+        holes[0, 0, 0] = math.nan
+        data = tn.Observations.from_nan(holes)
+    with pytest.raises(TenfoldError, match=f"^option {name} must be {said}$"):
+        tn.fit(data, "cp", ranks=2, method=method, **{name: value})
+
+
+def test_options_of_the_right_type_pass() -> None:
+    absolute = planted_cp().abs()
+    assert tn.fit(planted_cp(), "cp", ranks=2, starts=np.int64(1), compress="auto", accelerate=False).error < 1
+    assert tn.fit(absolute, "cp", ranks=2, method="cp_hals", nonnegative=(0, "j"), max_sweeps=50).error < 1

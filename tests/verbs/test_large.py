@@ -118,6 +118,10 @@ def test_what_is_refused(tmp_path: Path) -> None:
         tn.fit(LAZY, error=0.1, memory="lots")
     with pytest.raises(TenfoldError, match="give a method's name"):
         tn.fit(LAZY, "tucker", ranks=5, memory="10 MB", method=lambda data, structure, **_: None)
+    with pytest.raises(TenfoldError, match="'cp_ao_admm' takes no constraints while the array is read box by box"):
+        tn.fit(LAZY, "cp", ranks=5, checkpoint=tmp_path, method="cp_ao_admm", constraints="nonnegative")
+    with pytest.raises(TenfoldError, match=r"nor an option of method 'streamed_svd'; it has inner$"):
+        tn.fit(LAZY, "cp", ranks=5, checkpoint=tmp_path, constraints="nonnegative")
 
 
 def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+from typer.models import OptionInfo
 
 from tenfold.cli._output import place_of, say
 from tenfold.errors import TenfoldError
@@ -165,14 +166,23 @@ def _ranks(given: str | None) -> int | list[int] | None:
 
 
 def _options(given: list[str], known: Sequence[str]) -> dict[str, Any]:
-    """Options of a method: JSON where the text is JSON, else the text."""
+    """Options of a method: JSON where the text is JSON, else the text; ``known`` are the arguments of `tenfold.fit`."""
+    arguments = inspect.signature(fit).parameters
+    own = [name for name, argument in arguments.items() if isinstance(argument.default, OptionInfo)]
     options: dict[str, Any] = {}
     for item in given:
         name, equals, text = item.partition("=")
         if not equals or not name:
             raise TenfoldError(f"--option takes a name and a value, as starts=3, not '{item}'")
+        if name in options:
+            raise TenfoldError(f"--option gives '{name}' twice")
         if name in known:
-            raise TenfoldError(f"--option gives '{name}', which has an option of its own: --{name.replace('_', '-')}")
+            for flag in (name, name.removesuffix("s")):  # sizes are given one by one
+                if flag in own:
+                    raise TenfoldError(
+                        f"--option gives '{name}', which has an option of its own: --{flag.replace('_', '-')}"
+                    )
+            raise TenfoldError(f"--option gives '{name}', which is no option of a method; leave it out")
         try:
             options[name] = json.loads(text)
         except json.JSONDecodeError:

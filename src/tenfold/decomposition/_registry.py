@@ -100,6 +100,7 @@ class Entry:
         takes: the kinds of data (`KINDS`) it takes.
         finds_ranks: whether, given an error, it returns the ranks needed for it.
         summary: the first line of its docstring.
+        scales: whether it takes data of any scale and knows best which core that scale goes to.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Entry:
     takes: tuple[str, ...]
     finds_ranks: bool
     summary: str
+    scales: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -126,7 +128,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Decomposition])
 
 
 def method(
-    name: str, *, formats: tuple[str, ...] = (), takes: tuple[str, ...] = ("array",), finds_ranks: bool = False
+    name: str,
+    *,
+    formats: tuple[str, ...] = (),
+    takes: tuple[str, ...] = ("array",),
+    finds_ranks: bool = False,
+    scales: bool = False,
 ) -> Callable[[_Function], _Function]:
     """Register a function as the method ``name``.
 
@@ -135,6 +142,7 @@ def method(
         formats: names of `tenfold.formats` for which this is the default on the data it takes.
         takes: the kinds of data it takes, of ``KINDS``.
         finds_ranks: whether, given an error, it returns the ranks needed for it.
+        scales: whether it takes data of any scale; the data of others are brought into range before.
 
     Raises:
         TypeError: the function lacks an argument of the signature, has one more without a default, or takes no kind of
@@ -154,7 +162,7 @@ def method(
             if argument.default is argument.empty or argument.kind is not argument.KEYWORD_ONLY:
                 raise TypeError(f"argument '{argument.name}' of method '{name}' must be keyword-only with a default")
         summary = (function.__doc__ or "").strip().splitlines()[0]
-        _entries[name] = Entry(name, function, formats, takes, finds_ranks, summary)
+        _entries[name] = Entry(name, function, formats, takes, finds_ranks, summary, scales)
         return function
 
     return register

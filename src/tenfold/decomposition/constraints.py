@@ -9,6 +9,7 @@ Smooth(weight=0.1, nonnegative=True)
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -189,6 +190,10 @@ class Monotone(Constraint):
     increasing: bool = True
     nonnegative: bool = False
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.increasing, bool):
+            raise TenfoldError(f"monotone needs increasing to be true or false, not {self.increasing!r}")
+
     def prox(self, rows: Float[Tensor, "r n"], step: float) -> Float[Tensor, "r n"]:
         from scipy.optimize import isotonic_regression  # takes as long to import as half of tenfold
 
@@ -247,7 +252,10 @@ def parse(text: str) -> Constraint:
     if any(other != "nonnegative" for other in more):
         raise TenfoldError(f"constraint '{text}' adds '{more[0]}'; only '+nonnegative' can be added")
     arguments = [_argument(part.strip(), text) for part in given.split(",")] if given else []
+    takes = [argument for argument in inspect.signature(_NAMES[name]).parameters if argument != "nonnegative"]
     try:
+        if len(arguments) > len(takes):
+            raise TypeError
         made: Constraint = _NAMES[name](*arguments)
     except TypeError:
         raise TenfoldError(f"constraint '{text}' does not have the form {_FORMS[name]}") from None

@@ -34,7 +34,7 @@ _START_SWEEPS = 10
 _WARM_SWEEPS, _WARM_TOL = 60, 1e-4
 
 
-@method("cp_ao_admm")
+@method("cp_ao_admm", scales=True)
 @torch.no_grad()
 def cp_ao_admm(
     data: Data,
@@ -92,6 +92,7 @@ def cp_ao_admm(
         raise DataError(
             f"data is {whole.dtype}, but cp_ao_admm needs real numbers; give its absolute values or real part"
         )
+    _check_sizes(chosen, whole.tensor.dtype)
     model = _Model.of(chosen, whole)
 
     def network(state: Sequence[Tensor], finished: bool = True) -> Network:
@@ -157,6 +158,17 @@ def _constraint(given: object) -> Constraint:
     if not isinstance(given, Constraint):
         raise TenfoldError(f"constraints holds {given!r}; give objects of tenfold.decomposition.constraints or names")
     return given
+
+
+def _check_sizes(chosen: Sequence[Constraint | None], dtype: torch.dtype) -> None:
+    """Raise for numbers of constraints whose squares are out of range; bounds that are infinite are none."""
+    largest = math.sqrt(torch.finfo(dtype).max)
+    for constraint in chosen:
+        for name, value in {} if constraint is None else vars(constraint).items():
+            if isinstance(value, int | float) and largest < abs(value) < math.inf:
+                raise TenfoldError(
+                    f"constraint {constraint} has a {name} that is out of range for {dtype}; give at most {largest:.1e}"
+                )
 
 
 @dataclass(frozen=True)

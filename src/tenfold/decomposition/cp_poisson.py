@@ -101,7 +101,8 @@ def cp_poisson(
     else:
         start = factors_of(layout, [core.double().cpu() for core in init.cores])
         start[0] = start[0] / counts.scale
-        start = [factor.clamp(min=1e-8 * float(factor.abs().max()) + 1e-100) for factor in start]
+        # Where all are zero any size will do.
+        start = [factor.clamp(min=1e-8 * float(factor.abs().max()) or 1e-8) for factor in start]
     errors: list[float] = []
 
     def report(state: list[Tensor], reached: float, number: int) -> None:

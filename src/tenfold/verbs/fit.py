@@ -37,7 +37,7 @@ from tenfold.decomposition import (
     methods,
     relative_error,
 )
-from tenfold.errors import StructureError, TenfoldError
+from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure, index_names
@@ -52,6 +52,7 @@ from tenfold.structure_search import (
     tree_trials,
 )
 from tenfold.verbs._arrays import Prepared, as_text, prepare
+from tenfold.verbs._options import check_options
 from tenfold.verbs._progress import Bar, progress_bar
 from tenfold.verbs.result import Fit
 
@@ -161,9 +162,11 @@ def fit(
     modes = index_names(ready.dims)
     _check_numbers(seed, max_sweeps, tol)
     seed = int(seed)
-    options = {"init": init, "max_sweeps": max_sweeps, "tol": tol, **options}
+    own = {name: value for name, value in options.items() if value is not None}
+    options = {"init": init, "max_sweeps": max_sweeps, "tol": tol, **own}
     streaming = {"memory": memory, "checkpoint": checkpoint, "client": client}
     searched: Any = None
+    power = ready.power
     structure = _named(structure, ranks, sizes, ready, budget)
     with threads_for(ready.cells), progress_bar(progress) as bar, _resumable(checkpoint):
         if structure is None:
@@ -188,9 +191,11 @@ def fit(
             else:
                 ready = ready if method else _made_whole(ready, full)
                 entry = _entry(method, full, ready.data)
+                check_options(entry, own)
                 if isinstance(ready.data, Blocks):
-                    entry, options = _in_blocks(entry, options, streaming)
+                    entry, options = _in_blocks(entry, options, own, streaming)
                 found = _run(ready, full, entry, budget, seed, options, bar)
+                power = 0 if entry.scales else power
         best, trials, stopped = found
         try:
             spectra = _spectra(ready, searched)
@@ -208,7 +213,7 @@ def fit(
             stacklevel=2,
         )
     return Fit(
-        network=_rescaled(best.network, ready.power),
+        network=_rescaled(best.network, power),
         error=best.error,
         method=best.method,
         seconds=time.perf_counter() - started,
@@ -277,12 +282,19 @@ def _searched(
     return stream.projected(index_names(ready.dims), error=budget.error, parameters=budget.parameters)
 
 
-def _in_blocks(entry: Entry, options: Mapping[str, Any], streaming: Mapping[str, Any]) -> tuple[Entry, dict[str, Any]]:
+def _in_blocks(
+    entry: Entry, options: Mapping[str, Any], own: Mapping[str, Any], streaming: Mapping[str, Any]
+) -> tuple[Entry, dict[str, Any]]:
     """The method for arrays that are read box by box, and in it the one that was asked for."""
     if "blocks" in entry.takes and entry.name in methods():
         return entry, {**options, **streaming}
     if entry.name not in methods():
         raise TenfoldError(f"method '{entry.name}' is given, but the array is read box by box; give a method's name")
+    for name in own:
+        raise TenfoldError(
+            f"method '{entry.name}' takes no {name} while the array is read box by box; leave {name} out, or leave "
+            f"checkpoint and client out and give memory enough for the whole array"
+        )
     return find("streamed_svd"), {**options, **streaming, "inner": entry.name}
 
 
@@ -357,21 +369,19 @@ def _run(
     given = {name: value for name, value in options.items() if value is not None}
     if kind == "blocks" and "watch" in entry.options:
         given["watch"] = bar.boxes
-    unknown = [name for name in given if name not in ("init", "max_sweeps", "tol", *entry.options)]
-    if unknown:
-        own = f"; it has {', '.join(entry.options)}" if entry.options else ""
-        raise TypeError(f"'{unknown[0]}' is no argument of fit, nor an option of method '{entry.name}'{own}")
-    if isinstance(given.get("init"), Network):
-        given["init"] = _rescaled(given["init"], -ready.power)
+    taken, power = (ready.data, 0) if entry.scales else (ready.scaled, ready.power)
+    if "init" in given:
+        _check_init(given["init"], ready.data.dtype)
+        given["init"] = _rescaled(given["init"], -power)
     try:
-        done = entry.function(ready.scaled, structure, error=budget.error, seed=seed, callback=watch, **given)
+        done = entry.function(taken, structure, error=budget.error, seed=seed, callback=watch, **given)
         network, reached, stopped = done.network, done.error, done.stopped
     except KeyboardInterrupt:
         if not latest:
             raise
         network, reached, stopped = latest[0].network(), latest[0].error, "interrupted"
         if not isinstance(ready.scaled, Blocks):
-            reached = relative_error(ready.scaled, network)
+            reached = relative_error(ready.scaled, _rescaled(network, power - ready.power))
     seconds = time.perf_counter() - started
     trial = Trial(label, network.structure, network.parameters, reached, seconds, entry.name, network=network)
     return trial, [trial], stopped
@@ -382,6 +392,19 @@ def _rescaled(network: Network, power: int) -> Network:
     if power == 0:
         return network
     return network.replace([times_power(core, power / len(network.structure.terms)) for core in network.cores])
+
+
+def _check_init(init: Any, dtype: torch.dtype) -> None:
+    """Raise unless a method can start from it."""
+    if not isinstance(init, Network):
+        raise TenfoldError(f"init must be a Network, not {type(init).__name__}")
+    for number, core in enumerate(init.structure.cores):
+        values = init.cores[number]
+        bad = values.numel() - int(torch.isfinite(values).sum())
+        if bad:
+            raise DataError(f"init has {bad:,} entries that are NaN or infinite in core '{core.name}'; replace them")
+        if values.is_complex() and not dtype.is_complex:
+            raise DataError(f"init is {values.dtype}, but the data are {dtype}; give the real part, or complex data")
 
 
 def _missed(best: Trial, budget: Budget, structure_given: bool) -> str:
