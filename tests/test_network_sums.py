@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from functools import reduce
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold import Network, Structure, formats
-from tenfold.errors import DataError, StructureError
+from tenfold.errors import DataError, StructureError, TenfoldError
 
 SUMMABLE = {
     "cp": formats.cp((3, 4, 5), 2),
@@ -64,7 +65,7 @@ def test_what_cannot_be_added_says_why() -> None:
     train = Network.random(formats.tensor_train((3, 4, 5), 2))
     with pytest.raises(StructureError, match="only the sizes of inner indices may differ"):
         train + Network.random(formats.tucker((3, 4, 5), 2))
-    with pytest.raises(StructureError, match="only the sizes of inner indices may differ"):
+    with pytest.raises(StructureError, match=r"networks of shapes \(3, 4, 5\) and \(3, 5, 4\)"):
         train + Network.random(formats.tensor_train((3, 5, 4), 2))
     with pytest.raises(DataError, match="float32"):
         train + Network.random(train.structure, dtype=torch.float32)
@@ -159,3 +160,34 @@ def test_rounding_keeps_the_order_of_axes(method: str) -> None:
         structure = SUMMABLE[name]
         rounded = Network.random(structure).round(ranks=dict.fromkeys(structure.inner_indices, 1), method=method)
         assert [core.indices for core in rounded.structure.cores] == [core.indices for core in structure.cores]
+
+
+def test_negation_division_and_complex_numbers() -> None:
+    network = Network.random(SUMMABLE["train"], seed=0)
+    torch.testing.assert_close((-network).dense(), -network.dense())
+    torch.testing.assert_close((network / 4).dense(), network.dense() / 4)
+    torch.testing.assert_close((network * np.float64(2)).dense(), 2 * network.dense())
+    turned = (1 + 2j) * network
+    assert {core.dtype for core in turned.cores} == {torch.complex128}
+    torch.testing.assert_close(turned.dense(), (1 + 2j) * network.dense())
+    torch.testing.assert_close((network / 2j).dense(), network.dense() / 2j)
+    with pytest.raises(TypeError):
+        network / "x"  # type: ignore[operator]
+
+
+def test_networks_of_other_shapes_are_not_added() -> None:
+    wide, narrow = Network.random(formats.cp((3, 4), 2)), Network.random(formats.cp((3, 5), 2))
+    with pytest.raises(StructureError, match=r"cannot add networks of shapes \(3, 4\) and \(3, 5\)"):
+        wide + narrow
+
+
+@pytest.mark.parametrize("method", ["svd", "gram", "random"])
+def test_one_rank_is_that_of_every_bond(method: str) -> None:
+    network = Network.random(SUMMABLE["train"], seed=0)
+    narrow = network.round(ranks=2, method=method)  # type: ignore[arg-type]
+    assert {narrow.structure.sizes[bond] for bond in narrow.structure.inner_indices} == {2}
+    for wrong in (0, True, 1.5, "2"):
+        with pytest.raises(TenfoldError, match="ranks must be a whole number of at least 1"):
+            network.round(ranks=wrong, method=method)  # type: ignore[arg-type]
+    with pytest.raises(TenfoldError, match="error must be at least 0 and below 1, not 'x'"):
+        network.round(error="x", method=method)  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import EllipsisType
 from typing import Any, Literal
@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tenfold._arguments import real_number, whole_number
 from tenfold._files import atomic
 from tenfold._scales import times_power
 from tenfold._tree_rounding import gram_round_tree, random_round_tree
@@ -379,13 +380,15 @@ class Network:
         needed.
 
         Raises:
-            StructureError: the two differ in more than the sizes and names of their inner indices, or the form has
-                parts that no index connects, for which there is no such sum.
+            StructureError: the two differ in shape, or in more than the sizes and names of their inner indices, or the
+                form has parts that no index connects, for which there is no such sum.
             DataError: the dtypes differ.
         """
         if not isinstance(other, Network):
             return NotImplemented
         mine, theirs = self.structure, other.structure
+        if self.shape != other.shape:
+            raise StructureError(f"cannot add networks of shapes {self.shape} and {other.shape}")
         if self.dtype != other.dtype:
             raise DataError(f"cannot add networks of {self.dtype} and {other.dtype}; convert one with .to()")
         called = _counterparts(mine, theirs)
@@ -411,24 +414,37 @@ class Network:
         """The difference of two networks of one form; see `__add__`."""
         return self + (-1.0) * other if isinstance(other, Network) else NotImplemented
 
+    def __neg__(self) -> Network:
+        return -1.0 * self
+
+    def __truediv__(self, divisor: complex) -> Network:
+        """The network divided by a number; see `__mul__`."""
+        return self._times(lambda core: core / divisor, divisor) if _is_number(divisor) else NotImplemented
+
     def __mul__(self, factor: complex) -> Network:
-        """The network times a number, which goes into a core that is used once."""
-        if not isinstance(factor, (int, float, complex)):
-            return NotImplemented
+        """The network times a number, which goes into a core that is used once.
+
+        A real network times a complex number is complex.
+        """
+        return self._times(lambda core: core * factor, factor) if _is_number(factor) else NotImplemented
+
+    __rmul__ = __mul__
+
+    def _times(self, change: Callable[[Tensor], Tensor], number: complex) -> Network:
         once = [n for n, core in enumerate(self.structure.cores) if len(core.terms) == 1]
         if not once:
             raise StructureError(f"cannot multiply '{self.structure}' by a number: every core is used more than once")
         cores = list(self.cores)
-        cores[once[0]] = cores[once[0]] * factor
+        if isinstance(number, complex | np.complexfloating):
+            cores = [core.to(core.dtype.to_complex()) for core in cores]
+        cores[once[0]] = change(cores[once[0]])
         return Network(self.structure, cores)
-
-    __rmul__ = __mul__
 
     def round(
         self,
         *,
         error: float | None = None,
-        ranks: Mapping[str, int] | None = None,
+        ranks: Mapping[str, int] | int | None = None,
         method: Literal["svd", "gram", "random"] = "svd",
         seed: int = 0,
     ) -> Network:
@@ -440,13 +456,15 @@ class Network:
 
         Args:
             error: the result is at most this far away in relative Frobenius norm.
-            ranks: instead of ``error``: the largest dimension for each bond named; others lose only zeros.
+            ranks: instead of ``error``: the largest dimension for each bond named; others lose only zeros. A single
+                number is that of every bond.
             method: ``"svd"`` as above; ``"gram"``, from Gram matrices of both sides of each bond, products of
                 matrices only, for errors down to 10^-6 in double precision; ``"random"``, for ranks much smaller than
                 the bonds are, as those of sums: one product with a random network, then cores as narrow as the ranks.
             seed: for the random network.
 
         Raises:
+            TenfoldError: a rank or ``error`` is no such number.
             StructureError: the structure is no tree, ``error`` is not in [0, 1) or too small for the method, both or
                 neither is given, or method ``"random"`` is given no ranks.
 
@@ -458,6 +476,7 @@ class Network:
         if method not in ("svd", "gram", "random"):
             raise StructureError(f"method '{method}' of round is not known; there are svd, gram, random")
         if error is not None:
+            error = real_number("error", error, "at least 0 and below 1")
             if not 0 <= error < 1:
                 raise StructureError(f"error must be at least 0 and below 1, not {error}")
             if method == "random":
@@ -469,12 +488,15 @@ class Network:
                 raise StructureError(f"error {error} is below {least:.0e}, what method 'gram' can tell; use 'svd'")
             return Network(*gram_round_tree(self.structure, self.cores, error=error))
         assert ranks is not None
+        if not isinstance(ranks, Mapping):
+            ranks = dict.fromkeys(self.structure.inner_indices, whole_number("ranks", ranks, 1))
         unknown = [bond for bond in ranks if bond not in self.structure.inner_indices]
         if unknown:
             raise StructureError(f"ranks names '{unknown[0]}', which is no bond of '{self.structure}'")
-        small = [bond for bond in ranks if ranks[bond] < 1]
+        small = [bond for bond in ranks if isinstance(ranks[bond], int) and ranks[bond] < 1]
         if small:
             raise StructureError(f"rank of bond '{small[0]}' must be at least 1, not {ranks[small[0]]}")
+        ranks = {bond: whole_number(f"rank of bond '{bond}'", rank, 1) for bond, rank in ranks.items()}
         if method == "svd":
             return Network(*round_tree(self.structure, self.cores, ranks=ranks))
         if method == "gram":
@@ -538,6 +560,10 @@ class Network:
             f"Network({kind}: {self.structure.pattern}; {_times(self.shape)}, {self.parameters:,} parameters, "
             f"ratio {ratio(self.structure.size, self.parameters):.4g}, {str(self.dtype).removeprefix('torch.')})"
         )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | complex | np.number) and not isinstance(value, bool)
 
 
 def _counterparts(mine: Structure, theirs: Structure) -> dict[str, str] | None:

@@ -315,3 +315,25 @@ def test_works_without_tensorly():
     done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert _results.Cores([np.zeros((1, 2, 1))])[0].shape == (1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["parafac", "non_negative_parafac", "non_negative_parafac_hals", "constrained_parafac"]
+)
+def test_numbers_that_cannot_be_fitted(name):
+    fit = getattr(compat, name)
+    for bad in (np.nan, np.inf):
+        tensor = cube()
+        tensor[0, 0, 0] = bad
+        with pytest.raises(ValueError, match="tensor has 1 entries that are NaN or infinite"):
+            fit(tensor, 2)
+    with pytest.raises(ValueError, match="is empty"):
+        fit(np.zeros((3, 0, 4)), 2)
+
+
+def test_masked_numbers_may_be_anything():
+    tensor, mask = cube(), np.ones((6, 7, 8))
+    mask[0, 0, 0] = 0
+    tensor[0, 0, 0] = np.nan
+    _, factors = compat.parafac(tensor, 3, mask=mask)
+    assert all(np.isfinite(factor).all() for factor in factors)

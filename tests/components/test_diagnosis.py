@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tenfold as tn
 from tenfold import components, formats
 from tenfold.decomposition import find
 from tenfold.errors import DataError, StructureError
@@ -86,6 +88,38 @@ def test_core_consistency_says_where_it_means_nothing():
         components.core_consistency(torch.zeros(6, 5), small)
     with pytest.raises(StructureError, match="one inner index"):
         components.core_consistency(torch.zeros(6, 5, 4), Network.random(formats.tucker((6, 5, 4), 2)))
+
+
+def test_core_consistency_takes_arrays_and_datasets(tmp_path):
+    network = Network.random(formats.cp((6, 5, 4), 2), seed=0)
+    array = network.dense().numpy()
+    assert components.core_consistency(array, network) == pytest.approx(100)
+    assert components.core_consistency(array.tolist(), network) == pytest.approx(100)
+    np.save(tmp_path / "whole.npy", array)
+    assert components.core_consistency(tn.io.read(tmp_path / "whole.npy"), network) == pytest.approx(100)
+    holes = array.copy()
+    holes[0, 0, 0] = np.nan
+    np.save(tmp_path / "holes.npy", holes)
+    assert components.core_consistency(tn.io.read(tmp_path / "holes.npy"), network) == pytest.approx(100)
+    with pytest.raises(DataError, match="data has entries that are NaN or infinite"):
+        components.core_consistency(holes, network)
+    with pytest.raises(DataError, match="data must be an array of numbers, not str"):
+        components.core_consistency("x", network)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_networks_with_nan_are_refused(bad):
+    network = Network.random(formats.cp((6, 5, 4), 2), seed=0)
+    broken = network.replace([network.cores[0] * bad, *network.cores[1:]])
+    for diagnosis in (
+        components.kruskal,
+        components.degeneracy,
+        components.canonical,
+        lambda fit: components.factor_match_score(network, fit),
+        lambda fit: components.core_consistency(network.dense(), fit),
+    ):
+        with pytest.raises(DataError, match="core 'core0' of the network has entries that are NaN or infinite"):
+            diagnosis(broken)
 
 
 def cp(*factors):

@@ -197,10 +197,10 @@ def test_an_array_is_its_slices_and_zero_fits_exactly():
         (lambda x: parafac2([x, x.float()], 1), "all of one dtype"),
         (lambda x: parafac2([x, x / 0], 1), "slice 1 has 20 entries that are NaN or infinite"),
         (lambda x: parafac2([x], 6), "rank 6 exceeds the 5 columns"),
-        (lambda x: parafac2([x], 0), "rank must be at least 1"),
+        (lambda x: parafac2([x], 0), "rank must be a whole number of at least 1"),
         (lambda x: parafac2([x], 1, nonnegative=("b",)), "not 'b'"),
         (lambda x: parafac2([x.to(COMPLEX)], 1, nonnegative=("a",)), "needs real slices"),
-        (lambda x: parafac2([x], 1, max_sweeps=0), "max_sweeps must be at least 1"),
+        (lambda x: parafac2([x], 1, max_sweeps=0), "max_sweeps must be a whole number of at least 1"),
         (lambda x: parafac2([x], 1, tol=-1), "tol must be at least 0"),
         (lambda x: parafac2([x], 1, init=parafac2([x, x], 1)), "init has factors h, a, c of shapes"),
         (lambda x: parafac2([x], 1, init="nvecs"), "init must be 'svd', 'random'"),
@@ -238,3 +238,32 @@ def test_as_good_as_tensorly():
             _, errors = peer(arrays, 3, random_state=np.random.RandomState(seed), return_errors=True, n_iter_max=500)
             reached.append(float(errors[-1]))
     assert parafac2(noisy, 3).error <= min(reached) * (1 + 1e-5)
+
+
+def test_slices_of_numpy_and_lists_are_taken():
+    slices, *_ = planted(UNEQUAL, 8, 2, 0)
+    expected = parafac2(slices, 2, max_sweeps=20)
+    arrays = [part.numpy() for part in slices]
+    for way in (arrays, [part.tolist() for part in arrays]):
+        assert parafac2(way, 2, max_sweeps=20).error == pytest.approx(expected.error, abs=1e-12)
+    cube = np.arange(60).reshape(5, 4, 3)
+    assert parafac2(cube, 2, max_sweeps=5).c.dtype == DOUBLE
+    with pytest.raises(DataError, match="slice 1 must be a matrix of numbers, not str"):
+        parafac2([arrays[0], "x"], 1)
+    with pytest.raises(DataError, match="slices must be matrices or an array of order 3, not int"):
+        parafac2(3, 1)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        *(({"rank": rank}, "rank must be a whole number of at least 1") for rank in (1.5, True, "2", None, 0)),
+        ({"max_sweeps": "x"}, "max_sweeps must be a whole number of at least 1, not 'x'"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
+        ({"tol": "x"}, "tol must be at least 0, not 'x'"),
+        ({"init": np.ones(3)}, "init must be 'svd', 'random'"),
+    ],
+)
+def test_arguments_of_other_kinds(how, said):
+    with pytest.raises(TenfoldError, match=said):
+        parafac2(torch.ones(4, 5, 3), **{"rank": 1, **how})

@@ -190,3 +190,38 @@ def test_arguments_out_of_range(options: dict, said: str):
 def test_an_error_below_the_precision_of_the_values():
     with pytest.raises(TenfoldError, match="below what values of float32 can show"):
         cross(lambda i: hilbert(i).float(), (5, 6), error=1e-9)
+
+
+@pytest.mark.parametrize("scale", [5e-310, 1e-200, 1e200, 1.7e308])
+@pytest.mark.parametrize("phase", [1.0, 0.6 + 0.8j])
+@pytest.mark.parametrize("shape", [(8,), (8, 7), (6, 5, 4, 3)])
+def test_values_of_extreme_size(scale: float, phase: complex, shape: tuple[int, ...]):
+    def function(indices: Tensor) -> Tensor:
+        return hilbert(indices) * phase * scale
+
+    found = cross(function, shape, error=1e-8)
+    points = torch.cartesian_prod(*(torch.arange(n) for n in shape)).reshape(-1, len(shape))
+    # The parts of complex numbers one by one, because a complex quotient of subnormal numbers is NaN.
+    made, true = (
+        torch.view_as_real(x.to(torch.complex128)) / scale for x in (found.network.at(points), function(points))
+    )
+    apart = (made - true).abs().max()
+    assert float(apart) < 1e-6
+    assert found.error < 1e-7
+    assert found.stopped in ("error", "max_rank")
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        *(({"max_evaluations": n}, "max_evaluations must be a whole number of at least 1000") for n in (0, 1, -1, "x")),
+        ({"seed": -1}, "seed must be a whole number of at least 0, not -1"),
+        ({"error": "x"}, "error must be above 0 and below 1, not 'x'"),
+        ({"shape": (3.5, 4)}, r"shape\[0\] must be a whole number of at least 1, not 3.5"),
+        ({"shape": 5}, "shape must be a sequence of whole numbers"),
+        ({"shape": (3, -1)}, r"shape\[1\] must be a whole number"),
+    ],
+)
+def test_arguments_of_other_kinds(how, said: str):
+    with pytest.raises(TenfoldError, match=said):
+        cross(hilbert, **{"shape": (4, 5), **how})

@@ -184,3 +184,52 @@ def test_sixteen_features_are_summed_without_the_table():
     rows = torch.tensor(list(itertools.islice(itertools.product([0, 1], repeat=40), 0, 2**12, 97)))
     machine = born_machine(rows, sweeps=1, max_rank=4)
     assert float(machine.probabilities("x40").sum()) == pytest.approx(1)
+
+
+def test_rows_are_explained_in_any_form():
+    network = random_machine((2, 3, 2), 2, 0).network
+    machine = BornMachine(network, ("a", "b", "c"), {"a": ("x", "y"), "b": (10, 20, 30), "c": (False, True)})
+    expected = machine.explain({"a": "y", "b": 30, "c": False})
+    assert machine.explain(["y", 30, False]) == machine.explain(("y", 30, False)) == expected
+    assert machine.explain(torch.tensor([1, 2, 0])) == expected
+    for wrong, said in (
+        ({"a": "y", "b": 30}, "column 'c' is missing"),
+        (["y", 30], "row must hold a category for each of a, b, c"),
+        (7, "row must hold a category"),
+        (torch.tensor([1, 3, 0]), "code 3 of 'b' is none of 0 to 2"),
+        (torch.tensor([[1, 2, 0]]), "one row of codes"),
+        (["y", 31, False], "'31' is no category of 'b'"),
+    ):
+        with pytest.raises(DataError, match=said):
+            machine.explain(wrong)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([[1]], "row 0 has 1 entries, not 3"),
+        ([], "there are no rows"),
+        ([1, 2, 0], "a sequence of rows"),
+        ({"a": [], "b": [], "c": []}, "there are no rows"),
+        (torch.tensor([[0, -1, 0]]), "code -1 of 'b' is none of 0 to 2"),
+        (torch.tensor([[0, 0, 0], [0, 3, 0]]), "code 3 of 'b'"),
+        (torch.tensor([0, 1, 0]), "codes must have shape"),
+        (torch.zeros(0, 3, dtype=torch.int64), "codes must have shape"),
+        (torch.zeros(1, 3), "codes must be whole numbers, not torch.float32"),
+    ],
+)
+def test_rows_that_are_none(rows, said: str):
+    with pytest.raises(DataError, match=said):
+        random_machine((2, 3, 2), 2, 0).log_probability(rows)
+
+
+def test_numbers_out_of_range():
+    machine = random_machine((2, 3, 2), 2, 0)
+    assert machine.sample(0).shape == (0, 3)
+    with pytest.raises(TenfoldError, match="count must be a whole number of at least 0, not -1"):
+        machine.sample(-1)
+    with pytest.raises(TenfoldError, match="seed must be"):
+        machine.sample(1, seed=-1)
+    for wrong in (2, -0.1, "x", math.nan):
+        with pytest.raises(TenfoldError, match="quantile must be from 0 to 1"):
+            machine.threshold(torch.tensor([[0, 0, 0]]), wrong)

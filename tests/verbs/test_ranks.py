@@ -62,13 +62,40 @@ def row(rank, **given):
 def test_the_rules_of_choice():
     rows = [
         row(1, held_out=0.5, held_out_se=0.1, bic=5.0),
-        row(2, held_out=0.32, held_out_se=0.01, bic=3.0, stability=0.91, core_consistency=61.0),
-        row(3, held_out=0.30, held_out_se=0.03, bic=4.0, stability=0.89, core_consistency=59.0),
+        row(2, error=0.09, held_out=0.32, held_out_se=0.01, bic=3.0, stability=0.91, core_consistency=61.0),
+        row(3, error=0.08, held_out=0.30, held_out_se=0.03, bic=4.0, stability=0.89, core_consistency=59.0),
     ]
     assert dict(room.choices(rows)) == {"stability": 2, "core_consistency": 2, "held_out": 2, "bic": 2}
     assert room.choices([row(1)])["held_out"] is None
     assert room.choices([row(1, stability=0.5, core_consistency=math.nan)])["stability"] is None
     assert room.choices([row(1, stability=0.5, core_consistency=math.nan)])["core_consistency"] is None
+
+
+def test_components_that_fit_nothing_are_not_chosen():
+    rows = [row(1, error=1e-9, exact=True), row(2, error=1e-10, exact=True), row(3, error=1e-9, exact=True)]
+    assert room.choices(rows)["stability"] == room.choices(rows)["core_consistency"] == 1
+    assert room.choices([row(1), row(2, error=0.1), row(3, error=0.12)])["stability"] == 1
+    assert room.choices([row(1), row(2, error=0.12), row(3, error=0.05)])["stability"] == 3
+    vectors = [torch.randn(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64) for n in (8, 7, 6)]
+    assert tn.select_rank(torch.einsum("i,j,k->ijk", *vectors), range(1, 5), starts=3).chosen == 1
+    assert tn.select_rank(np.ones((3, 3, 3)), range(1, 4), starts=2).chosen == 1
+
+
+def test_components_that_are_one_are_not_stable():
+    ones = torch.ones(4, 4, 4, dtype=torch.float64)
+    ensemble = tn.stability(ones, 2, starts=3)
+    assert ensemble.errors[-1] < 1e-6
+    assert ensemble.stability == 0
+    assert tn.stability(ones, 1, starts=3).stability == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, True, "x", None])
+def test_seeds_are_whole_numbers(seed):
+    data = planted((6, 5, 4), 1, 0, 0.1)
+    with pytest.raises(TenfoldError, match="seed must be a whole number of at least 0"):
+        tn.select_rank(data, [1], starts=2, seed=seed)
+    with pytest.raises(TenfoldError, match="seed must be a whole number of at least 0"):
+        tn.stability(data, 1, starts=2, seed=seed)
 
 
 def test_bic_is_that_of_its_definition():

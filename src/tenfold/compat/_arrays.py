@@ -66,6 +66,15 @@ def taken_mask(mask: Array, shape: Sequence[int]) -> Tensor | None:
     return None if bool(known.all()) else known
 
 
+def check_numbers(tensor: Tensor, known: Tensor | None = None) -> None:
+    """Raise `ValueError` unless there is something to fit, and all that is known of it is finite."""
+    if not tensor.numel():
+        raise ValueError(f"tensor of shape {tuple(tensor.shape)} is empty")
+    bad = ~torch.isfinite(tensor) if known is None else ~torch.isfinite(tensor) & known
+    if bool(bad.any()):
+        raise ValueError(f"tensor has {int(bad.sum()):,} entries that are NaN or infinite; mask them")
+
+
 def seed_of(random_state: Any) -> int:
     """A seed for whatever scripts give as ``random_state``.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tenfold import formats
 from tenfold.compat import _ranks, _results
-from tenfold.compat._arrays import Array, Kind, seed_of, taken, taken_mask
+from tenfold.compat._arrays import Array, Kind, check_numbers, seed_of, taken, taken_mask
 from tenfold.compat._common import check_svd
 from tenfold.compat._watch import Watch
 from tenfold.decomposition._normal import solve_normal
@@ -263,10 +263,11 @@ def nonnegative(
     nn_modes: Any,
 ) -> Any:
     data, kind = taken(tensor)
+    known = taken_mask(mask, data.shape)
+    check_numbers(data, known)
     check_order(data)
     check_svd(svd)
     rank = _ranks.cp(data.shape, rank)
-    known = taken_mask(mask, data.shape)
     fixed = modes_to_keep(fixed_modes, data.ndim)
     chosen = list(range(data.ndim)) if nn_modes == "all" else sorted(nn_modes or ())
     make = maker(kind, data, normalize_factors, None)

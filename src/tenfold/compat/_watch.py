@@ -109,10 +109,7 @@ class Watch:
                 self.add(progress.error, progress.network)
 
         def work() -> Network:
-            entry = find(name)
-            # Some options only make a method quicker; one that lacks them does without.
-            given = {key: value for key, value in options.items() if key in ("init", "seed", *entry.options)}
-            found = entry.function(data, structure, max_sweeps=sweeps, tol=tol, callback=report, **given)
+            found = find(name).function(data, structure, max_sweeps=sweeps, tol=tol, callback=report, **options)
             if not self.values:
                 self.values.append(found.error)
             return found.network

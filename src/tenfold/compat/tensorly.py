@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tenfold import formats
 from tenfold.compat import _cp, _parafac2, _ranks, _results, _sets, _trains, _tucker
-from tenfold.compat._arrays import Array, seed_of, taken, taken_mask
+from tenfold.compat._arrays import Array, check_numbers, seed_of, taken, taken_mask
 from tenfold.compat._common import OWN_TOL, check_svd, missing, named
 from tenfold.compat._watch import Watch
 from tenfold.decomposition import choose, find
@@ -60,10 +60,11 @@ def parafac(
     ``sparsity`` finds the sparse part of what the CP tensor leaves over, once at the end.
     """
     data, kind = taken(tensor)
+    known = taken_mask(mask, data.shape)
+    check_numbers(data, known)
     _cp.check_order(data)
     rank = _ranks.cp(data.shape, rank)
     check_svd(svd)
-    known = taken_mask(mask, data.shape)
     seed = seed_of(random_state)
     fixed = _cp.modes_to_keep(fixed_modes, data.ndim)
     make = _cp.maker(kind, data, normalize_factors, sparsity)
@@ -215,6 +216,7 @@ def constrained_parafac(
     penalised factor can go elsewhere. ``cp_ao_admm`` itself takes them, with a bound.
     """
     data, kind = taken(tensor)
+    check_numbers(data)
     _cp.check_order(data)
     check_svd(svd)
     rank = _ranks.cp(data.shape, rank)

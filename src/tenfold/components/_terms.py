@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from tenfold.errors import StructureError
+from tenfold.errors import DataError, StructureError
 from tenfold.network import Network
 from tenfold.structure import Structure
 
@@ -58,12 +58,16 @@ def terms_of(network: Network) -> Terms:
 
     Raises:
         StructureError: the network is no sum of rank-one terms.
+        DataError: a core has NaN or infinite entries.
     """
     structure = network.structure
     if not is_sum_of_terms(structure):
         raise StructureError(f"components need one inner index that lies on every core (CP), not '{structure}'")
     (index,) = structure.inner_indices
     rank = structure.sizes[index]
+    for core, tensor in zip(structure.cores, network.cores, strict=True):
+        if not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"core '{core.name}' of the network has entries that are NaN or infinite")
     outside = structure.output_indices
     found: list[tuple[int, tuple[str, ...], Tensor]] = []
     mantissa = torch.ones(rank, dtype=torch.float64, device=network.device)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
+from tenfold._arguments import real_number, whole_number
 from tenfold.decomposition._anderson import Iterated, State, iterate
 from tenfold.decomposition._blas import product
 from tenfold.decomposition._error import squared_norm
@@ -92,7 +94,7 @@ class Parafac2Progress:
 
 @torch.no_grad()
 def parafac2(
-    slices: Sequence[Shaped[Tensor, "_ columns"]] | Shaped[Tensor, "slices rows columns"],
+    slices: Sequence[Shaped[Tensor, "_ columns"] | Any] | Shaped[Tensor, "slices rows columns"] | np.ndarray,
     rank: int,
     *,
     nonnegative: Collection[Literal["a", "c"]] = (),
@@ -112,8 +114,8 @@ def parafac2(
     for at least four slices, as a rule.
 
     Args:
-        slices: matrices with equally many columns, real or complex, or an array of order 3 whose first axis numbers
-            them.
+        slices: matrices with equally many columns, tensors or arrays, real or complex, or an array of order 3 whose
+            first axis numbers them.
         rank: of all slices; at most the number of columns.
         nonnegative: factors whose entries must not be negative, of ``"a"`` and ``"c"``.
         init: ``"svd"`` for singular vectors, ``"random"`` for the most promising of some random starts, an earlier
@@ -135,9 +137,15 @@ def parafac2(
     """
     parts = _checked(slices)
     columns = parts[0].shape[1]
-    _check_arguments(rank, columns, nonnegative, max_sweeps, tol)
+    rank, max_sweeps = whole_number("rank", rank, 1), whole_number("max_sweeps", max_sweeps, 1)
+    seed, tol = whole_number("seed", seed, 0), real_number("tol", tol, "at least 0")
+    _check_arguments(rank, columns, nonnegative, tol)
     dtype = parts[0].dtype
-    if init not in (None, "svd", "random") and not isinstance(init, Parafac2):
+    if (
+        init is not None
+        and not isinstance(init, Parafac2)
+        and not (isinstance(init, str) and init in ("svd", "random"))
+    ):
         raise TenfoldError(f"init must be 'svd', 'random', an earlier result or None, not {init!r}")
     if nonnegative and dtype.is_complex:
         raise TenfoldError("nonnegative needs real slices, not complex ones")
@@ -395,8 +403,12 @@ def _phase(factor: Tensor) -> Tensor:
     return torch.where(largest == 0, 1, largest / largest.abs().where(largest != 0, 1)).to(factor.dtype)
 
 
-def _checked(slices: Sequence[Tensor] | Tensor) -> list[Tensor]:
-    parts = list(slices.unbind(0)) if isinstance(slices, Tensor) and slices.ndim > 0 else list(slices)
+def _checked(slices: Any) -> list[Tensor]:
+    try:
+        given = list(slices.unbind(0)) if isinstance(slices, Tensor) and slices.ndim > 0 else list(slices)
+    except TypeError:
+        raise DataError(f"slices must be matrices or an array of order 3, not {type(slices).__name__}") from None
+    parts = [_tensor(part, number) for number, part in enumerate(given)]
     if not parts:
         raise DataError("slices is empty; PARAFAC2 needs at least one matrix")
     first = parts[0]
@@ -415,16 +427,23 @@ def _checked(slices: Sequence[Tensor] | Tensor) -> list[Tensor]:
     return parts
 
 
-def _check_arguments(rank: int, columns: int, nonnegative: Collection[str], max_sweeps: int, tol: float) -> None:
-    if rank < 1:
-        raise TenfoldError(f"rank must be at least 1, not {rank}")
+def _tensor(part: Any, number: int) -> Tensor:
+    """A slice as a tensor; whole numbers in double precision."""
+    if isinstance(part, Tensor):
+        return part
+    try:
+        made = torch.as_tensor(np.ascontiguousarray(part))
+    except (TypeError, ValueError):
+        raise DataError(f"slice {number} must be a matrix of numbers, not {type(part).__name__}") from None
+    return made if made.is_floating_point() or made.is_complex() else made.double()
+
+
+def _check_arguments(rank: int, columns: int, nonnegative: Collection[str], tol: float) -> None:
     if rank > columns:
         raise TenfoldError(f"rank {rank} exceeds the {columns} columns of the slices")
     for name in nonnegative:
         if name not in ("a", "c"):
             raise TenfoldError(f"nonnegative may name the factors 'a' and 'c', not {name!r}")
-    if max_sweeps < 1:
-        raise TenfoldError(f"max_sweeps must be at least 1, not {max_sweeps}")
     if not tol >= 0:
         raise TenfoldError(f"tol must be at least 0, not {tol}")
 

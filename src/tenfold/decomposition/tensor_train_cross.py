@@ -14,6 +14,7 @@ from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from tenfold import formats
+from tenfold._arguments import real_number, whole_number
 from tenfold.decomposition._registry import Callback, Progress
 from tenfold.errors import DataError, TenfoldError
 from tenfold.network import Network
@@ -28,6 +29,8 @@ _AGREED = 2
 _PRECISE = 30
 # Values of the function asked for at once.
 _BATCH = 2**18
+# Values are scaled if their exponents are beyond this part of the range.
+_FAR = 0.4
 # Bonds are truncated this much finer than what is asked for; rounding at the end takes the difference away.
 _FINER = 0.1
 
@@ -94,7 +97,7 @@ def tensor_train_cross(
         max_rank: no bond gets larger.
         kick: by how much a bond may grow in one half sweep.
         max_sweeps: at most so many half sweeps.
-        max_evaluations: stop before more values than this are asked for.
+        max_evaluations: stop before more values than this are asked for; at least 1000, the size of the first sample.
         seed: of the random points.
         callback: called after each half sweep.
 
@@ -109,12 +112,17 @@ def tensor_train_cross(
     values. Cost: ``O(sum n r^3)`` besides the evaluations.
     Papers: "TT-cross approximation for multidimensional arrays", 2010; "How to find a good submatrix", 2010.
     """
-    shape = tuple(int(n) for n in shape)
-    if not shape or min(shape) < 1:
-        raise DataError(f"shape {shape} is empty; every index needs at least one place")
-    for name, value, least in (("max_rank", max_rank, 1), ("kick", kick, 1), ("max_sweeps", max_sweeps, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise TenfoldError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    if not hasattr(shape, "__len__"):
+        raise DataError(f"shape must be a sequence of whole numbers, not {shape!r}")
+    if not len(shape) or 0 in tuple(shape):
+        raise DataError(f"shape {tuple(shape)} is empty; every index needs at least one place")
+    shape = tuple(whole_number(f"shape[{axis}]", n, 1) for axis, n in enumerate(shape))
+    max_rank, kick = whole_number("max_rank", max_rank, 1), whole_number("kick", kick, 1)
+    max_sweeps, seed = whole_number("max_sweeps", max_sweeps, 1), whole_number("seed", seed, 0)
+    if max_evaluations is not None:
+        # The first sample is the least from which anything can be said.
+        max_evaluations = whole_number("max_evaluations", max_evaluations, _CHECKS)
+    error = real_number("error", error, "above 0 and below 1")
     if not 0 < error < 1:
         raise TenfoldError(f"error must be above 0 and below 1, not {error!r}")
     values = _Values(function, shape, max_evaluations)
@@ -131,19 +139,29 @@ class _SpentError(Exception):
 
 @dataclass
 class _Values:
-    """The function, counted and checked."""
+    """The function, counted and checked, and divided by ``2**power``.
+
+    The power is 0 unless the first values are so large or small that what is computed from them leaves the range.
+    """
 
     function: Function
     shape: tuple[int, ...]
     limit: int | None
     count: int = 0
     largest: tuple[tuple[int, ...], Any] = field(default=((), 0.0))
+    power: int | None = None
 
     def __call__(self, indices: Int[np.ndarray, "batch order"]) -> Shaped[np.ndarray, " batch"]:
         if self.limit is not None and self.count + len(indices) > self.limit:
             raise _SpentError
         parts = [self._some(indices[start : start + _BATCH]) for start in range(0, len(indices), _BATCH)]
-        return np.concatenate(parts) if parts else np.zeros(0)
+        made = np.concatenate(parts) if parts else np.zeros(0)
+        if self.power is None and len(made):
+            part = made.view(made.real.dtype)
+            exponent = int(np.frexp(np.abs(part).max())[1])
+            far = int(np.finfo(part.dtype).maxexp * _FAR)
+            self.power = exponent - min(max(exponent, -far), far)
+        return _times_power(made, -self.power) if self.power else made
 
     def _some(self, indices: Int[np.ndarray, "batch order"]) -> Shaped[np.ndarray, " batch"]:
         found = self.function(torch.from_numpy(np.ascontiguousarray(indices)))
@@ -323,6 +341,18 @@ class _Interpolation:
         return row[:, 0]
 
     def network(self) -> Network:
+        return self._restored(self._train())
+
+    def _restored(self, train: Network) -> Network:
+        """In the units of the function: each core takes a part of the power, so that none leaves the range."""
+        power, order = self.values.power or 0, self.order
+        if not power:
+            return train
+        parts = [power * (k + 1) // order - power * k // order for k in range(order)]
+        pairs = zip(train.cores, parts, strict=True)
+        return train.replace([torch.from_numpy(_times_power(core.numpy(), part)) for core, part in pairs])
+
+    def _train(self) -> Network:
         structure = formats.tensor_train(self.shape, [1] * (self.order - 1))
         bonds = structure.inner_indices
         structure = structure.replace(dict(zip(bonds, self._ranks(), strict=True)))
@@ -333,11 +363,19 @@ class _Interpolation:
         return Network(structure, cores)
 
     def result(self, stopped: str) -> Cross:
-        network = self.network()
+        network = self._train()
         if self.order > 1 and stopped != "zero":
             # The interpolation is not optimal; what it needs too much is not needed for this error.
             network = network.round(error=min(self.error, 0.5))
-        return Cross(network, self.estimate, self.values.count, self.values.largest, self.sweeps, stopped)
+        return Cross(
+            self._restored(network), self.estimate, self.values.count, self.values.largest, self.sweeps, stopped
+        )
+
+
+def _times_power(numbers: Shaped[np.ndarray, "..."], power: int) -> Shaped[np.ndarray, "..."]:
+    """Numbers times a power of two that may itself be out of range."""
+    whole = np.ascontiguousarray(numbers)
+    return np.ldexp(whole.view(whole.real.dtype), power).view(whole.dtype)
 
 
 def _root_mean(numbers: Shaped[np.ndarray, " n"]) -> float:

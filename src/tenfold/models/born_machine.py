@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tenfold import formats
+from tenfold._arguments import real_number, whole_number
 from tenfold.errors import DataError, FileError, TenfoldError
 from tenfold.network import Network, load_file
 
@@ -65,9 +66,11 @@ class BornMachine:
         """Rows of labels (a DataFrame, a mapping of columns, or a sequence of rows) as rows of codes.
 
         Raises:
-            DataError: a column is missing, or a label is none that the machine knows.
+            DataError: there are no rows, a column is missing, or a label is none that the machine knows.
         """
         columns = _columns(rows, self.features)
+        if not columns[self.features[0]]:
+            raise DataError("there are no rows")
         coded = []
         for name in self.features:
             known = {level: code for code, level in enumerate(self.levels[name])}
@@ -82,17 +85,27 @@ class BornMachine:
 
         Args:
             rows: labels as in `codes`, or an integer tensor of codes.
+
+        Raises:
+            DataError: there are no rows, a label or a code is none that the machine knows.
         """
-        coded = rows if isinstance(rows, Tensor) else self.codes(rows)
+        coded = self._checked(rows) if isinstance(rows, Tensor) else self.codes(rows)
         amplitudes = self.network.at(coded).abs().clamp(min=_SMALLEST)
         return 2 * amplitudes.log()
 
     def threshold(self, rows: Any, quantile: float = 0.99) -> float:
-        """The score ``-ln p`` that this part of some (ordinary) rows stays below."""
+        """The score ``-ln p`` that this part of some (ordinary) rows stays below.
+
+        Raises:
+            TenfoldError: ``quantile`` is not from 0 to 1.
+        """
+        if not 0 <= real_number("quantile", quantile, "from 0 to 1") <= 1:
+            raise TenfoldError(f"quantile must be from 0 to 1, not {quantile!r}")
         return float(torch.quantile(-self.log_probability(rows), quantile))
 
     def sample(self, count: int, *, seed: int = 0) -> Int[Tensor, "count features"]:
         """Independent rows of codes from exactly this distribution, feature by feature. Cost ``O(count n d r^2)``."""
+        count, seed = whole_number("count", count, 0), whole_number("seed", seed, 0)
         generator = torch.Generator().manual_seed(seed)
         cores = _right_canonical(list(self._cores))
         left = torch.ones(count, 1, dtype=cores[0].dtype)
@@ -161,8 +174,16 @@ class BornMachine:
                 table[i, j] = table[j, i] = max(single[i] + single[j] - measure(other, one), 0.0)
         return table
 
-    def explain(self, row: Mapping[str, Any]) -> dict[str, float]:
-        """For each feature of one row ``-ln p(its category | all other categories)``: which of them is odd, in nats."""
+    def explain(self, row: Mapping[str, Any] | Sequence[Any] | Int[Tensor, " features"]) -> dict[str, float]:
+        """For each feature of one row ``-ln p(its category | all other categories)``: which of them is odd, in nats.
+
+        Args:
+            row: the labels by feature or in the order of the features, or an integer tensor of codes.
+
+        Raises:
+            DataError: a feature is missing, or a label or code is none that the machine knows.
+        """
+        row = self._labelled(row)
         found = {}
         for name in self.features:
             others = {other: row[other] for other in self.features if other != name}
@@ -209,6 +230,37 @@ class BornMachine:
             return cls(network, tuple(kept["features"]), levels, tuple(kept["history"]), tuple(kept["held_out"]))
         except (KeyError, TypeError, AttributeError):
             raise FileError(f"'{path}' holds no Born machine") from None
+
+    def _checked(self, codes: Tensor) -> Int[Tensor, "rows features"]:
+        """Codes that are those of categories. Raises `DataError` if they are not."""
+        if codes.ndim != 2 or codes.shape[1] != len(self.features) or not len(codes):
+            shape = tuple(codes.shape)
+            raise DataError(f"codes must have shape (rows, {len(self.features)}) with at least one row, not {shape}")
+        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+            raise DataError(f"codes must be whole numbers, not {codes.dtype}")
+        for name, column in zip(self.features, codes.unbind(1), strict=True):
+            for code in (int(column.min()), int(column.max())):
+                if not 0 <= code < len(self.levels[name]):
+                    raise DataError(f"code {code} of '{name}' is none of 0 to {len(self.levels[name]) - 1}")
+        return codes
+
+    def _labelled(self, row: Any) -> Mapping[str, Any]:
+        """The labels of one row by feature."""
+        if isinstance(row, Tensor):
+            if row.ndim != 1:
+                raise DataError(f"row must be one row of codes, not a tensor of shape {tuple(row.shape)}")
+            (codes,) = self._checked(row[None]).tolist()
+            return {name: self.levels[name][code] for name, code in zip(self.features, codes, strict=True)}
+        if hasattr(row, "to_dict"):
+            row = row.to_dict()  # a row of a DataFrame
+        if not isinstance(row, Mapping):
+            if isinstance(row, str) or not hasattr(row, "__len__") or len(row) != len(self.features):
+                raise DataError(f"row must hold a category for each of {', '.join(self.features)}, not {row!r}")
+            row = dict(zip(self.features, row, strict=True))
+        for name in self.features:
+            if name not in row:
+                raise DataError(f"column '{name}' is missing")
+        return row
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -286,6 +338,7 @@ def born_machine(
     for name, value in (("max_rank", max_rank), ("sweeps", sweeps), ("steps", steps)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise TenfoldError(f"{name} must be a whole number of at least 1, not {value!r}")
+    seed = whole_number("seed", seed, 0)
     features, levels, codes = _coded(rows)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(codes), generator=generator)
@@ -438,7 +491,7 @@ def _columns(rows: Any, features: Sequence[str] | None) -> dict[str, list[Any]]:
     elif isinstance(rows, Mapping):
         found = {str(name): list(column) for name, column in rows.items()}
     elif features is not None:
-        found = dict(zip(features, map(list, zip(*rows, strict=True)), strict=True))
+        found = _transposed(rows, features)
     else:
         kind = type(rows).__name__
         raise DataError(f"rows must be a DataFrame, a mapping of columns or an array of codes, not {kind}")
@@ -448,6 +501,19 @@ def _columns(rows: Any, features: Sequence[str] | None) -> dict[str, list[Any]]:
     if len({len(column) for column in found.values()}) > 1:
         raise DataError("the columns have different lengths")
     return found
+
+
+def _transposed(rows: Any, features: Sequence[str]) -> dict[str, list[Any]]:
+    """Columns of a sequence of rows."""
+    try:
+        table = [list(row) for row in rows]
+    except TypeError:
+        raise DataError("rows must be a DataFrame, a mapping of columns or a sequence of rows") from None
+    for number, row in enumerate(table):
+        if len(row) != len(features):
+            wanted = f"{len(features)} ({', '.join(features)})"
+            raise DataError(f"row {number} has {len(row)} entries, not {wanted}")
+    return {name: [row[place] for row in table] for place, name in enumerate(features)}
 
 
 def _coded(rows: Any) -> tuple[tuple[str, ...], dict[str, tuple[Any, ...]], Tensor]:

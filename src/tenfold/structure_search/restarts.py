@@ -12,12 +12,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tenfold.components import factor_match_score
+from tenfold.components._terms import terms_of
 from tenfold.decomposition import Data, Decomposition, Entry, choose
 from tenfold.errors import TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
 
+# Components with a cosine this near to one are one component, and those of less than this part of the weight none.
+_SAME = 1e-6
 # A start whose error is this much above the least, relatively and absolutely, ended in a local minimum.
 _NEAR, _EXACT = 1.01, 1e-6
 
@@ -29,7 +32,8 @@ class Restarts:
     Attributes:
         networks: what each start ended with.
         errors: their true relative errors, ascending.
-        scores: the factor match score of every two of them.
+        scores: the factor match score of every two of them; 0 where one has a component that is zero or a multiple of
+            another, for such components can be split in any other way.
     """
 
     networks: tuple[Network, ...]
@@ -83,10 +87,21 @@ def restarts(
     entry = choose(structure, data) if method is None else method
     done = sorted(_fits(data, structure, entry, starts, seed, options or {}, on_start), key=lambda fit: fit.error)
     scores = torch.eye(len(done), dtype=torch.float64)
+    apart = [_apart(fit.network) for fit in done]
     for a in range(len(done)):
         for b in range(a):
+            if not (apart[a] and apart[b]):
+                continue
             scores[a, b] = scores[b, a] = factor_match_score(done[a].network, done[b].network).score
     return Restarts(tuple(fit.network for fit in done), tuple(fit.error for fit in done), scores)
+
+
+def _apart(network: Network) -> bool:
+    """Whether no component is zero or a multiple of another."""
+    terms = terms_of(network)
+    if bool((terms.weights <= _SAME * terms.weights.max()).any()):
+        return False
+    return bool((terms.cosines().abs().triu(1) < 1 - _SAME).all())
 
 
 def _fits(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from tenfold import formats
+from tenfold._arguments import whole_number
 from tenfold.components import core_consistency
 from tenfold.decomposition import Data, Entry, choose, relative_error
 from tenfold.errors import DataError, TenfoldError
@@ -41,6 +42,7 @@ class RankRow:
         held_out_se: its standard error over the folds.
         bic: the Bayesian information criterion, ``n log(RSS / n) + p log n`` for n cells and p free parameters.
         seconds: how long this rank took.
+        exact: whether the error is nothing but rounding.
     """
 
     rank: int
@@ -52,6 +54,7 @@ class RankRow:
     held_out_se: float
     bic: float
     seconds: float
+    exact: bool = False
 
 
 def rank_rows(
@@ -85,6 +88,7 @@ def rank_rows(
     Cost: ``starts`` fits for each rank; with held-out cells as many again, of the method for missing cells.
     """
     ordered = _checked(data, ranks, criterion, starts)
+    seed = whole_number("seed", seed, 0)
     shape = tuple(data.shape or ())
     known = data.distinct if isinstance(data, Observations) else data.numel()
     folded = criterion == "held_out" or known <= _HELD_OUT_CELLS
@@ -134,26 +138,39 @@ def rank_rows(
             held_out_se=statistics.stdev(outside) / math.sqrt(len(outside)) if outside else math.nan,
             bic=known * (log_rss - math.log(known)) + free * math.log(known),
             seconds=time.perf_counter() - started,
+            exact=runs.errors[0] <= exact,
         )
 
 
 def choices(rows: Sequence[RankRow]) -> Mapping[str, int | None]:
     """The rank that each criterion chooses; None where no rank qualifies or nothing was measured.
 
-    Stability and core consistency: the largest rank above 0.9, or 60. Held out: the smallest rank within one standard
-    error of the least error. BIC: the rank of the least.
+    Stability and core consistency: the largest rank above 0.9, or 60, of those whose error is below that of all lower
+    ranks, up to the first one that is exact: components that fit nothing can be found again by chance. Held out: the
+    smallest rank within one standard error of the least error. BIC: the rank of the least.
     """
     measured = [row for row in rows if not math.isnan(row.held_out)]
     held_out = None
     if measured:
         best = min(measured, key=lambda row: row.held_out)
         held_out = min(row.rank for row in measured if row.held_out <= best.held_out + best.held_out_se)
+    useful = _useful(rows)
     return {
-        "stability": max((row.rank for row in rows if row.stability > STABLE), default=None),
-        "core_consistency": max((row.rank for row in rows if row.core_consistency > CONSISTENT), default=None),
+        "stability": max((row.rank for row in useful if row.stability > STABLE), default=None),
+        "core_consistency": max((row.rank for row in useful if row.core_consistency > CONSISTENT), default=None),
         "held_out": held_out,
         "bic": min(rows, key=lambda row: row.bic).rank if rows else None,
     }
+
+
+def _useful(rows: Sequence[RankRow]) -> list[RankRow]:
+    """The ranks that fit better than all lower ones, up to the first that leaves nothing to fit."""
+    found: list[RankRow] = []
+    for row in sorted(rows, key=lambda row: row.rank):
+        if found and (found[-1].exact or row.error >= found[-1].error):
+            continue
+        found.append(row)
+    return found
 
 
 def _checked(data: Data, ranks: Sequence[int], criterion: str, starts: int) -> list[int]:

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tenfold import formats
+from tenfold._arguments import whole_number
 from tenfold._threads import threads_for
 from tenfold.decomposition import find
 from tenfold.errors import StructureError, TenfoldError
@@ -98,13 +99,14 @@ def stability(
     Raises:
         DataError: the data cannot be fitted.
         StructureError: the structure is not CP, or does not fit the data.
-        TenfoldError: ``starts`` is below 2, or there is no such method.
+        TenfoldError: ``starts`` is below 2, ``seed`` below 0, or there is no such method.
 
     Cost: that of ``starts`` fits.
     """
     ready = prepare(data, dtype=dtype)
     if isinstance(starts, bool) or not isinstance(starts, int) or starts < 2:
         raise TenfoldError(f"starts must be a whole number of at least 2, to be compared, not {starts!r}")
+    seed = whole_number("seed", seed, 0)
     if isinstance(structure, int):
         full = formats.cp(ready.shape, structure)
     elif isinstance(structure, str):

@@ -1,0 +1,24 @@
+"""Numbers that people give, checked in one place."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tenfold.errors import TenfoldError
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """The value as an int. Raises `TenfoldError` if it is none, or below the least."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise TenfoldError(f"{name} must be a whole number of at least {least}, not {value!r}")
+    return int(value)
+
+
+def real_number(name: str, value: Any, wanted: str) -> float:
+    """The value as a float. Raises `TenfoldError`, with what is ``wanted``, if it is no number or NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or math.isnan(value):
+        raise TenfoldError(f"{name} must be {wanted}, not {value!r}")
+    return float(value)
