@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import zarr
 
 import tenfold as tn
 from tenfold.cli.app import _run
-from tenfold.errors import DataError, TenfoldError
+from tenfold.errors import DataError, FileError, TenfoldError
 
 SHAPE = (90, 80, 70)
 
@@ -136,6 +137,26 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     again = tn.fit(blocks, error=0.06, memory="10 MB", checkpoint=tmp_path)
     alone = tn.fit(tn.Blocks.of(ARRAY), error=0.06, memory="10 MB")
     assert again.error == alone.error
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("core0.bin", Path.unlink, "core0.bin is missing or short"),
+        ("core0.bin", lambda path: path.write_bytes(path.read_bytes()[:-8]), "core0.bin is missing or short"),
+        ("core0.bin", lambda path: path.write_bytes(bytes(path.stat().st_size)), "core0.bin is not what was written"),
+        ("bases0.npz", Path.unlink, "bases0.npz is missing"),
+    ],
+)
+def test_a_damaged_checkpoint_is_not_gone_on_from(
+    name: str, damage: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"structure": "tucker", "ranks": 5, "memory": "10 MB", "checkpoint": tmp_path}
+    first = tn.fit(LAZY, **asked)
+    assert tn.fit(LAZY, **asked).error == first.error
+    damage(tmp_path / name)
+    with pytest.raises(FileError, match=f"checkpoint '.*' is damaged: {said}.*; remove the folder and start again"):
+        tn.fit(LAZY, **asked)
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

@@ -352,6 +352,8 @@ class _Reduction:
         saved = self.passes.checkpoint
         done, found = (0, {}) if saved is None else saved.load(f"bases{tried}")
         if not done:
+            if saved is not None and saved.load(f"core{self.stages}")[0]:
+                raise saved.damaged(f"bases{tried}.npz is missing")
             for n, (sketch, seed) in enumerate(zip(plan.sketches, itertools.count(self.seed))):
                 matrix = sums.pop(f"sum{n}")
                 values, vectors = nystrom(matrix, sketch, seed) if sketch else _eigen(matrix)
