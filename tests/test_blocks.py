@@ -87,6 +87,25 @@ def test_cuts_keep_units_together() -> None:
     assert len(cuts) > 1
 
 
+@pytest.mark.parametrize("entries", [7, 100, 3000, 10_000])
+def test_chunks_that_are_too_large_are_cut(entries: int) -> None:
+    blocks = tn.Blocks(lambda box: np.zeros(1), (7, 50, 60), float, chunks=(5, (20, 30), 40))
+    assert entries > 7 * 20 * 40 or blocks.cuts([True, False, False], [1, 1, 1], entries) is None
+    cuts = blocks.cuts([True, False, False], [1, 1, 1], entries, within=True)
+    assert cuts is not None
+    assert cuts.largest <= entries
+    seen = np.zeros(blocks.shape, dtype=int)
+    for box in cuts:
+        assert box[0] == slice(0, 7)
+        seen[box] += 1
+    assert (seen == 1).all()
+
+
+def test_an_array_without_a_name_is_the_array() -> None:
+    assert tn.Blocks.of(zarr.create_array({}, shape=(3,), dtype=float)).name == "the array"
+    assert tn.Blocks.of(zarr.create_array({}, name="a", shape=(3,), dtype=float)).name == "/a"
+
+
 @pytest.mark.parametrize(
     ("dtype", "computed"),
     [

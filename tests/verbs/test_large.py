@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -62,6 +63,17 @@ def test_the_verb_does_with_little_memory_what_it_does_with_much(asked: dict[str
         much = tn.fit(ARRAY, dims=("x", "y", "z"), **asked)
         assert little.error == pytest.approx(much.error, rel=1e-3)
         assert little.parameters <= 1.05 * much.parameters
+
+
+def test_chunks_larger_than_boxes_are_read_in_parts() -> None:
+    random = np.random.default_rng(1)
+    rows = [random.standard_normal((100, 3)) for _ in range(3)]
+    array = np.einsum("ir,jr,kr->ijk", *rows)
+    for asked in ({"error": 0.01}, {"ranks": 3}):
+        fit = tn.fit(dask.array.from_array(array, chunks=(50, 60, 70)), "tucker", memory="10 MB", **asked)
+        assert isinstance(fit.data, tn.Blocks)
+        assert fit.parameters == 3**3 + 3 * 100 * 3
+        assert true_error(fit, array) < 1e-6
 
 
 def test_what_fits_is_read_into_memory() -> None:
@@ -196,11 +208,12 @@ PEAK = """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of memory is read from /proc")
-def test_memory_stays_within_what_was_given() -> None:
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_memory_stays_within_what_was_given(threads: str) -> None:
     # 614 MB of numbers that are nowhere as a whole, of rank 4.
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PEAK)], capture_output=True, text=True, timeout=300, check=True
-    )
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    command = [sys.executable, "-c", textwrap.dedent(PEAK)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=environment)
     used, error, _ = map(float, done.stdout.split())
-    assert used < 150
+    assert used < 110  # the allocator of another system leaves other gaps
     assert error < 1e-6
