@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import tenfold as tn
 from tenfold._blocks import memory_bytes
-from tenfold.errors import DataError, TenfoldError
+from tenfold.errors import DataError, FileError, TenfoldError
 
 ARRAY = np.arange(4 * 30 * 7, dtype=np.float64).reshape(4, 30, 7)
 
@@ -99,6 +99,18 @@ def test_chunks_that_are_too_large_are_cut(entries: int) -> None:
         assert box[0] == slice(0, 7)
         seen[box] += 1
     assert (seen == 1).all()
+
+
+def test_a_read_that_fails_says_where() -> None:
+    def read(box: tuple[slice, ...]) -> np.ndarray:
+        raise RuntimeError("no such\nchunk")
+
+    blocks = tn.Blocks(read, (6, 7), float, name="a.zarr")
+    said = r"^reading \[3:6, 2:7\] of a.zarr failed: RuntimeError: no such chunk$"
+    with pytest.raises(FileError, match=said):
+        blocks.box((slice(3, 6), slice(2, 7)))
+    with pytest.raises(FileError, match=said):
+        blocks[3:6, 2:7]
 
 
 def test_an_array_without_a_name_is_the_array() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tenfold.errors import DataError, TenfoldError
+from tenfold.errors import DataError, FileError, TenfoldError
 
 Box = tuple[slice, ...]
 Read = Callable[[Box], Any]
@@ -121,15 +121,16 @@ class Blocks:
             low, high = min(places, default=0), max(places, default=-1) + 1
             box.append(slice(low, high))
             inside.append(slice(None if places.step > 0 else -1, None, places.step) if isinstance(item, slice) else 0)
-        return np.asarray(self.read(tuple(box)))[tuple(inside)]
+        return self._read(tuple(box))[tuple(inside)]
 
     def box(self, box: Box) -> Tensor:
         """The numbers of a box.
 
         Raises:
             DataError: one of them is NaN or infinite, or ``read`` gives another shape.
+            FileError: ``read`` failed.
         """
-        values = np.asarray(self.read(box))
+        values = self._read(box)
         extent = tuple(part.stop - part.start for part in box)
         if values.shape != extent:
             raise DataError(f"reading {_text(box)} of {self.name} gave shape {values.shape}, not {extent}")
@@ -150,6 +151,15 @@ class Blocks:
         if not math.isfinite(float(tensor.abs().sum())) and not bool(torch.isfinite(tensor).all()):
             self._refuse(tensor, box)
         return tensor
+
+    def _read(self, box: Box) -> np.ndarray:
+        try:
+            return np.asarray(self.read(box))
+        except (TenfoldError, MemoryError):
+            raise
+        except Exception as error:  # whatever a library or a function of somebody raises
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise FileError(f"reading {_text(box)} of {self.name} failed: {why}") from error
 
     def _refuse(self, tensor: Tensor, box: Box) -> None:
         wrong = ~torch.isfinite(tensor)
