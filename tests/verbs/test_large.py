@@ -171,6 +171,15 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(
         tn.fit(LAZY, **asked)
 
 
+def test_an_array_of_one_axis_with_a_checkpoint_is_fitted_in_memory(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).standard_normal(50)
+    fit = tn.fit(dask.array.from_array(array, chunks=10), error=1e-9, checkpoint=tmp_path)
+    assert true_error(fit, array) < 1e-9
+    assert fit.parameters <= 50
+    one = tn.fit(dask.array.from_array(array, chunks=10), "i -> i", checkpoint=tmp_path)
+    assert true_error(one, array) == 0
+
+
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     stored = zarr.create_array("a.zarr", shape=SHAPE, dtype=ARRAY.dtype, chunks=(30, 40, 35))
