@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import tenfold as tn
 from tenfold._blocks import memory_bytes
-from tenfold.errors import DataError, TenfoldError
+from tenfold.errors import DataError, FileError, TenfoldError
 
 ARRAY = np.arange(4 * 30 * 7, dtype=np.float64).reshape(4, 30, 7)
 
@@ -85,6 +85,37 @@ def test_cuts_keep_units_together() -> None:
     assert cuts is not None
     assert all(box[0].start % 4 == 0 and box[0].stop % 4 == 0 for box in cuts)
     assert len(cuts) > 1
+
+
+@pytest.mark.parametrize("entries", [7, 100, 3000, 10_000])
+def test_chunks_that_are_too_large_are_cut(entries: int) -> None:
+    blocks = tn.Blocks(lambda box: np.zeros(1), (7, 50, 60), float, chunks=(5, (20, 30), 40))
+    assert entries > 7 * 20 * 40 or blocks.cuts([True, False, False], [1, 1, 1], entries) is None
+    cuts = blocks.cuts([True, False, False], [1, 1, 1], entries, within=True)
+    assert cuts is not None
+    assert cuts.largest <= entries
+    seen = np.zeros(blocks.shape, dtype=int)
+    for box in cuts:
+        assert box[0] == slice(0, 7)
+        seen[box] += 1
+    assert (seen == 1).all()
+
+
+def test_a_read_that_fails_says_where() -> None:
+    def read(box: tuple[slice, ...]) -> np.ndarray:
+        raise RuntimeError("no such\nchunk")
+
+    blocks = tn.Blocks(read, (6, 7), float, name="a.zarr")
+    said = r"^reading \[3:6, 2:7\] of a.zarr failed: RuntimeError: no such chunk$"
+    with pytest.raises(FileError, match=said):
+        blocks.box((slice(3, 6), slice(2, 7)))
+    with pytest.raises(FileError, match=said):
+        blocks[3:6, 2:7]
+
+
+def test_an_array_without_a_name_is_the_array() -> None:
+    assert tn.Blocks.of(zarr.create_array({}, shape=(3,), dtype=float)).name == "the array"
+    assert tn.Blocks.of(zarr.create_array({}, name="a", shape=(3,), dtype=float)).name == "/a"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tenfold.errors import DataError, TenfoldError
+from tenfold.errors import DataError, FileError, TenfoldError
 
 Box = tuple[slice, ...]
 Read = Callable[[Box], Any]
@@ -36,7 +36,8 @@ class Blocks:
         shape: the size of every axis.
         dtype: of the numbers that ``read`` gives, as NumPy names it.
         chunks: for each axis the size of the pieces in which the array is stored, or where these differ the sizes of
-            all of them. Boxes are made of whole chunks. Without it any cut is as good as any other.
+            all of them. Boxes are made of whole chunks where these are small enough. Without it any cut is as good as
+            any other.
         name: how errors call the array.
 
     Attributes:
@@ -81,7 +82,8 @@ class Blocks:
             read = Computed(array)
         else:
             read = Indexed(array)
-        name = array.name if hasattr(array, "open") else name  # that of a file
+        if hasattr(array, "open"):  # that of a file; what is not in a group has none
+            name = array.name if array.name.strip("/") else "the array"
         return cls(read, array.shape, array.dtype, chunks=chunks, name=name)
 
     @property
@@ -119,15 +121,16 @@ class Blocks:
             low, high = min(places, default=0), max(places, default=-1) + 1
             box.append(slice(low, high))
             inside.append(slice(None if places.step > 0 else -1, None, places.step) if isinstance(item, slice) else 0)
-        return np.asarray(self.read(tuple(box)))[tuple(inside)]
+        return self._read(tuple(box))[tuple(inside)]
 
     def box(self, box: Box) -> Tensor:
         """The numbers of a box.
 
         Raises:
             DataError: one of them is NaN or infinite, or ``read`` gives another shape.
+            FileError: ``read`` failed.
         """
-        values = np.asarray(self.read(box))
+        values = self._read(box)
         extent = tuple(part.stop - part.start for part in box)
         if values.shape != extent:
             raise DataError(f"reading {_text(box)} of {self.name} gave shape {values.shape}, not {extent}")
@@ -149,6 +152,15 @@ class Blocks:
             self._refuse(tensor, box)
         return tensor
 
+    def _read(self, box: Box) -> np.ndarray:
+        try:
+            return np.asarray(self.read(box))
+        except (TenfoldError, MemoryError):
+            raise
+        except Exception as error:  # whatever a library or a function of somebody raises
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise FileError(f"reading {_text(box)} of {self.name} failed: {why}") from error
+
     def _refuse(self, tensor: Tensor, box: Box) -> None:
         wrong = ~torch.isfinite(tensor)
         first = [int(place) + part.start for place, part in zip(wrong.nonzero()[0], box, strict=True)]
@@ -163,19 +175,33 @@ class Blocks:
         """The extents of the smallest boxes of whole chunks; see `cuts`."""
         return [_widest(self._edges(axis, whole[axis], units[axis])) for axis in range(self.ndim)]
 
-    def cuts(self, whole: Sequence[bool], units: Sequence[int], entries: int) -> Cuts | None:
+    @property
+    def chunk(self) -> int:
+        """The entries of the largest chunk."""
+        return math.prod(_widest(cut) for cut in self.edges)
+
+    def cuts(self, whole: Sequence[bool], units: Sequence[int], entries: int, *, within: bool = False) -> Cuts | None:
         """Boxes of at most ``entries`` numbers that together are the array.
 
         Args:
             whole: for each axis, whether all of it is in every box.
             units: for each axis, a number that cuts must be multiples of. Where it is not 1, chunks may be cut.
             entries: the most numbers in a box.
+            within: whether chunks may be cut where whole ones are too large; they are read once for each part then.
 
         Returns:
             The boxes, or None where there are none so small.
         """
         edges = [self._edges(axis, whole[axis], units[axis]) for axis in range(self.ndim)]
         widths = [_widest(cut) for cut in edges]
+        for axis in range(self.ndim):
+            # The first axes first, so that parts lie together; no finer than needed.
+            if within and not whole[axis] and units[axis] == 1 and (size := math.prod(widths)) > entries:
+                parts = min(-(-size // entries), widths[axis])
+                while parts < widths[axis] and -(-widths[axis] // parts) * (size // widths[axis]) > entries:
+                    parts += 1
+                edges[axis] = _finer(edges[axis], -(-widths[axis] // parts))
+                widths[axis] = _widest(edges[axis])
         if math.prod(widths) > entries:
             return None
         # As much as there is room for, on the last axis first: that is how most arrays lie.
@@ -328,6 +354,12 @@ def _edges(
 
 def _widest(edges: Sequence[int]) -> int:
     return 1 if isinstance(edges, range) else max(b - a for a, b in itertools.pairwise(edges))
+
+
+def _finer(edges: Sequence[int], most: int) -> Sequence[int]:
+    """The same edges and others between them, none of the parts wider than ``most``."""
+    found = [at for low, high in itertools.pairwise(edges) for at in range(low, high, most)]
+    return (*found, edges[-1])
 
 
 def _merged(edges: Sequence[int], room: int) -> Sequence[int]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import zarr
 
 import tenfold as tn
 from tenfold.cli.app import _run
-from tenfold.errors import DataError, TenfoldError
+from tenfold.errors import DataError, FileError, TenfoldError
 
 SHAPE = (90, 80, 70)
 
@@ -61,6 +63,17 @@ def test_the_verb_does_with_little_memory_what_it_does_with_much(asked: dict[str
         much = tn.fit(ARRAY, dims=("x", "y", "z"), **asked)
         assert little.error == pytest.approx(much.error, rel=1e-3)
         assert little.parameters <= 1.05 * much.parameters
+
+
+def test_chunks_larger_than_boxes_are_read_in_parts() -> None:
+    random = np.random.default_rng(1)
+    rows = [random.standard_normal((100, 3)) for _ in range(3)]
+    array = np.einsum("ir,jr,kr->ijk", *rows)
+    for asked in ({"error": 0.01}, {"ranks": 3}):
+        fit = tn.fit(dask.array.from_array(array, chunks=(50, 60, 70)), "tucker", memory="10 MB", **asked)
+        assert isinstance(fit.data, tn.Blocks)
+        assert fit.parameters == 3**3 + 3 * 100 * 3
+        assert true_error(fit, array) < 1e-6
 
 
 def test_what_fits_is_read_into_memory() -> None:
@@ -142,6 +155,35 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     assert again.error == alone.error
 
 
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("core0.bin", Path.unlink, "core0.bin is missing or short"),
+        ("core0.bin", lambda path: path.write_bytes(path.read_bytes()[:-8]), "core0.bin is missing or short"),
+        ("core0.bin", lambda path: path.write_bytes(bytes(path.stat().st_size)), "core0.bin is not what was written"),
+        ("bases0.npz", Path.unlink, "bases0.npz is missing"),
+    ],
+)
+def test_a_damaged_checkpoint_is_not_gone_on_from(
+    name: str, damage: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"structure": "tucker", "ranks": 5, "memory": "10 MB", "checkpoint": tmp_path}
+    first = tn.fit(LAZY, **asked)
+    assert tn.fit(LAZY, **asked).error == first.error
+    damage(tmp_path / name)
+    with pytest.raises(FileError, match=f"checkpoint '.*' is damaged: {said}.*; remove the folder and start again"):
+        tn.fit(LAZY, **asked)
+
+
+def test_an_array_of_one_axis_with_a_checkpoint_is_fitted_in_memory(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).standard_normal(50)
+    fit = tn.fit(dask.array.from_array(array, chunks=10), error=1e-9, checkpoint=tmp_path)
+    assert true_error(fit, array) < 1e-9
+    assert fit.parameters <= 50
+    one = tn.fit(dask.array.from_array(array, chunks=10), "i -> i", checkpoint=tmp_path)
+    assert true_error(one, array) == 0
+
+
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
     stored = zarr.create_array("a.zarr", shape=SHAPE, dtype=ARRAY.dtype, chunks=(30, 40, 35))
@@ -179,11 +221,12 @@ PEAK = """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of memory is read from /proc")
-def test_memory_stays_within_what_was_given() -> None:
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_memory_stays_within_what_was_given(threads: str) -> None:
     # 614 MB of numbers that are nowhere as a whole, of rank 4.
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(PEAK)], capture_output=True, text=True, timeout=300, check=True
-    )
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+    command = [sys.executable, "-c", textwrap.dedent(PEAK)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, env=environment)
     used, error, _ = map(float, done.stdout.split())
-    assert used < 150
+    assert used < 110  # the allocator of another system leaves other gaps
     assert error < 1e-6

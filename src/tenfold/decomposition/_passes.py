@@ -34,6 +34,10 @@ _SEGMENTS = 64
 _AHEAD = 2
 # Writing a checkpoint may take this part of the time.
 _WRITING = 0.05
+# Entries of a file that are looked at together.
+_AT_ONCE = 2**20
+# How far the sums of the same squares in different orders may differ.
+_SAME = {"rel_tol": 1e-10, "abs_tol": 1e-290}
 
 # By name; pieces of an array by their place in it, a pair of ends for each axis.
 Sums = dict[Any, Tensor]
@@ -141,6 +145,9 @@ class Passes:
     ) -> float:
         """Write what each box gives to its place in ``target``, which its name says; the sum of all squares."""
         done, sums = (0, {}) if self.checkpoint is None else self.checkpoint.load(key)
+        if done and self.checkpoint is not None and not target.there:
+            raise self.checkpoint.damaged(f"{target.name} is missing or short")
+        target.make()
         square = sums.get("square", torch.zeros((), dtype=torch.float64))
         bounds = _segments(len(cuts))
         for number, partial in self._partials(label, blocks, power, view, cuts, work, bounds, done):
@@ -148,7 +155,10 @@ class Passes:
                 square = square + torch.linalg.vector_norm(piece) ** 2
                 target.put(tuple(slice(*ends) for ends in place), piece)
             if self.checkpoint is not None:
-                self.checkpoint.offer(key, number + 1, {"square": square}, last=number + 1 == len(bounds))
+                last = number + 1 == len(bounds)
+                self.checkpoint.offer(key, number + 1, {"square": square}, last=last, before=target.flush)
+        if done and self.checkpoint is not None and not math.isclose(target.square(), square, **_SAME):
+            raise self.checkpoint.damaged(f"{target.name} is not what was written to it")
         return float(square)
 
     # --- who does it --------------------------------------------------------------------------------------------------
@@ -248,25 +258,60 @@ class Target:
         self.shape, self.path = shape, path
         self.stored = np.dtype(np.complex128 if dtype.is_complex else np.float64)
         self.values = np.empty(shape if path is None else 0, self.stored)
-        if path is not None:
-            size = math.prod(shape) * self.stored.itemsize
-            try:
-                if not path.exists() or path.stat().st_size != size:
-                    with path.open("wb") as handle:
-                        # Room is taken at once: writing to a mapped file on a full disk kills the process.
-                        if hasattr(os, "posix_fallocate"):
-                            os.posix_fallocate(handle.fileno(), 0, size)
-                        else:
-                            handle.truncate(size)
-            except OSError as error:
-                path.unlink(missing_ok=True)
-                raise FileError(f"cannot write '{path}' of {size:,} bytes: {error.strerror or error}") from error
+
+    @property
+    def name(self) -> str:
+        return "memory" if self.path is None else self.path.name
+
+    @property
+    def bytes(self) -> int:
+        return math.prod(self.shape) * self.stored.itemsize
+
+    @property
+    def there(self) -> bool:
+        """Whether there is a file to go on with."""
+        return self.path is not None and self.path.exists() and self.path.stat().st_size == self.bytes
+
+    def make(self) -> None:
+        """Take the room, where that is not done."""
+        if self.path is None or self.there:
+            return
+        try:
+            with self.path.open("wb") as handle:
+                # Room is taken at once: writing to a mapped file on a full disk kills the process.
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(handle.fileno(), 0, self.bytes)
+                else:
+                    handle.truncate(self.bytes)
+        except OSError as error:
+            self.path.unlink(missing_ok=True)
+            raise FileError(f"cannot write '{self.path}' of {self.bytes:,} bytes: {error.strerror or error}") from error
 
     def put(self, place: tuple[slice, ...], piece: Tensor) -> None:
         if self.path is None:
             self.values[place] = piece.numpy()
         else:
             np.memmap(self.path, self.stored, "r+", 0, self.shape)[place] = piece.numpy()
+
+    def flush(self) -> None:
+        """Have the disk hold all that was put here."""
+        if self.path is None:
+            return
+        try:
+            with self.path.open("r+b") as handle:
+                os.fsync(handle.fileno())
+        except OSError as error:
+            raise FileError(f"cannot write '{self.path}': {error.strerror or error}") from error
+
+    def square(self) -> float:
+        """The sum of the squares of all that is here."""
+        if self.path is None:
+            return float(torch.linalg.vector_norm(torch.from_numpy(self.values)) ** 2)
+        square = 0.0
+        with self.path.open("rb") as handle:
+            while (part := np.fromfile(handle, self.stored, _AT_ONCE)).size:
+                square += float(torch.linalg.vector_norm(torch.from_numpy(part)) ** 2)
+        return square
 
     def load(self) -> Tensor:
         values = self.values if self.path is None else np.fromfile(self.path, self.stored).reshape(self.shape)
@@ -339,10 +384,15 @@ class Checkpoint:
         except Exception as error:  # whatever a damaged archive raises
             raise FileError(f"'{path}' is damaged: {' '.join(str(error).split())}; remove it") from error
 
-    def offer(self, key: str, done: int, sums: Sums, *, last: bool) -> None:
-        """Save at the end, and on the way as often as that takes little of the time."""
+    def damaged(self, what: str) -> FileError:
+        return FileError(f"checkpoint '{self.folder}' is damaged: {what}; remove the folder and start again")
+
+    def offer(self, key: str, done: int, sums: Sums, *, last: bool, before: Callable[[], None] | None = None) -> None:
+        """Save at the end, and on the way as often as that takes little of the time; first do what comes ``before``."""
         now = time.monotonic()
         if last or now >= self._written.get(key, 0.0):
+            if before is not None:
+                before()
             self.save(key, done, sums)
             self._written[key] = time.monotonic() + (time.monotonic() - now) / _WRITING
 
@@ -355,7 +405,7 @@ class Checkpoint:
 def digest(blocks: Blocks) -> str:
     """A few numbers of an array, so that another one of its shape is noticed."""
     box = tuple(slice(0, min(size, max(1, round(4096 ** (1 / blocks.ndim))))) for size in blocks.shape)
-    return hashlib.blake2b(np.ascontiguousarray(blocks.read(box)).tobytes(), digest_size=8).hexdigest()
+    return hashlib.blake2b(np.ascontiguousarray(blocks[box]).tobytes(), digest_size=8).hexdigest()
 
 
 def _short(value: Any) -> str:

@@ -28,9 +28,12 @@ from tenfold.decomposition._passes import Passes, Sums, Target, View
 from tenfold.errors import TenfoldError
 
 # Parts of the memory: what stays of the array, which is decomposed in memory; a box, of which there are several copies;
-# the same where chunks are too large for that; sums and their copies.
+# the same where chunks are too large for that; sums and their copies. What boxes leave behind in the allocator of the
+# system is up to twenty times a box.
 _KEPT = 6
-_BOX, _LARGE_BOX = 24, 12
+_BOX, _LARGE_BOX = 48, 24
+# The same of a chunk, which is decoded as a whole even where a box is a part of it.
+_CHUNK = 4
 _SUMS = 3
 # Groups with more rows get a product with random vectors in place of a Gram matrix; so do others where that is so much
 # cheaper.
@@ -280,12 +283,13 @@ class _Reduction:
                     continue
                 if any({item[0] for item in chosen} <= set(groups) for groups in rejected):
                     continue
-                least = self._least(names)
-                if least is None:
+                run = self._run(names)
+                if run is None:
                     continue
+                least, times = run
                 left = math.prod(kept / rows for _, rows, kept, _ in chosen) * current
                 fits = left <= self.room
-                work = current * (2 * _ENTRY + _SEEK / least)
+                work = current * (2 * _ENTRY * times + _SEEK / least)
                 work += sum(current * (4 * sketch if sketch else rows) for _, rows, _, sketch in chosen)
                 work += sum(2 * current * kept + _EIGEN * min(rows, 4 * kept) ** 3 for _, rows, kept, _ in chosen)
                 rank = (not fits, work if fits else left)
@@ -307,19 +311,27 @@ class _Reduction:
             return (most if self.exact else min(most, guess)), 0
         return (sketch if self.exact else min(sketch, guess)), sketch
 
-    def _least(self, names: Sequence[str]) -> int | None:
-        """The run of neighbouring entries in the smallest box that holds all of some indices; None if none can."""
-        widths = self.blocks.widths(_whole(self.view, names), self.view.units)
-        if math.prod(widths) > _box(self.blocks, self.memory)[1]:
-            return None
+    def _run(self, names: Sequence[str]) -> tuple[int, int] | None:
+        """The run of neighbouring entries in the smallest box that holds all of some indices, and how often it is read.
+
+        None if no box can.
+        """
+        whole, most = _whole(self.view, names), _box(self.blocks, self.memory)[1]
+        widths = self.blocks.widths(whole, self.view.units)
+        smallest = math.prod(widths)
+        if smallest > most:
+            if not _within(self.blocks, self.memory):
+                return None
+            cuts = self.blocks.cuts(whole, self.view.units, most, within=True)
+            return None if cuts is None else (cuts.largest, -(-smallest // cuts.largest))
         if self.blocks.chunked:
-            return math.prod(widths)
+            return smallest, 1
         run = 1
         for width, extent in zip(reversed(widths), reversed(self.blocks.shape), strict=True):
             run *= width
             if width < extent:
                 break
-        return run
+        return run, 1
 
     def _too_large(self) -> TenfoldError:
         boxes(self.blocks, self.view, self.memory)  # says so if it is the chunks
@@ -328,8 +340,8 @@ class _Reduction:
         kept = memory_text(math.prod(self.view.sizes.values()) * self.item)
         return TenfoldError(
             f"memory {memory} is too little {asked}: what has to be kept of {self.blocks.name} cannot be made smaller "
-            f"than {kept}; give {memory_text(_KEPT * math.prod(self.view.sizes.values()) * self.item)}, "
-            f"{'a larger error' if self.allowed is not None else 'or smaller ranks'}"
+            f"than {kept}; give {memory_text(_KEPT * math.prod(self.view.sizes.values()) * self.item)} or "
+            f"{'a larger error' if self.allowed is not None else 'smaller ranks'}"
         )
 
     # --- the passes ---------------------------------------------------------------------------------------------------
@@ -352,6 +364,8 @@ class _Reduction:
         saved = self.passes.checkpoint
         done, found = (0, {}) if saved is None else saved.load(f"bases{tried}")
         if not done:
+            if saved is not None and saved.load(f"core{self.stages}")[0]:
+                raise saved.damaged(f"bases{tried}.npz is missing")
             for n, (sketch, seed) in enumerate(zip(plan.sketches, itertools.count(self.seed))):
                 matrix = sums.pop(f"sum{n}")
                 values, vectors = nystrom(matrix, sketch, seed) if sketch else _eigen(matrix)
@@ -438,12 +452,21 @@ def boxes(blocks: Blocks, view: View, memory: int, names: Sequence[str] = ()) ->
         cuts = blocks.cuts(whole, view.units, entries)
         if cuts is not None:
             return cuts
-    smallest = math.prod(blocks.widths(whole, view.units))
-    needed = memory_text(-(-smallest * _LARGE_BOX * _item(blocks) // 10**6) * 10**6)
+    if _within(blocks, memory):
+        cuts = blocks.cuts(whole, view.units, _box(blocks, memory)[1], within=True)
+        if cuts is not None:
+            return cuts
+    smallest = min(math.prod(blocks.widths(whole, view.units)) * _LARGE_BOX, max(blocks.chunk * _CHUNK, _LARGE_BOX))
+    needed = memory_text(-(-smallest * _item(blocks) // 10**6) * 10**6)
     raise TenfoldError(
-        f"memory {memory_text(memory)} is too little: chunks of {blocks.name} make boxes of {smallest:,} entries or "
-        f"more; give at least {needed}, or store it in smaller chunks"
+        f"memory {memory_text(memory)} is too little: chunks of {blocks.name} have up to {blocks.chunk:,} entries; "
+        f"give at least {needed}, or store it in smaller chunks"
     )
+
+
+def _within(blocks: Blocks, memory: int) -> bool:
+    """Whether chunks may be cut: there is room for a whole one while it is."""
+    return blocks.chunked and blocks.chunk * _item(blocks) <= memory // _CHUNK
 
 
 def _box(blocks: Blocks, memory: int) -> tuple[int, int]:

@@ -76,7 +76,7 @@ def prepare(
     """The data as a floating or complex tensor, or as observations where not all of it is known or is zero.
 
     Arrays for whose decomposition the memory is too little stay where they are, as `Blocks`; with ``in_blocks`` all
-    whole arrays do.
+    whole arrays of several axes do.
 
     Raises:
         DataError: no array of numbers, empty, NaN (where that is not the custom for "missing") or infinite, or
@@ -148,7 +148,9 @@ def _in_place(data: Any, memory: int | str | None, in_blocks: bool, dtype: torch
     if not isinstance(data, Blocks) and (0 in data.shape or np.dtype(_plain(data.dtype)).kind not in "biufc"):
         return data if there else np.asarray(data)  # which says what is wrong with it
     blocks = Blocks.of(data)
-    if in_blocks or _COPIES * (blocks if dtype is None else blocks.to(dtype)).nbytes > memory_bytes(memory):
+    fits = _COPIES * (blocks if dtype is None else blocks.to(dtype)).nbytes <= memory_bytes(memory)
+    # Projections leave nothing of an array with one axis to look for networks in.
+    if not fits or (in_blocks and blocks.ndim > 1):
         return blocks
     return data if there else data[...] if isinstance(data, Blocks) else np.asarray(data)
 
