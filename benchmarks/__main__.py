@@ -37,6 +37,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     for package in ("scipy.linalg", "tensorly", "pyttb", "tntorch", "torchtt"):
         peers.load(package)
+    numba, _ = peers.load("numba")
+    if numba is not None:
+        numba.get_num_threads()  # loads its threads, which are OpenMP's
     measured = {}
     with machine.threads(chosen.threads):
         gemm = machine.gemm_gflops(300, 1) if chosen.smoke else machine.gemm_gflops()
