@@ -336,7 +336,7 @@ def test_open_bonds_are_found() -> None:
         ({"dims": ["a", "b", "a"]}, "names an axis twice"),
         ({"coordinates": {"z": [1]}}, "coordinates are given for 'z'"),
         ({"coordinates": {"i": [1, 2]}}, "but the axis has size 6"),
-        ({"structure": "i r, j r, k r -> i j k", "sizes": {"r": 10**20}}, "entries; give less"),
+        ({"structure": "i r, j r, k r -> i j k", "sizes": {"r": 10**20}}, "entries, more than memory; give less"),
         ({"dims": (1, "1", "k")}, "dims names an axis twice"),
         ({"weights": np.ones(3)}, "weights have shape (3,)"),
         ({"weights": -np.ones((6, 5, 4))}, "weights must be 0 or more"),
@@ -851,3 +851,16 @@ def test_options_of_the_right_type_pass() -> None:
     absolute = planted_cp().abs()
     assert tn.fit(planted_cp(), "cp", ranks=2, starts=np.int64(1), compress="auto", accelerate=False).error < 1
     assert tn.fit(absolute, "cp", ranks=2, method="cp_hals", nonnegative=(0, "j"), max_sweeps=50).error < 1
+
+
+def test_a_rank_beyond_memory_a_sparse_array_of_nothing_and_an_array_for_a_method():
+    with pytest.raises(StructureError, match="more than memory"):
+        tn.fit(planted_cp(), "cp", ranks=10**12)
+    with pytest.raises(DataError, match="zero everywhere"):
+        tn.fit(torch.zeros(4, 5).to_sparse())
+    structure = tn.formats.cp((4, 5, 6), 2)
+    for name in ("cp_als", "tree_svd", "als", "cp_hals"):
+        with pytest.raises(DataError, match="data is a ndarray; give a torch tensor"):
+            find(name).function(
+                np.ones((4, 5, 6)), structure if name != "tree_svd" else tn.formats.tucker((4, 5, 6), 2)
+            )

@@ -30,10 +30,13 @@ def split_axes(data: Data, structure: Structure) -> Data:
     """The data with one axis for each output index of ``structure``.
 
     Raises:
-        DataError: the shapes differ, or the numbers are no floating or complex ones.
+        DataError: no tensor or observations, the shapes differ, or the numbers are no floating or complex ones.
     """
     if kind_of(data) == "blocks":
         raise DataError("data is read box by box, which takes method 'streamed_svd'; read it whole, or give that one")
+    if not isinstance(data, Tensor | Observations):  # people call methods with NumPy arrays
+        kind = type(data).__name__  # type: ignore[unreachable]
+        raise DataError(f"data is a {kind}; give a torch tensor or Observations here, or the {kind} to tn.fit")
     if data.shape is None:
         raise DataError("observations at continuous coordinates have no grid; put them on one with on_grid()")
     if tuple(data.shape) != structure.shape:

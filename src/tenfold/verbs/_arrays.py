@@ -116,7 +116,7 @@ def prepare(
     elif isinstance(data, np.ma.MaskedArray):
         ready, source = Observations.from_masked(data), str(data.dtype)
     elif _is_sparse(data):
-        ready, source = Observations.from_sparse(data), _plain(data.dtype)
+        ready, source = _sparse(data), _plain(data.dtype)
     else:
         ready, source = _whole(data, missing_is_nan)
     if isinstance(ready, Observations) and ready.shape is None:
@@ -270,6 +270,12 @@ def _is_sparse(data: Any) -> bool:
     if isinstance(data, Tensor):
         return data.layout != torch.strided
     return _comes_from(data, "sparse") or (_comes_from(data, "scipy") and hasattr(data, "tocoo"))
+
+
+def _sparse(data: Any) -> Observations:
+    if not (data._nnz() if isinstance(data, Tensor) else data.nnz):
+        raise DataError("the sparse array is zero everywhere, so there is nothing to fit")
+    return Observations.from_sparse(data)
 
 
 def _plain(dtype: Any) -> str:

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -356,8 +357,11 @@ def _run(
             tables = ", and a table whose other cells are zero is read with rest='zero' (fit --rest zero)"
         raise TenfoldError(f"method '{entry.name}' does not take {_KINDS[kind]}; {able} do{tables}")
     core = max(structure.cores, key=lambda core: math.prod(core.shape))
-    if math.prod(core.shape) > sys.maxsize:
-        raise StructureError(f"core '{core.name}' of '{structure}' has {math.prod(core.shape):,} entries; give less")
+    if 8 * math.prod(core.shape) > psutil.virtual_memory().total:
+        entries = math.prod(core.shape)
+        raise StructureError(
+            f"core '{core.name}' of '{structure}' has {entries:,} entries, more than memory; give less"
+        )
     label = (formats.name(structure) or "network").replace("_", " ")
     latest: list[Progress] = []
     started = time.perf_counter()
