@@ -33,6 +33,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow  # `make test` runs this command itself
 @pytest.mark.peer
 def test_smoke_runs_every_task_and_agrees_with_peers(tmp_path: Path) -> None:
     file = tmp_path / "out" / "numbers.json"
