@@ -59,6 +59,7 @@ def test_only_one_task() -> None:
     assert "import tenfold" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are reset on Linux only")
 def test_memory_is_measured_in_processes_of_their_own() -> None:
     done = run("--smoke", "--memory", "--only", "tucker", "--threads", "1")
