@@ -1,4 +1,4 @@
-"""Structure unknown: which topology, which ranks."""
+"""Structure unknown: which topology, which ranks, which order of modes."""
 
 from __future__ import annotations
 

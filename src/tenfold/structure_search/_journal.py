@@ -1,0 +1,135 @@
+"""The record of a search on disk: what was asked, one line for each fit, one file for each network.
+
+A fit is kept by whoever made it, under its number, before anybody hears of it; the lines are written in the order of
+the numbers. So what is on disk after a search was killed is what it had done, and the same call goes on from there: it
+asks for the same fits again and finds them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tenfold.errors import TenfoldError
+from tenfold.network import load_file
+from tenfold.structure import Structure
+from tenfold.structure_search.targets import Fitted
+
+_VERSION = 1
+_HEADER, _LINES, _NETWORKS = "search.json", "journal.jsonl", "networks"
+
+
+def keep(path: Path, structure: Structure, fitted: Fitted, seconds: float) -> None:
+    """Write a fit to its file, whole or not at all."""
+    record = {
+        "structure": structure.to_json(),
+        "error": fitted.error,
+        "sweeps": fitted.sweeps,
+        "finished": fitted.finished,
+        "seconds": seconds,
+    }
+    fitted.network.save(path, record=record)
+
+
+class Journal:
+    """A folder that a search is kept in.
+
+    Args:
+        folder: made if it is not there.
+        asked: what makes the search what it is; a folder of another search is refused.
+
+    Raises:
+        TenfoldError: the folder holds another search, or something else, or cannot be written to.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], asked: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        wanted = {"version": _VERSION, **asked}
+        header = self.folder / _HEADER
+        try:
+            (self.folder / _NETWORKS).mkdir(parents=True, exist_ok=True)
+            for left in (self.folder / _NETWORKS).glob(".*.part.tn"):  # half written when the search was killed
+                left.unlink()
+            if header.exists():
+                self._check(json.loads(header.read_text(encoding="utf-8")), wanted)
+            else:
+                if any(entry.name != _NETWORKS for entry in self.folder.iterdir()):
+                    raise TenfoldError(f"'{folder}' is no folder of a search; give an empty or a new one")
+                part = header.with_suffix(".part")
+                part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+                os.replace(part, header)
+            self._lines = self._readable()
+            self._file = (self.folder / _LINES).open("ab")
+        except OSError as cause:
+            raise TenfoldError(f"'{folder}' cannot be used for the search: {cause.strerror or cause}") from cause
+        except ValueError as cause:
+            raise TenfoldError(f"'{header}' is no record of a search: {cause}") from cause
+
+    def _check(self, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+        for name, value in json.loads(json.dumps(wanted)).items():
+            if found.get(name) != value:
+                raise TenfoldError(
+                    f"'{self.folder}' holds a search with {name} {found.get(name)!r}, not {value!r}; "
+                    f"give another folder, or ask the same"
+                )
+
+    def _readable(self) -> list[dict[str, Any]]:
+        """The lines there are; one that was cut off while it was written is removed from the file."""
+        path = self.folder / _LINES
+        if not path.exists():
+            return []
+        lines, good = [], 0
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    if not line.endswith(b"\n"):
+                        break
+                    lines.append(json.loads(line))
+                except ValueError:
+                    break
+                good += len(line)
+        os.truncate(path, good)
+        return lines
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that the search had taken when its last line was written."""
+        return float(self._lines[-1].get("elapsed", 0.0)) if self._lines else 0.0
+
+    def path(self, number: int) -> Path:
+        """The file of a fit."""
+        return self.folder / _NETWORKS / f"{number:06d}.tn"
+
+    def found(self, number: int, structure: Structure) -> tuple[Fitted, float] | None:
+        """The fit of this number and how long it took, if it was made before."""
+        path = self.path(number)
+        if not path.exists():
+            return None
+        network, record = load_file(path)
+        if record is None or record["structure"] != structure.to_json():
+            raise TenfoldError(
+                f"'{path}' is another fit than the search asks for: it was changed, or made by another version; "
+                f"give another folder"
+            )
+        fitted = Fitted(network, float(record["error"]), int(record["sweeps"]), bool(record["finished"]))
+        return fitted, float(record["seconds"])
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append a line, unless it was there already."""
+        if int(line["number"]) < len(self._lines):
+            return
+        self._lines.append(dict(line))
+        try:
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as cause:
+            raise TenfoldError(
+                f"'{self.folder}' cannot be written to: {cause.strerror or cause}; the same call goes on from there"
+            ) from cause
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,114 @@
+"""What no network of a structure can do better than: singular values across every way to part the modes in two.
+
+A network is a matrix of rank at most R across each cut, with R the product of the bonds that the cut goes through. So
+its error is at least what the singular values beyond the R-th add up to ("The approximation of one matrix by another of
+lower rank", 1936). This costs one decomposition for each cut, once for a tensor, and afterwards nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tenfold.structure import Structure
+
+# Flops that all cuts of a tensor together may cost; cuts with a long side on both sides are left out beyond that.
+_WORK = 2e10
+# More modes than this have too many cuts to go through for each structure.
+_MOST_MODES = 12
+# What the smaller side of a cut may have at most, for its Gram matrix.
+_LONGEST = 4096
+
+
+class Cuts:
+    """The singular values of a tensor across cuts of its modes.
+
+    Args:
+        data: a real or complex tensor with one axis for each mode.
+
+    Cost: ``m^2 n`` for each cut into sides of m <= n entries, 2^(N-1) - 1 cuts for N modes; the most expensive ones are
+    left out where that would be too much, which makes the bound weaker and never wrong.
+    """
+
+    def __init__(self, data: Tensor) -> None:
+        shape = tuple(data.shape)
+        order = len(shape)
+        total = float(data.abs().double().square().sum())
+        self.order = order
+        self._masks: list[int] = []
+        self._tails: list[np.ndarray] = []
+        if order > _MOST_MODES or not 0 < total < math.inf:
+            return
+        wide = data.to(torch.complex128 if data.is_complex() else torch.float64)
+        sides = []
+        for mask in range(1, 2 ** (order - 1)):  # the last mode is always on the other side
+            inside = math.prod(n for mode, n in enumerate(shape) if mask >> mode & 1)
+            small = min(inside, data.numel() // inside)
+            sides.append((small, mask))
+        spent = 0.0
+        for small, mask in sorted(sides):
+            spent += 2.0 * small * data.numel() + 10.0 * small**3
+            if spent > _WORK or small > _LONGEST:
+                break
+            ours = [mode for mode in range(order) if mask >> mode & 1]
+            theirs = [mode for mode in range(order) if not mask >> mode & 1]
+            matrix = wide.permute(*ours, *theirs).reshape(math.prod(shape[mode] for mode in ours), -1)
+            matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mH
+            squares = torch.linalg.eigvalsh(matrix @ matrix.mH).clamp(min=0).numpy(force=True)
+            self._masks.append(mask)
+            # Entry R is what is lost by rank R; squares are made by a Gram matrix, so small ones are rounding.
+            self._tails.append(np.append(squares.cumsum()[::-1], 0.0) / total)
+
+    def bound(self, structure: Structure) -> float:
+        """A relative error that no network of ``structure`` is below (up to 1e-7, the rounding of Gram matrices).
+
+        ``structure`` has one output index for each mode, in any grouping.
+        """
+        worst = 0.0
+        for tail, rank in zip(self._tails, self._ranks(structure), strict=True):
+            if rank < len(tail):
+                worst = max(worst, float(tail[rank]))
+        worst -= 1e-14
+        return math.sqrt(worst) if worst > 0 else 0.0
+
+    def _ranks(self, structure: Structure) -> Sequence[int]:
+        """The product of the bonds that each cut goes through, at the least."""
+        modes = {index: mode for mode, index in enumerate(structure.output_indices)}
+        outer: list[int] = []
+        free = 0
+        for term in structure.terms:
+            mine = [modes[index] for index in term.indices if index in modes]
+            if len(mine) > 1:
+                return [2**62] * len(self._masks)  # a core with several modes lies on both sides of some cuts
+            outer.append(mine[0] if mine else -1)
+            free += not mine
+        bonds = tuple((structure.sizes[index], structure.terms_with(index)) for index in structure.inner_indices)
+        return _least_ranks(tuple(self._masks), tuple(outer), bonds, free)
+
+
+@lru_cache(maxsize=1024)
+def _least_ranks(
+    masks: tuple[int, ...], outer: tuple[int, ...], bonds: tuple[tuple[int, tuple[int, ...]], ...], free: int
+) -> tuple[int, ...]:
+    """Cores without modes lie on the side that makes the rank smallest."""
+    sides = np.empty((len(outer), len(masks)), dtype=bool)
+    cuts = np.asarray(masks)
+    best = np.full(len(masks), np.inf)
+    if free > _MOST_MODES:
+        return (2**62,) * len(masks)
+    for choice in product((False, True), repeat=free):
+        chosen = iter(choice)
+        for place, mode in enumerate(outer):
+            sides[place] = (cuts >> mode & 1).astype(bool) if mode >= 0 else next(chosen)
+        logs = np.zeros(len(masks))
+        for size, places in bonds:
+            part = sides[list(places)]
+            logs += np.where(part.any(0) & ~part.all(0), math.log(size), 0.0)
+        best = np.minimum(best, logs)
+    return tuple(np.rint(np.exp(np.minimum(best, 42.0))).astype(np.int64).tolist())

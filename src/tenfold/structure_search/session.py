@@ -1,0 +1,284 @@
+"""`Session`: what a searcher talks to. It evaluates structures, remembers what it saw, and counts."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tenfold.errors import TenfoldError
+from tenfold.network import Network
+from tenfold.structure import Structure
+from tenfold.structure_search._adapted import adapted
+from tenfold.structure_search._journal import Journal
+from tenfold.structure_search._workers import Cluster, Done, Here, Processes, Task, Workers
+from tenfold.structure_search.objectives import Objective
+from tenfold.structure_search.targets import Target
+
+
+class Spent(Exception):
+    """The evaluations or the seconds that a search may take are used up. Searchers let it pass."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of one structure.
+
+    Attributes:
+        number: of the fit, in the order in which they were asked for; -1 where none was made.
+        error: relative error of the network (what a loss says, where there is one). Where no fit was made or it was
+            given up, an error that no network of this structure is expected to be below.
+        value: what the objective makes of size and error; smaller is better.
+        finished: whether the structure was fitted to the end.
+        within: the error above which the fit was of no use when it was made.
+        sweeps, seconds: what the fit took.
+    """
+
+    number: int
+    structure: Structure
+    parameters: int
+    error: float
+    value: float
+    finished: bool
+    within: float
+    sweeps: int
+    seconds: float
+    network: Network | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Found:
+    """One line of the history: a structure that was fitted to the end.
+
+    Attributes:
+        counted: evaluations so far as papers count them.
+        elapsed: seconds since the beginning.
+    """
+
+    evaluation: Evaluation
+    counted: int
+    elapsed: float
+
+
+class Session:
+    """A search under way.
+
+    Two numbers are counted: ``counted``, every evaluation that a searcher asks for, as papers count them, and ``fits``,
+    those that had to be fitted, because the structure had not been seen in any other guise and could have won.
+
+    Args:
+        target: what structures are fitted to.
+        objective: what is minimised.
+        seed: fixes the starts of all fits, each by its structure.
+        evaluations: how many may be counted.
+        seconds: how long it may take, what was spent before a journal was taken up again included.
+        workers: processes; results do not depend on how many.
+        client: a ``dask.distributed.Client`` instead.
+        journal: where everything is kept while it is found.
+        watch: called after every fit.
+
+    Raises:
+        TenfoldError: numbers that are not positive.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        objective: Objective,
+        *,
+        seed: int = 0,
+        evaluations: int | None = None,
+        seconds: float | None = None,
+        workers: int = 1,
+        client: Any = None,
+        journal: Journal | None = None,
+        watch: Callable[[Session], None] | None = None,
+    ) -> None:
+        for name, number in (("evaluations", evaluations), ("seconds", seconds), ("workers", workers)):
+            if number is not None and not 0 < number < math.inf:
+                raise TenfoldError(f"{name} must be positive, not {number!r}")
+        self.target, self.objective, self.seed = target, objective, seed
+        self.evaluations, self.seconds = evaluations, seconds
+        self.counted = self.fits = 0
+        self.history: list[Found] = []
+        self._seen: dict[str, Evaluation] = {}
+        self._looks: dict[tuple[str, int, int], Evaluation] = {}
+        self._journal, self._watch = journal, watch
+        self._begun = time.perf_counter() - (journal.elapsed if journal is not None else 0.0)
+        self._workers: Workers
+        if client is not None:
+            self._workers = Cluster(target, client)
+        else:
+            self._workers = Here(target) if workers == 1 else Processes(target, workers)
+
+    # --- what searchers ask -------------------------------------------------------------------------------------------
+
+    def evaluate(
+        self,
+        structures: Iterable[Structure],
+        *,
+        near: Evaluation | None = None,
+        beat: float = math.inf,
+        sweeps: int | None = None,
+    ) -> list[Evaluation]:
+        """What is known of structures once all have been evaluated, side by side where there are workers.
+
+        Args:
+            structures: with the modes of the target as outputs.
+            near: an evaluation whose network is a good start for them.
+            beat: a value; structures that are sure or bound to be above it need not be fitted to the end. Their value
+                is a lower bound, above ``beat``.
+            sweeps: a first look only: so many sweeps from ``near``, which must be given. It counts as an evaluation.
+
+        Raises:
+            Spent: the budget is used up; what was evaluated before is remembered.
+        """
+        asked = list(structures)
+        cut = len(asked) if self.evaluations is None else min(len(asked), self.evaluations - self.counted)
+        fresh: dict[str, Structure] = {}
+        keys = [structure.key for structure in asked[:cut]]
+        for key, structure in zip(keys, asked, strict=False):
+            if not self._known(key, beat, near, sweeps):
+                fresh.setdefault(key, structure)
+        self.counted += cut
+        self._fit(fresh, near, beat, sweeps)
+        if cut < len(asked):
+            raise Spent
+        return [self._recalled(key, near, sweeps) for key in keys]
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The best that was fitted to the end, what keeps the budget before what does not."""
+        able = [found.evaluation for found in self.history]
+        rank = self.objective.rank
+        return min(able, key=lambda one: rank(one.parameters, one.error), default=None)
+
+    @property
+    def front(self) -> list[Evaluation]:
+        """What was fitted and is neither larger nor worse than anything else, smallest first."""
+        kept: list[Evaluation] = []
+        lowest = math.inf
+        for one in sorted((f.evaluation for f in self.history), key=lambda one: (one.parameters, one.error)):
+            if one.error < lowest:
+                kept.append(one)
+                lowest = one.error
+        return kept
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self._begun
+
+    def close(self) -> None:
+        """Let the workers go and close the journal."""
+        self._workers.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _known(self, key: str, beat: float, near: Evaluation | None, sweeps: int | None) -> bool:
+        if sweeps is not None:
+            return self._look(key, near, sweeps) in self._looks
+        known = self._seen.get(key)
+        if known is None:
+            return False
+        # A fit that was given up because it could not win may be able to beat something larger.
+        return known.finished or known.value > beat
+
+    @staticmethod
+    def _look(key: str, near: Evaluation | None, sweeps: int) -> tuple[str, int, int]:
+        if near is None or near.network is None:
+            raise TenfoldError("a first look needs an evaluation that was fitted to start from; give near")
+        return key, near.number, sweeps
+
+    def _recalled(self, key: str, near: Evaluation | None, sweeps: int | None) -> Evaluation:
+        return self._seen[key] if sweeps is None else self._looks[self._look(key, near, sweeps)]
+
+    def _fit(self, fresh: dict[str, Structure], near: Evaluation | None, beat: float, sweeps: int | None) -> None:
+        tasks: list[tuple[str, Task]] = []
+        for key, structure in fresh.items():
+            parameters = structure.parameters
+            within = self.objective.error_for(parameters, beat) if math.isfinite(beat) else math.inf
+            if within < math.inf and sweeps is None:
+                bound = self.target.bound(structure)
+                if within < 0 or bound > within:
+                    # Sure to lose, whatever the fit: nothing is done.
+                    least = max(bound, 0.0)
+                    value = max(self.objective.value(parameters, least), math.nextafter(beat, math.inf))
+                    self._seen[key] = Evaluation(-1, structure, parameters, least, value, False, within, 0, 0.0)
+                    continue
+            number = self.fits + len(tasks)
+            seed = int.from_bytes(hashlib.blake2b(f"{self.seed} {key}".encode(), digest_size=7).digest())
+            start = None
+            if near is not None and near.network is not None:
+                start = adapted(near.network, structure, seed)
+            path = None if self._journal is None else self._journal.path(number)
+            tasks.append((key, Task(number, structure, start, seed, sweeps, within, path)))
+        left: list[Task] = []
+        done: dict[int, Done] = {}
+        for _, task in tasks:
+            kept = None if self._journal is None else self._journal.found(task.number, task.structure)
+            if kept is not None:
+                done[task.number] = Done(*kept)
+            else:
+                left.append(task)
+        if left and self.seconds is not None and self.elapsed >= self.seconds:
+            raise Spent
+        rest = iter(self._workers.run(left))
+        for key, task in tasks:
+            made = done[task.number] if task.number in done else next(rest)
+            self._note(key, task, made, near)
+
+    def _note(self, key: str, task: Task, made: Done, near: Evaluation | None) -> None:
+        fitted, structure = made.fitted, task.structure
+        value = self.objective.value(structure.parameters, fitted.error)
+        one = Evaluation(
+            task.number,
+            structure,
+            structure.parameters,
+            fitted.error,
+            value,
+            fitted.finished,
+            task.within,
+            fitted.sweeps,
+            made.seconds,
+            fitted.network,
+        )
+        self.fits += 1
+        if task.sweeps is not None:
+            self._looks[self._look(key, near, task.sweeps)] = one
+        else:
+            before = self._seen.get(key)
+            if before is not None and before.network is not None and before.error < one.error:
+                one = replace(before, finished=one.finished, within=one.within)
+            self._seen[key] = one
+        if one.finished and task.sweeps is None:
+            self.history.append(Found(one, self.counted, self.elapsed))
+        if self._journal is not None:
+            self._journal.write(
+                {
+                    "number": task.number,
+                    "structure": structure.pattern,
+                    "sizes": dict(structure.sizes),
+                    "parameters": structure.parameters,
+                    "error": fitted.error,
+                    "sweeps": fitted.sweeps,
+                    "finished": fitted.finished,
+                    "look": task.sweeps is not None,
+                    "near": None if near is None else near.number,
+                    "counted": self.counted,
+                    "seconds": round(made.seconds, 4),
+                    "elapsed": round(self.elapsed, 3),
+                }
+            )
+        if self._watch is not None:
+            self._watch(self)

@@ -1,0 +1,244 @@
+"""What structures are tried on: a tensor, observations of one, or anything that a loss says of a network.
+
+A target is a value that goes to worker processes. It fits one structure at a time, and what it returns depends on
+nothing but its arguments: not on what was tried before, nor on who asks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from tenfold.decomposition import find, relative_error
+from tenfold.decomposition._iterate import is_tree
+from tenfold.decomposition.als_observed import als_observed
+from tenfold.decomposition.many_starts import ManyStarts
+from tenfold.errors import DataError
+from tenfold.network import Network
+from tenfold.observations import Observations
+from tenfold.structure import Structure
+from tenfold.structure_search.cuts import Cuts
+
+# Random starts for each structure: as many as keep this many entries busy, between these bounds.
+_BUSY, _FEWEST, _MOST = 2**17, 2, 16
+# After so many sweeps only half of the starts goes on.
+_HALVINGS = (4, 8, 16, 32)
+# Before so many sweeps no fit is given up.
+_PATIENT = 12
+# A fit ends when so many sweeps lower its error by less than this part, or after so many sweeps in all.
+_WINDOW, _SETTLED = 5, 1e-3
+SWEEPS = 100
+# A fit that would need this many times its last progress to be worth anything is given up.
+_HOPE = 20.0
+# Errors that no fit need go below.
+_EXACT = 1e-9
+# Steps of a gradient method for a loss, its learning rate.
+_STEPS, _RATE = 300, 2e-2
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One structure fitted.
+
+    Attributes:
+        network: the best found.
+        error: relative error, on what was left out where cells are missing; the loss, where there is one.
+        sweeps: how many were made, all starts together.
+        finished: False if the fit was given up because it could not win any more.
+    """
+
+    network: Network
+    error: float
+    sweeps: int
+    finished: bool = True
+
+
+class Target(Protocol):
+    """What a search fits structures to."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def size(self) -> int:
+        """Numbers that a network replaces."""
+        ...
+
+    def bound(self, structure: Structure) -> float:
+        """An error that no network of the structure is below."""
+        ...
+
+    def fit(
+        self,
+        structure: Structure,
+        *,
+        near: Network | None = None,
+        seed: int = 0,
+        sweeps: int | None = None,
+        within: float = math.inf,
+    ) -> Fitted:
+        """The best network of a structure.
+
+        Args:
+            near: a network to start from besides random ones.
+            seed: fixes the random ones.
+            sweeps: so many from ``near`` only, for a first look; by default as many as it takes from all starts.
+            within: an error above which the result is of no use.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A whole tensor in memory, real or complex."""
+
+    data: Tensor
+    exact: float = _EXACT
+    _cuts: list[Cuts] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.data.shape)
+
+    @property
+    def size(self) -> int:
+        return self.data.numel()
+
+    def bound(self, structure: Structure) -> float:
+        if not self._cuts or len(structure.output_shape) != self._cuts[0].order:
+            self._cuts[:] = [Cuts(self.data.reshape(structure.output_shape))]
+        return self._cuts[0].bound(structure)
+
+    def fit(
+        self,
+        structure: Structure,
+        *,
+        near: Network | None = None,
+        seed: int = 0,
+        sweeps: int | None = None,
+        within: float = math.inf,
+    ) -> Fitted:
+        init = [] if near is None else [near]
+        starts = 0 if near is not None and sweeps is not None else self._starts()
+        if is_tree(structure) and len(structure.terms) > 1 and sweeps is None:
+            # The sequential SVD of a tree is near the best there is; from there it is downhill.
+            init.append(find("tree_svd").function(self.data, structure).network)
+            starts = 0
+        many = ManyStarts(self.data, structure, starts=starts, init=init, seed=seed)
+        done, finished = _run(many, sweeps or SWEEPS, self.exact, within, look=sweeps is not None)
+        network = many.best()
+        return Fitted(network, relative_error(self.data, network), done, finished)
+
+    def _starts(self) -> int:
+        return max(_FEWEST, min(_MOST, _BUSY // max(self.data.numel(), 1)))
+
+
+def _run(many: ManyStarts, most: int, exact: float, within: float, *, look: bool) -> tuple[int, bool]:
+    """Sweep until one start has settled and the others have been left behind."""
+    best: list[float] = []
+    for done in range(1, most + 1):
+        errors = many.sweep()
+        best.append(float(errors.min()))
+        if best[-1] <= exact:
+            return done, True
+        if look:
+            continue
+        if done in _HALVINGS and len(errors) > 1:
+            many.keep(errors.argsort()[: (len(errors) + 1) // 2])
+        if done > _WINDOW:
+            gained = best[-1 - _WINDOW] - best[-1]
+            if len(many.errors) <= 2 and gained <= _SETTLED * best[-1]:
+                return done, True
+            if done >= _PATIENT and best[-1] - _HOPE * max(gained, 0.0) > within:
+                return done, False
+    return most, True
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Observations of a tensor; the error is that on cells that are left out, the same for every structure."""
+
+    data: Observations
+
+    def __post_init__(self) -> None:
+        if self.data.shape is None:
+            raise DataError("observations at continuous coordinates have no grid; put them on one with on_grid()")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.data.shape or ())
+
+    @property
+    def size(self) -> int:
+        return self.data.distinct
+
+    def bound(self, structure: Structure) -> float:
+        return 0.0
+
+    def fit(
+        self,
+        structure: Structure,
+        *,
+        near: Network | None = None,
+        seed: int = 0,
+        sweeps: int | None = None,
+        within: float = math.inf,
+    ) -> Fitted:
+        most = sweeps or SWEEPS
+        found = als_observed(self.data, structure, init=near, seed=seed, max_sweeps=most, tol=1e-4)
+        error = found.error if found.held_out is None else found.held_out
+        return Fitted(found.network, error, found.sweeps)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Anything differentiable that is to be made small: ``loss(network)`` is a scalar, smaller is better.
+
+    Args:
+        loss: a function that can be sent to other processes if there are any.
+        shape: of the tensor that networks stand for.
+    """
+
+    loss: Callable[[Network], Tensor]
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float64
+    steps: int = _STEPS
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def bound(self, structure: Structure) -> float:
+        return 0.0
+
+    def fit(
+        self,
+        structure: Structure,
+        *,
+        near: Network | None = None,
+        seed: int = 0,
+        sweeps: int | None = None,
+        within: float = math.inf,
+    ) -> Fitted:
+        first = near if near is not None else Network.random(structure, seed=seed, dtype=self.dtype)
+        cores = [core.detach().clone().requires_grad_() for core in first.cores]
+        steps = min(self.steps, sweeps * len(cores)) if sweeps else self.steps
+        optimizer = torch.optim.Adam(cores, lr=_RATE)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=_RATE / 100)
+        best, lowest = [core.detach().clone() for core in cores], math.inf
+        for step in range(steps + 1):
+            optimizer.zero_grad()
+            value = self.loss(Network(structure, cores))
+            if float(value) < lowest:
+                best, lowest = [core.detach().clone() for core in cores], float(value)
+            if step == steps or not math.isfinite(float(value)):
+                break
+            value.backward()
+            optimizer.step()
+            schedule.step()
+        return Fitted(Network(structure, best), lowest, steps)
