@@ -3,20 +3,61 @@
 from __future__ import annotations
 
 from tenfold._tree_ranks import choose_ranks
+from tenfold.structure_search._registry import SearcherEntry, find_searcher, searcher, searchers
 from tenfold.structure_search.alternating import rank_trials
 from tenfold.structure_search.held_out import as_whole, leaves_out, observed_trials
 from tenfold.structure_search.ladder import climb
+from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin, WeightedSum
+from tenfold.structure_search.session import Evaluation, Session, Spent
+from tenfold.structure_search.spaces import (
+    AnyGraph,
+    Chain,
+    FullyConnected,
+    Point,
+    Ring,
+    Space,
+    Tree,
+    Tucker,
+    folded,
+    spaces,
+)
+from tenfold.structure_search.targets import Dense, Loss, Observed, Target
 from tenfold.structure_search.trees import tree_trials
 from tenfold.structure_search.trials import Budget, Trial
 
 __all__ = [
+    "AnyGraph",
     "Budget",
+    "Chain",
+    "Dense",
+    "ErrorWithin",
+    "Evaluation",
+    "FullyConnected",
+    "Loss",
+    "Objective",
+    "Observed",
+    "Point",
+    "Ring",
+    "SearcherEntry",
+    "Session",
+    "SizeWithin",
+    "Space",
+    "Spent",
+    "Target",
+    "Tree",
     "Trial",
+    "Tucker",
+    "WeightedSum",
     "as_whole",
     "choose_ranks",
     "climb",
+    "find_searcher",
+    "folded",
     "leaves_out",
     "observed_trials",
     "rank_trials",
+    "searcher",
+    "searchers",
+    "spaces",
     "tree_trials",
 ]

@@ -41,7 +41,7 @@ def bound_guided(session: Session, space: Space, seed: int = 0, *, together: int
     if isinstance(together, bool) or not isinstance(together, int) or together < 1:
         raise TenfoldError(f"together must be a whole number of at least 1, not {together!r}")
     if session.target.bound(space.structure(space.first())) == 0:
-        tnale(session, space, seed, start="random")
+        tnale(session, space, seed=seed, start="random")
         return
     generator = np.random.default_rng(seed)
     guide = _Guide(session, space)

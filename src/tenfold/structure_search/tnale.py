@@ -28,7 +28,8 @@ def tnale(
     *,
     radius: int = 1,
     first_radius: int = 2,
-    interpolated: int = 2,
+    first_trips: int = 2,
+    interpolate: bool = True,
     start: str = "bounds",
 ) -> None:
     """Alternating local enumeration of ranks and order, restarted where it stands still.
@@ -40,7 +41,8 @@ def tnale(
 
     Args:
         radius: of the windows of ranks.
-        first_radius, interpolated: the radius in the first trips, and how many those are.
+        first_radius, first_trips: the radius in the first trips, and how many those are.
+        interpolate: whether errors are interpolated in the first trips.
         start: "random" as in the paper, or "bounds": where a descent on what singular values across cuts allow ends,
             which evaluates nothing.
 
@@ -54,7 +56,7 @@ def tnale(
     for name, number, least in (
         ("radius", radius, 1),
         ("first_radius", first_radius, 1),
-        ("interpolated", interpolated, 0),
+        ("first_trips", first_trips, 0),
     ):
         if isinstance(number, bool) or not isinstance(number, int) or number < least:
             raise TenfoldError(f"{name} must be a whole number of at least {least}, not {number!r}")
@@ -64,7 +66,7 @@ def tnale(
     while True:
         first = descended(session, space, generator) if start == "bounds" else None
         centre = first if first is not None else space.random(generator)
-        _Climb(session, space, generator, centre).run(radius, first_radius, interpolated)
+        _Climb(session, space, generator, centre).run(radius, first_radius, first_trips, interpolate)
 
 
 @dataclass
@@ -88,13 +90,13 @@ class _Climb:
         self.edges = len(space.edges)
         self.variables = self.edges + space.orders
 
-    def run(self, radius: int, first_radius: int, interpolated: int) -> None:
+    def run(self, radius: int, first_radius: int, first_trips: int, interpolate: bool) -> None:
         still = 0
-        for trip in range(interpolated):
+        for _ in range(first_trips):
             self.begin(self.centre.point)
-            self.go(first_radius, sampled=True)
+            self.go(first_radius, sampled=interpolate)
             # Interpolated values are not to be trusted: only the place is kept.
-            self.centre = _Best(self.trip.point, self.centre.value if trip + 1 < interpolated else math.inf)
+            self.centre = _Best(self.trip.point, math.inf)
         self.begin(self.centre.point)
         while still < _STATIONARY:
             moved = self.go(radius, sampled=False)
