@@ -430,3 +430,17 @@ def test_missing_blocks_of_a_real_tensor_are_predicted_within_reach_of_what_is_k
     found = tn.fit(Observations.from_nan(response)).network.dense()[response.isnan()]
     assert found.min() > -0.25
     assert found.max() < 1.25
+
+
+def test_two_components_of_a_real_tensor_are_found_from_all_starts_that_get_as_far():
+    response = torch.as_tensor(np.asarray(tn.io.read("sample:il2").load().values))
+    data = Observations.from_nan(response)
+    # One curve in twenty-six is missing as a whole, which is no reason to damp a structure that was asked for.
+    assert whole_modes(data) == (2, 3)
+    found = tn.stability(data, 2, starts=4)
+    assert len(found.runs.near) >= 2
+    assert found.stability > 0.99
+    searched = als_observed(data, formats.cp(response.shape, 2), seed=1, fibres=True)
+    plain = als_observed(data, formats.cp(response.shape, 2), seed=1)
+    assert plain.error < searched.error
+    assert plain.held_out < searched.held_out

@@ -87,6 +87,7 @@ def als_observed(
     ridge: float | None = None,
     holdout: float = 0.1,
     starts: int = 4,
+    fibres: bool = False,
 ) -> Observed:
     """Alternating least squares for missing cells, with a ridge on each row that cells left out choose.
 
@@ -114,6 +115,8 @@ def als_observed(
         holdout: the part of the cells that is left out, 0 for none. Nothing is left out of fewer than 20 cells, nor
             where no cell is missing: then the ridge is 1e-6, or 0.
         starts: the start near the mean of the data and the random ones, of which the best two are followed.
+        fibres: leave out whole fibres where whole fibres are missing, so that it is their prediction that counts;
+            a structure larger than that needs is then damped, or stopped early, and ends where the start leads it.
 
     Returns:
         The network, in the data's dtype, and how well it predicted what was left out. ``errors`` is the relative error
@@ -141,7 +144,8 @@ def als_observed(
         problem = Ridge(loss)
         cores = _damped(run, problem, seed, fixed, starts)[0] if init is None else loss.start(init)
         return run.finish(problem, cores, fixed)
-    return _chosen(run, data, loss, init, seed, ridge, holdout, starts)
+    train, held = split(data, holdout, seed) if fibres else data.split(holdout, seed)
+    return _chosen(run, train, held, loss, init, seed, ridge, starts)
 
 
 def _check(
@@ -296,16 +300,15 @@ def _damped(run: _Run, problem: Ridge, seed: int, ridge: float, starts: int) -> 
 
 def _chosen(
     run: _Run,
-    data: Observations,
+    train: Observations,
+    held: Observations,
     loss: Loss,
     init: Network | None,
     seed: int,
     ridge: float | None,
-    holdout: float,
     starts: int,
 ) -> Observed:
     """The ridge and the number of sweeps by what is left out, then all cells."""
-    train, held = split(data, holdout, seed)
     inside = Loss(train, loss.structure, init=init)
     if inside.total == 0:
         cores = _near_mean(loss, seed) if init is None else loss.start(init)

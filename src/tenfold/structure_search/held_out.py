@@ -238,7 +238,7 @@ def _fitted(data: Observations, label: str, structure: Structure, seed: int) -> 
         name = "als" if data.rest == "zero" else "lbfgs"
         done = find(name).function(data, structure, seed=seed, max_sweeps=2 * SWEEPS, tol=1e-4)
         return tried(label, done.network, done.error, started, name)
-    found = als_observed(data, structure, seed=seed, max_sweeps=_HELD_SWEEPS, tol=1e-4, starts=_STARTS)
+    found = als_observed(data, structure, seed=seed, max_sweeps=_HELD_SWEEPS, tol=1e-4, starts=_STARTS, fibres=True)
     trial = tried(label, found.network, found.error, started, "als_observed")
     return replace(trial, held_out=found.held_out, baseline=found.baseline, residuals=found.residuals)
 
