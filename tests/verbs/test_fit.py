@@ -755,6 +755,18 @@ def test_the_name_of_a_format_with_ranks():
         tn.fit(array, "monarch", ranks=2)
 
 
+@pytest.mark.parametrize("asked", [{"ranks": 2}, {"error": 0.5}])
+def test_a_matrix_is_fitted_by_the_format_that_was_asked_for(asked: dict[str, Any], tmp_path: Path) -> None:
+    matrix = np.random.default_rng(0).standard_normal((20, 15))
+    for name in ("cp", "tensor_train"):  # the same structure
+        found = tn.fit(matrix, name, **asked)
+        assert found.format == found.summary()["format"] == name
+        assert f"structure  {name.replace('_', ' ')}\n" in str(found)
+        found.save(tmp_path / "x.tn")
+        assert tn.load(tmp_path / "x.tn").format == name
+    assert tn.fit(matrix, "i r, j r -> i j", sizes={"r": 2}).format == "tensor_train"
+
+
 @pytest.mark.parametrize("name", ["cp", "tensor_ring", "tucker", "tensor_train"])
 def test_ranks_of_a_format_are_found_for_a_budget(name: str):
     noise = torch.randn(12, 10, 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64)

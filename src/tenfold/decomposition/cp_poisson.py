@@ -37,7 +37,7 @@ _ROUNDS = (4, 10)
 _RANGE = (1e-60, 1e60)
 
 
-@method("cp_poisson", takes=("array", "sparse"))
+@method("cp_poisson", takes=("array", "sparse"), nonnegative=True)
 @torch.no_grad()
 def cp_poisson(
     data: Data,

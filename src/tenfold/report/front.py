@@ -111,7 +111,7 @@ def draw_front(ax: Axes, fit: Fit) -> None:
 
 def kind(trial: Trial) -> str:
     """The family of a trial, or the first word that it goes by."""
-    return family(trial.structure) or plain((trial.name.split() or ["other"])[0])
+    return family(trial.structure, trial.name) or plain((trial.name.split() or ["other"])[0])
 
 
 def pareto(trials: Sequence[Trial]) -> list[Trial]:

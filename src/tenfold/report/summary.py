@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tenfold import formats
 from tenfold.components import canonical_train, canonical_tucker
 from tenfold.report import components, factors
 from tenfold.report._axes import Axis, axes_of
@@ -55,7 +54,7 @@ def plot(fit: Fit) -> Figure:
 
 
 def _height(fit: Fit) -> float:
-    family = formats.name(fit.structure)
+    family = fit.format
     if family == "cp":
         found = fit.components()
         return components.grid_height(fit, found, list(found.factors)[:_MODES])
@@ -65,7 +64,7 @@ def _height(fit: Fit) -> float:
 
 
 def _draw_cores(rest: SubFigure, fit: Fit) -> None:
-    family = formats.name(fit.structure)
+    family = fit.format
     if family == "cp":
         found = fit.components()
         components.draw_grid(rest, fit, found, list(found.factors)[:_MODES])

@@ -9,8 +9,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tenfold import formats
-
 if TYPE_CHECKING:
     from tenfold.verbs.result import Fit
 
@@ -29,7 +27,7 @@ _STOPPED = {
 
 def table(fit: Fit, *, width: int = 100) -> str:
     """The result of a fit as a two-column table, plain text."""
-    family = (formats.name(fit.structure) or "network").replace("_", " ")
+    family = (fit.format or "network").replace("_", " ")
     chosen = next((trial.name for trial in fit.front if trial.chosen), family)
     sizes = ", ".join(f"{bond}={fit.structure.sizes[bond]}" for bond in fit.structure.inner_indices)
     rows = [

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from tenfold import formats
-from tenfold._blocks import Blocks
+from tenfold._arguments import closest
+from tenfold._blocks import Blocks, memory_bytes, memory_text
 from tenfold._scales import times_power
 from tenfold._threads import threads_for
 from tenfold._trees import bond_limits, check_tree
@@ -148,6 +149,8 @@ def fit(
     in_blocks = checkpoint is not None or client is not None
     if client is not None and not hasattr(client, "submit"):
         raise TenfoldError(f"client must be a dask.distributed.Client, not {type(client).__name__}")
+    if memory is not None:
+        memory_bytes(memory)  # says what is wrong with it, whatever the data are
     ready = prepare(
         data,
         weights=weights,
@@ -158,6 +161,11 @@ def fit(
         memory=memory,
         in_blocks=in_blocks,
     )
+    if isinstance(ready.data, Blocks) and ready.data.ndim == 1:
+        raise DataError(
+            f"data has one axis of {ready.cells:,} entries ({memory_text(ready.data.nbytes)}), too many to be decomposed "
+            f"in memory, and only arrays of several axes are read box by box; reshape it, or give more memory"
+        )
     source = ready.source if source is None else source
     budget = _budget(error, parameters, ratio, ready)
     modes = index_names(ready.dims)
@@ -168,6 +176,7 @@ def fit(
     streaming = {"memory": memory, "checkpoint": checkpoint, "client": client}
     searched: Any = None
     power = ready.power
+    asked = structure.replace("_", " ") if isinstance(structure, str) and "->" not in structure else None
     structure = _named(structure, ranks, sizes, ready, budget)
     with threads_for(ready.cells), progress_bar(progress) as bar, _resumable(checkpoint):
         if structure is None:
@@ -185,17 +194,17 @@ def fit(
             if open_bonds:
                 _refuse({"method": method, **options}, f"but bond '{open_bonds[0]}' has no size; give it one")
                 if isinstance(ready.data, Blocks) and budget.error is not None:
-                    found = _run(ready, full, _entry(None, full, ready.data), budget, seed, streaming, bar)
+                    found = _run(ready, full, _entry(None, full, ready.data), budget, seed, streaming, bar, asked)
                 else:
                     searched = _searched(ready, budget, seed, streaming, bar, full.pattern)
-                    found = _ranks_of(full, open_bonds, searched, budget, seed, bar)
+                    found = _ranks_of(full, open_bonds, searched, budget, seed, bar, asked)
             else:
                 ready = ready if method else _made_whole(ready, full)
                 entry = _entry(method, full, ready.data)
                 check_options(entry, own)
                 if isinstance(ready.data, Blocks):
                     entry, options = _in_blocks(entry, options, own, streaming)
-                found = _run(ready, full, entry, budget, seed, options, bar)
+                found = _run(ready, full, entry, budget, seed, options, bar, asked)
                 power = 0 if entry.scales else power
         best, trials, stopped = found
         try:
@@ -242,11 +251,17 @@ def _refuse(options: Mapping[str, Any], why: str) -> None:
 
 
 def _ranks_of(
-    full: Structure, open_bonds: Sequence[str], searched: Any, budget: Budget, seed: int, bar: Bar
+    full: Structure,
+    open_bonds: Sequence[str],
+    searched: Any,
+    budget: Budget,
+    seed: int,
+    bar: Bar,
+    asked: str | None,
 ) -> tuple[Trial, list[Trial], str]:
-    """A tree whose bonds have no sizes yet."""
+    """A tree whose bonds have no sizes yet, ``asked`` for by that name."""
     data = as_whole(searched)
-    label = (formats.name(full) or "tree").replace("_", " ")
+    label = asked or (formats.name(full) or "tree").replace("_", " ")
     bar.rung(label, 0, 1)
     if not isinstance(data, Observations):
         return _best_of(tree_trials(data, full, budget, label), budget)
@@ -342,8 +357,9 @@ def _run(
     seed: int,
     options: Mapping[str, Any],
     bar: Bar,
+    asked: str | None,
 ) -> tuple[Trial, list[Trial], str]:
-    """One method on one structure. An interrupt keeps the network of the last sweep."""
+    """One method on one structure, ``asked`` for by that name. An interrupt keeps the network of the last sweep."""
     if budget.parameters is not None:
         raise TenfoldError(
             f"parameters or ratio is given, but '{structure}' has fixed sizes ({structure.parameters:,} parameters); "
@@ -351,18 +367,21 @@ def _run(
         )
     kind = kind_of(ready.data)
     if kind not in entry.takes:
-        able = ", ".join(name for name, other in methods().items() if kind in other.takes)
-        tables = ""
+        able = [name for name, other in methods().items() if kind in other.takes]
+        same = [name for name in able if entry.nonnegative and methods()[name].nonnegative]
+        tables = (
+            f", of which {', '.join(same)} keep{'s' if len(same) == 1 else ''} every entry nonnegative" if same else ""
+        )
         if kind == "missing" and "sparse" in entry.takes:
-            tables = ", and a table whose other cells are zero is read with rest='zero' (fit --rest zero)"
-        raise TenfoldError(f"method '{entry.name}' does not take {_KINDS[kind]}; {able} do{tables}")
+            tables += ", and a table whose other cells are zero is read with rest='zero' (fit --rest zero)"
+        raise TenfoldError(f"method '{entry.name}' does not take {_KINDS[kind]}; {', '.join(able)} do{tables}")
     core = max(structure.cores, key=lambda core: math.prod(core.shape))
     if 8 * math.prod(core.shape) > psutil.virtual_memory().total:
         entries = math.prod(core.shape)
         raise StructureError(
             f"core '{core.name}' of '{structure}' has {entries:,} entries, more than memory; give less"
         )
-    label = (formats.name(structure) or "network").replace("_", " ")
+    label = asked or (formats.name(structure) or "network").replace("_", " ")
     latest: list[Progress] = []
     started = time.perf_counter()
 
@@ -452,7 +471,8 @@ def _named(
                 f"'{others[structure][1].pattern}'"
             )
         raise StructureError(
-            f"structure '{structure}' is neither a pattern (with '->') nor a format; formats are {', '.join(known)}"
+            f"structure '{structure}' is neither a pattern (with '->') nor a format{closest(structure, known)}; "
+            f"formats are {', '.join(known)}"
         )
     if sizes:
         raise StructureError(f"sizes go with a pattern; give ranks for the format {structure}")

@@ -82,6 +82,11 @@ class Fit:
         return ratio(self.structure.size, self.parameters)
 
     @property
+    def format(self) -> str | None:
+        """The name of the format, the one that was asked for where the structure has several; None without one."""
+        return formats.name(self.structure, next((trial.name for trial in self.front if trial.chosen), ""))
+
+    @property
     def interrupted(self) -> bool:
         return self.stopped == "interrupted"
 
@@ -91,7 +96,7 @@ class Fit:
             **{name: getattr(self, name) for name in _PLAIN},
             "structure": self.structure.pattern,
             "sizes": dict(self.structure.sizes),
-            "format": formats.name(self.structure),
+            "format": self.format,
             "shape": list(self.shape),
             "dims": list(self.dims),
             "parameters": self.parameters,
