@@ -115,7 +115,7 @@ SOURCES: dict[str, tuple[str, Maker, str]] = {
     "a network, not an array": (
         "x.tn",
         lambda p, s: cut(s / "x.tn", p, 1),
-        "is a fit already, not data: look at it with 'tenfold show'",
+        "is a fit already, not data",
     ),
     "named pipe": ("pipe.npy", lambda p, s: os.mkfifo(p), "not a regular file"),
     "empty file": ("x.npy", lambda p, s: p.touch(), "is empty"),

@@ -142,6 +142,21 @@ def test_sparse_arrays_have_zeros_as_data(kind: str) -> None:
     assert fit.observed == fit.cells == 63
 
 
+def test_a_sparse_array_is_given_up_where_a_list_of_its_entries_is_smaller() -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    noise = sparse.random(400, 300, 0.01, random_state=0)
+    with pytest.warns(UserWarning, match=r"no network that takes less than the 3,600 numbers of a list of the entries"):
+        found = tn.fit(noise, error=0.1)
+    assert found.stopped == "best"
+    assert 0.8 < found.error < 1
+    assert found.parameters <= 3 * noise.nnz
+    assert max(trial.parameters for trial in found.front) <= 3 * noise.nnz
+    low = sparse.random(400, 3, 0.2, random_state=0) @ sparse.random(3, 300, 0.2, random_state=1)
+    found = tn.fit(low, error=0.1)
+    assert found.error <= 0.1
+    assert found.parameters <= 3 * (400 + 300)
+
+
 def test_observations_and_masks() -> None:
     full = planted((8, 7, 6), 2)
     mask = np.random.default_rng(1).random(full.shape) < 0.4

@@ -49,6 +49,7 @@ from tenfold.structure_search import (
     as_whole,
     climb,
     leaves_out,
+    listed_size,
     observed_trials,
     rank_trials,
     tree_trials,
@@ -113,7 +114,8 @@ def fit(
         structure: a `Structure`, a pattern whose outputs get their sizes from the data, or the name of a format
             (`tenfold.formats.for_arrays`). Bonds without a size are found when a budget is given and the structure is a
             tree, CP or a ring.
-        error: relative Frobenius error not to exceed, with as few parameters as can be found.
+        error: relative Frobenius error not to exceed, with as few parameters as can be found. Without a structure,
+            nothing larger than the list of its entries is made of a large sparse array.
         parameters: a number of parameters not to exceed, with as small an error as can be found.
         ratio: the same as ``parameters``: entries of the array for each parameter, at least.
         method: the name of a method (`tenfold.decomposition.methods`) or a function with their signature.
@@ -163,8 +165,8 @@ def fit(
     )
     if isinstance(ready.data, Blocks) and ready.data.ndim == 1:
         raise DataError(
-            f"data has one axis of {ready.cells:,} entries ({memory_text(ready.data.nbytes)}), too many to be decomposed "
-            f"in memory, and only arrays of several axes are read box by box; reshape it, or give more memory"
+            f"data has one axis of {ready.cells:,} entries ({memory_text(ready.data.nbytes)}), too many to be "
+            f"decomposed in memory, and only arrays of several axes are read box by box: reshape it, or give more of it"
         )
     source = ready.source if source is None else source
     budget = _budget(error, parameters, ratio, ready)
@@ -214,7 +216,7 @@ def fit(
     assert best.network is not None
     front = tuple(trial.without_network(chosen=trial is best) for trial in trials)
     if budget.error is not None and not budget.met(best) and stopped != "interrupted":
-        warnings.warn(_missed(best, budget, structure is not None), stacklevel=2)
+        warnings.warn(_missed(best, budget, structure is not None, ready.data), stacklevel=2)
     if best.held_out is not None and best.baseline is not None and best.held_out >= best.baseline:
         warnings.warn(
             f"cells that were left out are predicted no better than by the mean of the others (held-out error "
@@ -430,12 +432,15 @@ def _check_init(init: Any, dtype: torch.dtype) -> None:
             raise DataError(f"init is {values.dtype}, but the data are {dtype}; give the real part, or complex data")
 
 
-def _missed(best: Trial, budget: Budget, structure_given: bool) -> str:
+def _missed(best: Trial, budget: Budget, structure_given: bool, data: Tensor | Observations | Blocks) -> str:
     """What to say when the error asked for was not reached."""
     assert budget.error is not None
     said = f"the error is {best.error:.4g}, above the {budget.error:g} asked for"
     if structure_given:
         return f"{said}: '{best.structure}' needs larger ranks"
+    listed = None if isinstance(data, Blocks) else listed_size(data)
+    if listed is not None:
+        return f"{said}: no network that takes less than the {listed:,} numbers of a list of the entries came nearer"
     if best.held_out is None:
         return f"{said}: no larger network that was tried came nearer"
     return f"{said}: larger networks were no better at what was left out, or too large to try"
