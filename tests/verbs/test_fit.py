@@ -796,6 +796,27 @@ def test_ranks_of_a_format_are_found_for_a_budget(name: str):
     assert small.parameters <= 62
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e150])
+def test_a_fit_of_counts_says_its_deviance(scale: float, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    factors = [random.gamma(0.5, size=(extent, 2)) for extent in (12, 11, 10)]
+    counts = scale * random.poisson(20 * np.einsum("ir,jr,kr->ijk", *factors))
+    found = tn.fit(counts, "cp", ranks=2, method="cp_poisson")
+    model = found.network.dense().numpy()
+    above = counts > 0
+    true = 2 * ((counts[above] * np.log(counts[above] / model[above])).sum() - counts.sum() + model.sum())
+    assert found.deviance == pytest.approx(true, rel=1e-6)
+    assert f"Poisson deviance  {found.deviance:.8g}" in str(found)
+    assert found.summary()["deviance"] == found.deviance
+    found.save(tmp_path / "x.tn")
+    found.report(tmp_path / "x.html")
+    assert tn.load(tmp_path / "x.tn").deviance == found.deviance
+    assert "Poisson deviance" in (tmp_path / "x.html").read_text(encoding="utf-8")
+    other = tn.fit(counts, "cp", ranks=2, method="cp_hals")
+    assert other.deviance is None
+    assert "deviance" not in str(other)
+
+
 def test_axes_of_a_structure_in_another_order_than_the_data_are_refused():
     array = planted_cp()
     dims = ("lat", "lon", "time")

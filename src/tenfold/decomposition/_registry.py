@@ -53,12 +53,14 @@ class Decomposition:
         error: its true relative Frobenius error (over what is observed, with the weights given).
         errors: the error after each sweep.
         stopped: why it ended: ``"exact"`` (no sweeps needed), ``"tol"``, ``"max_sweeps"``, ``"error"`` (small enough).
+        deviance: the Poisson deviance, of methods that minimise that.
     """
 
     network: Network
     error: float
     errors: tuple[float, ...]
     stopped: str
+    deviance: float | None = None
 
     @property
     def sweeps(self) -> int:

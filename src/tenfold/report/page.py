@@ -129,6 +129,7 @@ def _head(fit: Fit) -> dict[str, str]:
         "family": f"a {known} structure" if known else _own_kind(fit),
         "pattern": shorten(fit.structure.pattern, 400),
         "sizes": shorten(", ".join(f"{i}={fit.structure.sizes[i]:,}" for i in fit.structure.inner_indices), 300),
+        "deviance": "" if fit.deviance is None else f"{fit.deviance:,.6g}, for {fit.cells:,} cells",
         "target": fit.target,
         "stopped": _STOPPED.get(str(fit.stopped), str(fit.stopped)),
     }

@@ -42,6 +42,8 @@ def table(fit: Fit, *, width: int = 100) -> str:
         ("method", f"{fit.method}" + (f", the best of {len(fit.front)} networks tried" if len(fit.front) > 1 else "")),
         ("stopped", _STOPPED.get(fit.stopped, fit.stopped)),
     ]
+    if fit.deviance is not None:
+        rows.insert(5, ("Poisson deviance", f"{fit.deviance:.8g}, which is what was made small"))
     if fit.observed != fit.cells:
         rows.insert(1, ("observed", f"{fit.observed:,} of {fit.cells:,} cells"))
         held_out = next((trial.held_out for trial in fit.front if trial.chosen), None)

@@ -238,6 +238,7 @@ def fit(
         spectra=spectra,
         source=None if source is None else as_text(source),
         source_dtype=source_dtype or ready.source_dtype,
+        deviance=best.deviance,
         observed=_observed(ready),
         cells=ready.cells,
         seed=seed,
@@ -400,15 +401,19 @@ def _run(
         given["init"] = _rescaled(given["init"], -power)
     try:
         done = entry.function(taken, structure, error=budget.error, seed=seed, callback=watch, **given)
-        network, reached, stopped = done.network, done.error, done.stopped
+        network, reached, stopped, deviance = done.network, done.error, done.stopped, done.deviance
     except KeyboardInterrupt:
         if not latest:
             raise
-        network, reached, stopped = latest[0].network(), latest[0].error, "interrupted"
+        network, reached, stopped, deviance = latest[0].network(), latest[0].error, "interrupted", None
         if not isinstance(ready.scaled, Blocks):
             reached = relative_error(ready.scaled, _rescaled(network, power - ready.power))
     seconds = time.perf_counter() - started
     trial = Trial(label, network.structure, network.parameters, reached, seconds, entry.name, network=network)
+    if deviance is not None:
+        # It grows with the data, which were divided by a power of two.
+        true = deviance * 2.0 ** min(power, 1023)
+        trial = replace(trial, deviance=true if math.isfinite(true) else None)
     return trial, [trial], stopped
 
 

@@ -39,6 +39,7 @@ class Fit:
         dims: the names of the axes.
         coordinates: labels or positions along axes, by name.
         units: the units of coordinates, by name.
+        deviance: the Poisson deviance (`poisson_deviance` in ``decomposition.cp_poisson``), where that was minimised.
         spectra: singular values of the unfolding along each axis, largest first (whole arrays only, where known).
         source, source_dtype: where the data came from and how its numbers were stored.
         observed, cells: how many cells were known, of how many.
@@ -63,6 +64,7 @@ class Fit:
     seed: int
     data: Tensor | Observations | Blocks | None = field(default=None, repr=False)
     units: Mapping[str, str] = field(default_factory=dict)
+    deviance: float | None = None
 
     @property
     def structure(self) -> Structure:
@@ -142,7 +144,19 @@ class Fit:
 
 # --- the record in a file ---------------------------------------------------------------------------------------------
 
-_PLAIN = ("error", "method", "seconds", "stopped", "target", "source", "source_dtype", "observed", "cells", "seed")
+_PLAIN = (
+    "error",
+    "deviance",
+    "method",
+    "seconds",
+    "stopped",
+    "target",
+    "source",
+    "source_dtype",
+    "observed",
+    "cells",
+    "seed",
+)
 
 
 def _record(fit: Fit) -> dict[str, Any]:
@@ -218,6 +232,7 @@ def from_record(network: Network, record: Mapping[str, Any]) -> Fit:
         units={str(dim): str(unit) for dim, unit in record.get("units", {}).items()},
         spectra={str(dim): tuple(float(v) for v in values) for dim, values in record["spectra"].items()},
         error=float(record["error"]),
+        deviance=None if record.get("deviance") is None else float(record["deviance"]),
         method=str(record["method"]),
         seconds=float(record["seconds"]),
         stopped=str(record["stopped"]),
