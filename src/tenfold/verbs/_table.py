@@ -48,7 +48,8 @@ def table(fit: Fit, *, width: int = 100) -> str:
         rows.insert(1, ("observed", f"{fit.observed:,} of {fit.cells:,} cells"))
         held_out = next((trial.held_out for trial in fit.front if trial.chosen), None)
         if held_out is not None:
-            rows.insert(6, ("held-out error", f"{held_out:.4g}"))
+            easier = " (of the cells left out, which happen to be easier than the rest)" if held_out < fit.error else ""
+            rows.insert(6, ("held-out error", f"{held_out:.4g}{easier}"))
     grid = Table(box=None, show_header=False, pad_edge=False)
     grid.add_column(justify="right", style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
