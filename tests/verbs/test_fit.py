@@ -515,7 +515,7 @@ def test_held_out_cells_choose_the_model(budget: dict[str, Any]) -> None:
 def test_a_held_out_error_below_the_error_is_explained() -> None:
     array = np.random.default_rng(0).standard_normal((9, 8, 7))
     array[array < -0.5] = np.nan
-    found = tn.fit(tn.Observations.from_nan(array), "tucker", parameters=60)
+    found = tn.fit(tn.Observations.from_nan(array), "tucker", ranks=1)
     for held_out, said in ((found.error / 2, True), (2 * found.error, False)):
         front = tuple(replace(trial, held_out=held_out) for trial in found.front)
         assert ("which happen to be easier" in str(replace(found, front=front))) == said
