@@ -135,7 +135,7 @@ def als_observed(
     loss = Loss(data, structure, init=init)
     if loss.total == 0:
         zero = [torch.zeros(core.shape, dtype=loss.dtype, device=loss.device) for core in structure.cores]
-        return Observed(loss.network(zero), 0.0, (), "exact", ridge or 0.0)
+        return Observed(loss.network(zero), 0.0, (), "exact", ridge=ridge or 0.0)
     run = _Run(max_sweeps, tol, error, callback)
     complete = loss.total > 0 and data.distinct == math.prod(data.shape or ())
     counted = len(data) if data.weights is None else int((data.weights > 0).sum())
@@ -219,7 +219,7 @@ class _Run:
         if not error <= 1:
             # The zero network is one of this structure, and its error is 1.
             network, error = Network(network.structure, [torch.zeros_like(core) for core in network.cores]), 1.0
-        return Observed(network, error, tuple(self.errors), stopped, ridge, **found)  # type: ignore[arg-type]
+        return Observed(network, error, tuple(self.errors), stopped, ridge=ridge, **found)  # type: ignore[arg-type]
 
 
 class _Outside:

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from tenfold._arguments import closest
 from tenfold.decomposition._pool import unimodal
 from tenfold.errors import TenfoldError
 
@@ -248,7 +249,7 @@ def parse(text: str) -> Constraint:
     name, _, given = head.partition(":")
     name = name.strip()
     if name not in _NAMES:
-        raise TenfoldError(f"constraint '{text}' is not known; there are {', '.join(_NAMES)}")
+        raise TenfoldError(f"constraint '{text}' is not known{closest(name, _NAMES)}; there are {', '.join(_NAMES)}")
     if any(other != "nonnegative" for other in more):
         raise TenfoldError(f"constraint '{text}' adds '{more[0]}'; only '+nonnegative' can be added")
     arguments = [_argument(part.strip(), text) for part in given.split(",")] if given else []

@@ -34,7 +34,7 @@ _START_SWEEPS = 10
 _WARM_SWEEPS, _WARM_TOL = 60, 1e-4
 
 
-@method("cp_ao_admm", scales=True)
+@method("cp_ao_admm", scales=True, nonnegative=True)
 @torch.no_grad()
 def cp_ao_admm(
     data: Data,

@@ -30,7 +30,7 @@ _START_ENTRIES = 10**7
 _WARM_SWEEPS, _WARM_TOL = 60, 1e-4
 
 
-@method("cp_hals")
+@method("cp_hals", nonnegative=True)
 @torch.no_grad()
 def cp_hals(
     data: Data,

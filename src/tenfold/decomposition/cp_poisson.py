@@ -37,7 +37,7 @@ _ROUNDS = (4, 10)
 _RANGE = (1e-60, 1e60)
 
 
-@method("cp_poisson", takes=("array", "sparse"))
+@method("cp_poisson", takes=("array", "sparse"), nonnegative=True)
 @torch.no_grad()
 def cp_poisson(
     data: Data,
@@ -71,8 +71,8 @@ def cp_poisson(
         callback: called after each sweep, with the relative error.
 
     Returns:
-        The network with the columns of all factors balanced, its true relative Frobenius error, and that after each
-        sweep.
+        The network with the columns of all factors balanced, its true relative Frobenius error, that after each sweep,
+        and the deviance.
 
     Raises:
         StructureError: the structure is not CP, or ``init`` is of another one.
@@ -95,7 +95,7 @@ def cp_poisson(
 
     if counts.total == 0:
         zeros = [torch.zeros(layout.rank, extent, dtype=torch.float64) for extent in counts.shape]
-        return Decomposition(network(zeros), 0.0, (), "exact")
+        return Decomposition(network(zeros), 0.0, (), "exact", 0.0)
     if init is None:
         start = _best_start(counts, layout.rank, seed, error)
     else:
@@ -112,7 +112,8 @@ def cp_poisson(
 
     found = descend(counts.sweep, start, error=error, tol=tol, max_sweeps=max_sweeps, report=report)
     made = network(found.state)
-    return Decomposition(made, relative_error(data, made), tuple(errors), found.stopped)
+    deviance = poisson_deviance(data, made)
+    return Decomposition(made, relative_error(data, made), tuple(errors), found.stopped, deviance)
 
 
 def poisson_deviance(data: Data, network: Network) -> float:

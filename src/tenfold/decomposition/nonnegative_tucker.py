@@ -28,7 +28,7 @@ _RANDOM_STARTS = 3
 _START_ENTRIES = 10**7
 
 
-@method("nonnegative_tucker")
+@method("nonnegative_tucker", nonnegative=True)
 @torch.no_grad()
 def nonnegative_tucker(
     data: Data,

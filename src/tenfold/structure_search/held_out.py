@@ -35,6 +35,8 @@ _ENOUGH, _EACH = 300_000, 40
 _PLENTY = 1e-6
 # Arrays of which every cell is known, listed or zero, are made dense up to this many cells.
 _DENSE = 10**7
+# Networks for sparse arrays of so many cells have to be smaller than a list of the entries.
+_LISTED = 10**5
 # A rank that is no better than the best before it by this part, so often running, ends the growth.
 _BETTER, _OFTEN = 0.99, 2
 # Ranks below this one that say no more than the mean do not end it.
@@ -50,6 +52,14 @@ def as_whole(data: _Held) -> _Held | Tensor:
     if data.rest == "zero" or (len(data) == data.size and data.distinct == data.size):
         return data.dense()
     return data
+
+
+def listed_size(data: Tensor | Observations) -> int | None:
+    """The numbers in a list of the entries of a sparse array, where the array is large and has more; else None."""
+    if not isinstance(data, Observations) or data.rest != "zero" or data.size < _LISTED:
+        return None
+    size = (data.order + 1) * data.distinct
+    return size if size < data.size else None
 
 
 def leaves_out(data: object) -> bool:
