@@ -53,6 +53,8 @@ _NOISE, _TRIED, _FOLLOWED = 0.3, 4, 2
 _LEAST = 0.1
 # Noise added to the cores before a smaller ridge, relative to their root mean square.
 _STIR = 0.1
+# A start that predicts what the best network so far does, to this part of its error, would only be swept to the same.
+_SAME = 0.2
 # Above this part of the error of the mean a network has found nothing.
 _NOTHING = 0.98
 # Ridges up to this one may be none at all.
@@ -252,6 +254,12 @@ class _Outside:
     def residuals(self, cores: Sequence[Tensor]) -> Tensor:
         return self._squares(torch.cat([self.cells.evaluate(cores, part) for part in self.cells.batches(None)]))
 
+    def apart(self, one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+        """By how much two networks predict differently, as `error` counts."""
+        found = [torch.cat([self.cells.evaluate(c, part) for part in self.cells.batches(None)]) for c in (one, other)]
+        square = float((self.weights * (found[0] - found[1]).abs().square()).sum())
+        return math.sqrt(square / self.total) if self.total else 0.0
+
     def error(self, cores: Sequence[Tensor]) -> float:
         error = float(self.residuals(cores).sum()) ** 0.5
         return error if math.isfinite(error) else math.inf
@@ -357,6 +365,8 @@ def _chosen(
             for cores in tried[: min(_FOLLOWED, starts - 1)]:
                 if run.left <= sum(sweeps for _, sweeps in levels):
                     break
+                if outside.apart(cores, best.cores) < _SAME * best.error:
+                    continue
                 found = _climbed(run, problem, outside, cores, (), levels, None)
                 best = found if found.error < best.error else best
     best, wanted = _continued(run, problem, outside, best, ridge is None)
