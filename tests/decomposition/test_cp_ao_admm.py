@@ -134,6 +134,13 @@ def test_planted_shapes_are_found(seed):
     torch.testing.assert_close(result.network.cores[1].sum(0), torch.ones(3, dtype=torch.float64))
 
 
+def test_a_weight_that_no_system_can_hold_is_named():
+    data = torch.randn(6, 7, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for text in ("smooth:1e30", "smooth:1e30+nonnegative"):
+        with pytest.raises(TenfoldError, match=r"smooth has weight 1e\+30, too large for this data"):
+            cp_ao_admm(data, formats.cp((6, 7, 8), 2), constraints=text)
+
+
 def test_smoothing_removes_noise_and_weights_do_not_depend_on_units():
     time = torch.linspace(0, 1, 60, dtype=torch.float64)
     waves = torch.stack([torch.sin(2 * math.pi * (time + 0.1)), torch.cos(4 * math.pi * time)], 1)
