@@ -175,7 +175,10 @@ class Smooth(Constraint):
         _weight("smooth", self.weight)
 
     def prox(self, rows: Float[Tensor, "r n"], step: float) -> Float[Tensor, "r n"]:
-        return _on_numpy(rows, lambda values: _smoothed(values, step * self.weight, self.nonnegative))
+        try:
+            return _on_numpy(rows, lambda values: _smoothed(values, step * self.weight, self.nonnegative))
+        except np.linalg.LinAlgError:
+            raise TenfoldError(f"smooth has weight {self.weight:g}, too large for this data; give a smaller") from None
 
     def value(self, rows: Float[Tensor, "r n"]) -> float:
         return self.weight / 2 * float((rows.double().diff(dim=1) ** 2).sum())

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from tenfold.contraction import contract
 from tenfold.decomposition._cp_factors import balanced, gram, khatri_rao
+from tenfold.decomposition._cp_layout import Canonical
 from tenfold.decomposition._error import relative_error, split_axes, squared_norm
 from tenfold.decomposition._objective import descend
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
 from tenfold.decomposition._two_groups import factors_of
-from tenfold.decomposition.cp_als import _Canonical
 from tenfold.errors import DataError, StructureError
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -82,7 +82,7 @@ def cp_poisson(
     Papers: "On tensors, sparsity, and nonnegative factorizations", 2012; "Fast coordinate descent methods with variable
     selection for non-negative matrix factorization", 2011.
     """
-    layout = _Canonical.of(structure, "cp_poisson")
+    layout = Canonical.of(structure, "cp_poisson")
     if init is not None and init.structure != structure:
         raise StructureError(f"init has structure '{init.structure}', not '{structure}'")
     counts = _Counts.of(data, layout)
@@ -158,7 +158,7 @@ class _Counts(ABC):
     self_log: float
 
     @staticmethod
-    def of(data: Data, layout: _Canonical) -> _Counts:
+    def of(data: Data, layout: Canonical) -> _Counts:
         listed = split_axes(data, layout.structure)
         if isinstance(listed, Observations):
             if listed.rest != "zero":
@@ -242,7 +242,7 @@ class _Sparse(_Counts):
     places: list[Int64[np.ndarray, "n others"]]
 
     @classmethod
-    def listed(cls, coordinates: Int64[np.ndarray, "n N"], values: Tensor, layout: _Canonical) -> _Sparse:
+    def listed(cls, coordinates: Int64[np.ndarray, "n N"], values: Tensor, layout: Canonical) -> _Sparse:
         structure, outside = layout.structure, layout.structure.output_indices
         scale = _scale(values)
         values = values / scale

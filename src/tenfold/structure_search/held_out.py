@@ -29,8 +29,10 @@ _ALONE = 10
 _FEW = 20
 # Sweeps of one fit that chooses its ridge, and its random starts.
 _HELD_SWEEPS, _STARTS = 160, 2
-# A part of the observations that tells structures from one another: at least so many, and so many for each row.
+# A part of the observations that tells structures from one another: at least so many, and so many for each row. So many
+# for the root of the number of cells, up to a limit, let singular vectors stand out of the noise that zeros make.
 _ENOUGH, _EACH = 300_000, 40
+_ROOTS, _MANY = 20, 10**6
 # The ridge where there are more.
 _PLENTY = 1e-6
 # Arrays of which every cell is known, listed or zero, are made dense up to this many cells.
@@ -90,7 +92,8 @@ def searched(
     Where there are far more observations than it takes to tell one structure from another, that is seen on a part of
     them, drawn at random, and the best network is fitted to all of them at the end.
     """
-    enough = max(_ENOUGH, _EACH * sum(data.shape or ()))
+    shape = data.shape or ()
+    enough = max(_ENOUGH, _EACH * sum(shape), min(_ROOTS * math.isqrt(math.prod(shape)), _MANY))
     if data.rest == "zero" or len(data) <= enough:
         yield from best_predicting(data, trials(data), budget)
         return
