@@ -1,8 +1,10 @@
-"""Numbers that people give, checked in one place."""
+"""Numbers and names that people give, checked in one place."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -22,3 +24,9 @@ def real_number(name: str, value: Any, wanted: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or math.isnan(value):
         raise TenfoldError(f"{name} must be {wanted}, not {value!r}")
     return float(value)
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` when something known is spelt nearly so, else nothing."""
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

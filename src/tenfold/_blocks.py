@@ -303,6 +303,8 @@ def memory_bytes(given: Any = None) -> int:
         if match is None:
             raise TenfoldError(f"memory must be an amount such as '2 GB' or '500MB', not {given!r}")
         count = float(match[1]) * _UNITS[match[2].lower()]
+        if not math.isfinite(count):
+            raise TenfoldError("memory is more than any machine has; give an amount such as '2 GB'")
     elif isinstance(given, bool) or not isinstance(given, (int, float, np.number)) or not math.isfinite(given):
         raise TenfoldError(f"memory must be an amount such as '2 GB' or a number of bytes, not {given!r}")
     else:

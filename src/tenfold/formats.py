@@ -281,8 +281,10 @@ def examples() -> dict[str, tuple[Callable[..., Structure], Structure]]:
 # --- recognising ------------------------------------------------------------------------------------------------------
 
 
-def name(structure: Structure) -> str | None:
+def name(structure: Structure, called: str = "") -> str | None:
     """The family that a structure belongs to, as the name of its function here, or None.
+
+    That is the one that it is ``called`` where it belongs to it, for a train of two cores is a CP as well.
 
     The order of cores and modes does not matter (a train that visits the modes in another order is a tensor train);
     the narrowest family wins: ``monarch`` before ``block_tensor_train``, ``phm`` before ``kronecker``, ``tensor_ring``
@@ -290,6 +292,9 @@ def name(structure: Structure) -> str | None:
     """
     if any(len(core.terms) > 1 for core in structure.cores):
         return None
+    called = called.replace(" ", "_")
+    if called in _FAMILIES and _FAMILIES[called](structure):
+        return called
     for family, belongs in _FAMILIES.items():
         if belongs(structure):
             return family

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -111,7 +112,11 @@ SOURCES: dict[str, tuple[str, Maker, str]] = {
     "folder with a suffix": ("d.npy", lambda p, s: p.mkdir(), "is a directory, not"),
     "no suffix": ("bare", lambda p, s: p.write_text("?"), "without a suffix"),
     "unknown suffix": ("x.xyz", lambda p, s: p.write_text("?"), "the suffix '.xyz' is not known; known are"),
-    "a network, not an array": ("x.tn", lambda p, s: cut(s / "x.tn", p, 1), "'.tn' is not known"),
+    "a network, not an array": (
+        "x.tn",
+        lambda p, s: cut(s / "x.tn", p, 1),
+        "is a fit already, not data",
+    ),
     "named pipe": ("pipe.npy", lambda p, s: os.mkfifo(p), "not a regular file"),
     "empty file": ("x.npy", lambda p, s: p.touch(), "is empty"),
     "text as png": ("x.png", lambda p, s: p.write_text("hello\n" * 9), "x.png"),
@@ -188,6 +193,7 @@ FIT: list[tuple[str, str]] = [
     ("x.npy --error 0.1 --ratio 3", "error and ratio are given"),
     ("x.npy --structure ia,aj", "neither a pattern (with '->') nor a format; formats are"),
     ("x.npy --structure tukcer --ranks 2", "'tukcer' is neither a pattern"),
+    ("x.npy --structure tukcer --ranks 2", "(did you mean 'tucker'?)"),
     ("x.npy --structure '' --ranks 2", "'' is neither a pattern"),
     ("x.npy --structure 'i a, a j k ->'", "has 0 output axes but the data has 3 axes"),
     ("x.npy --structure 'i a, a j k -> i j k l' --size a=2", "has 4 output axes but the data has 3"),
@@ -232,6 +238,15 @@ FIT: list[tuple[str, str]] = [
     ("x.npy --structure 'i a, a j k -> i j k' --ranks 2", "ranks go with the name of a format"),
     ("x.npy --structure cp --ranks 2 --parameters 100", "has fixed sizes"),
     ("x.npy --structure cp --ranks 2 --method sorcery", "sorcery"),
+    ("x.npy --structure cp --ranks 2 --method cp_hal", "method 'cp_hal' is not known (did you mean 'cp_hals'?)"),
+    ("x.npy --memory 0", "memory '0' is too little; give at least 10 MB"),
+    ("x.csv --memory 1KB", "memory '1KB' is too little; give at least 10 MB"),
+    ("x.npy --memory lots", "memory must be an amount such as '2 GB' or '500MB', not 'lots'"),
+    (f"x.npy --memory {'9' * 400}GB", "memory is more than any machine has"),
+    ("x.npy --ratio 1e300", "ratio 1e+300 leaves no parameter for an array of 120 entries"),
+    ("sample:astronout", "there is no sample 'astronout' (did you mean 'astronaut'?)"),
+    ("s.npz --structure cp --ranks 2 --method cp_hals", "of which cp_poisson keeps every entry nonnegative"),
+    ("s.npz --structure cp --ranks 2 --method hooi", "cp_poisson, lbfgs do"),
     ("x.npy --structure cp --ranks 2 --method tree_svd", "tree"),
     ("x.npy --structure tucker --ranks 2 --method cp_als", "cp_als"),
     ("x.npy --structure cp --ranks 2 --max-sweeps 0", "max_sweeps must be"),
@@ -277,6 +292,7 @@ def test_arguments_of_fit(line: str, said: str, folder: Path, store: Path, capfd
 
     for name in ("x.npy", "x.npz", "x.nc", "x.csv"):
         cut(store / name, folder / name, 1)
+    scipy.sparse.save_npz(folder / "s.npz", scipy.sparse.random(30, 20, 0.1, random_state=0))
     (folder / "folder").mkdir()
     (folder / "link.html").symlink_to("report.html")
     _, err = complaint(["fit", *shlex.split(line)], capfd)

@@ -171,6 +171,23 @@ def test_fit_from_standard_input_to_standard_output(
     assert error_of(ARRAY, back) <= 0.01
 
 
+def test_show_and_expand_from_standard_input(
+    folder: Path, capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tn.fit(ARRAY, error=0.01).save("x.tn")
+    for given, arguments in ((b"x", ["show", "-"]), (Path("x.tn").read_bytes()[:-1], ["expand", "-", "-o", "y.npy"])):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        assert _run(arguments, debug=False) == 1
+        err = capfdbinary.readouterr().err
+        assert err.startswith(b"tenfold: error: standard input is truncated or is no tenfold file")
+        assert err.count(b"\n") == 1
+    for arguments in (["show", "-"], ["expand", "-", "-o", "y.npy"]):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(Path("x.tn").read_bytes())))
+        assert _run(arguments, debug=False) == 0
+    assert b"relative error" in capfdbinary.readouterr().out
+    assert error_of(ARRAY, np.load("y.npy")) <= 0.01
+
+
 def test_an_error_out_of_reach_is_a_warning(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     np.save("x.npy", np.random.default_rng(0).standard_normal((6, 5, 4)))
     out, err = run(capfd, "fit", "x.npy", "--structure", "cp", "--ranks", "2", "--error", "0.01", "--report", "")

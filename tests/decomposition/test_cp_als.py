@@ -14,7 +14,8 @@ from scipy.optimize import linear_sum_assignment
 
 from tenfold import formats
 from tenfold.decomposition import choose
-from tenfold.decomposition.cp_als import _Canonical, cp_als
+from tenfold.decomposition._cp_layout import Canonical
+from tenfold.decomposition.cp_als import cp_als
 from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.structure import Structure
@@ -96,7 +97,7 @@ def test_a_sweep_is_textbook_alternating_least_squares(dtype):
     generator = torch.Generator().manual_seed(0)
     data = torch.randn(4, 5, 3, 6, 2, generator=generator, dtype=dtype)
     structure = formats.cp(data.shape, 3)
-    family = _Canonical.of(structure)
+    family = Canonical.of(structure)
     norm2 = float(torch.linalg.vector_norm(data) ** 2)
     problem = family.problem(data, norm2, 0.0)
     start = [torch.randn(3, n, generator=generator, dtype=dtype) for n in data.shape]
@@ -198,8 +199,10 @@ def test_random_starts_are_as_many_as_asked_for():
         trying.append(sum(progress.sweep == 0 for progress in seen))
         assert result.error < 1
     assert trying[0] < trying[1] < trying[2]
-    with pytest.raises(TenfoldError, match="starts -1 is negative"):
+    with pytest.raises(TenfoldError, match="starts must be from 0 to 1000"):
         cp_als(data, structure, starts=-1)
+    with pytest.raises(TenfoldError, match="starts must be from 0 to 1000"):
+        cp_als(data, structure, starts=10**7)
     with pytest.raises(TenfoldError, match="compress is 'yes'"):
         cp_als(data, structure, compress="yes")
 

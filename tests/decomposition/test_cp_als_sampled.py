@@ -187,6 +187,8 @@ def test_what_is_refused():
     data = noise(shape, 20)
     with pytest.raises(TenfoldError, match="samples 7 is too few for rank 2; give 8 or more"):
         cp_als_sampled(data, structure, samples=7)
+    with pytest.raises(TenfoldError, match="samples 1000000000000 is too many; give at most 100000000"):
+        cp_als_sampled(data, structure, samples=10**12)
     with pytest.raises(TenfoldError, match="exact_sweeps -1"):
         cp_als_sampled(data, structure, exact_sweeps=-1)
     with pytest.raises(DataError, match="rest is unknown"):

@@ -226,8 +226,10 @@ def test_what_is_refused():
         cp_als_sparse(data, formats.tucker(shape, 2))
     with pytest.raises(StructureError, match="init has structure"):
         cp_als_sparse(data, structure, init=Network.random(formats.cp(shape, 3)))
-    with pytest.raises(TenfoldError, match="starts -1"):
+    with pytest.raises(TenfoldError, match="starts must be from 0 to 1000"):
         cp_als_sparse(data, structure, starts=-1)
+    with pytest.raises(TenfoldError, match="starts must be from 0 to 1000"):
+        cp_als_sparse(data, structure, starts=10**7)
     assert choose(structure, data).name == "cp_als_sparse"
     assert choose(structure, data.dense()).name == "cp_als"
 

@@ -17,7 +17,7 @@ from tenfold.claims.cp_recovery import match
 from tenfold.decomposition import constraints as c
 from tenfold.decomposition._arrays import whole_array
 from tenfold.decomposition._two_groups import TwoGroups
-from tenfold.decomposition.cp_ao_admm import _Model, _Problem, cp_ao_admm
+from tenfold.decomposition.cp_ao_admm import Model, Problem, cp_ao_admm
 from tenfold.decomposition.cp_hals import cp_hals
 from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
@@ -93,7 +93,7 @@ def test_any_mixture_holds_and_its_objective_falls(shape, rank, seed, dtype, pic
     whole = whole_array(data, structure, "test")
     constraints = [*chosen.values()] + [None] * (max(len(shape), 2) - len(shape))
     tensor = whole.tensor if len(shape) > 1 else whole.tensor[:, None]
-    problem = _Problem(TwoGroups.of(tensor), _Model.of(constraints, whole), torch.Generator().manual_seed(0))
+    problem = Problem(TwoGroups.of(tensor), Model.of(constraints, whole), torch.Generator().manual_seed(0))
     state = problem.begin([torch.rand(rank, n, dtype=dtype) for n in tensor.shape])
     objectives = []
     for _ in range(6):
@@ -132,6 +132,13 @@ def test_planted_shapes_are_found(seed):
     )
     assert match(planted, result.network) > 0.98
     torch.testing.assert_close(result.network.cores[1].sum(0), torch.ones(3, dtype=torch.float64))
+
+
+def test_a_weight_that_no_system_can_hold_is_named():
+    data = torch.randn(6, 7, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for text in ("smooth:1e30", "smooth:1e30+nonnegative"):
+        with pytest.raises(TenfoldError, match=r"smooth has weight 1e\+30, too large for this data"):
+            cp_ao_admm(data, formats.cp((6, 7, 8), 2), constraints=text)
 
 
 def test_smoothing_removes_noise_and_weights_do_not_depend_on_units():

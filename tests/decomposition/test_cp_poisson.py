@@ -14,8 +14,8 @@ from scipy.optimize import minimize
 
 from tenfold import formats
 from tenfold.claims.cp_recovery import match
+from tenfold.decomposition._cp_layout import Canonical
 from tenfold.decomposition._poisson_rows import dense_rows, sparse_rows
-from tenfold.decomposition.cp_als import _Canonical
 from tenfold.decomposition.cp_poisson import _Counts, _Whole, cp_poisson, poisson_deviance
 from tenfold.errors import DataError, StructureError
 from tenfold.network import Network
@@ -67,7 +67,7 @@ def test_sparse_is_dense(total):
     one, other = cp_poisson(data, structure, seed=1), cp_poisson(listed(data), structure, seed=1)
     assert one.error == pytest.approx(other.error, rel=1e-3)
     dense = _Whole(data, 1.0)
-    sparse = _Counts.of(listed(data), _Canonical.of(structure))
+    sparse = _Counts.of(listed(data), Canonical.of(structure))
     state = [torch.rand(3, n, generator=torch.Generator().manual_seed(n), dtype=torch.float64) for n in data.shape]
     for _ in range(3):
         first, objective, error = dense.sweep(state)
@@ -96,7 +96,7 @@ def test_no_sweep_lowers_the_likelihood(shape, rank, seed, level):
     if not data.any():
         assert result.error == 0
         return
-    problem = _Counts.of(data, _Canonical.of(structure))
+    problem = _Counts.of(data, Canonical.of(structure))
     state = [
         torch.rand(rank, n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for n in problem.shape
     ]

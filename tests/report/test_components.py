@@ -54,7 +54,7 @@ def test_the_page_shows_rows_of_components_with_units_labels_and_shares(fitted):
     for share, drop in zip(fitted.components().shares, fitted.components().drops, strict=True):
         assert components.percent(float(share)) in page
         assert f"alone {components.percent(float(drop))}" in page
-    assert "this number of components suits the data" in page
+    assert "of 100: patterns of different components hardly mix" in page
     assert "Kruskal" in page
 
 
@@ -81,6 +81,8 @@ def test_findings_of_data_with_gaps_and_of_arrays_given_later(fitted):
     data[::3, ::2, ::4] = np.nan
     holes = Observations.from_nan(data)
     assert components.findings(fitted, holes)[0].verdict == "good"
+    assert "Missing cells count as the fit has them" in components.findings(fitted, holes)[0].text
+    assert "Missing cells" not in components.findings(fitted, fitted.data)[0].text
     loaded = dataclasses.replace(fitted, data=None)
     assert components.findings(loaded, fitted.data.numpy())[0].what == "Core consistency"
     assert components.findings(loaded, data)[0].what == "Cancellation"  # NaN that nobody marked as missing

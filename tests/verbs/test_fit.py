@@ -142,6 +142,21 @@ def test_sparse_arrays_have_zeros_as_data(kind: str) -> None:
     assert fit.observed == fit.cells == 63
 
 
+def test_a_sparse_array_is_given_up_where_a_list_of_its_entries_is_smaller() -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    noise = sparse.random(400, 300, 0.01, random_state=0)
+    with pytest.warns(UserWarning, match=r"no network that takes less than the 3,600 numbers of a list of the entries"):
+        found = tn.fit(noise, error=0.1)
+    assert found.stopped == "best"
+    assert 0.8 < found.error < 1
+    assert found.parameters <= 3 * noise.nnz
+    assert max(trial.parameters for trial in found.front) <= 3 * noise.nnz
+    low = sparse.random(400, 3, 0.2, random_state=0) @ sparse.random(3, 300, 0.2, random_state=1)
+    found = tn.fit(low, error=0.1)
+    assert found.error <= 0.1
+    assert found.parameters <= 3 * (400 + 300)
+
+
 def test_observations_and_masks() -> None:
     full = planted((8, 7, 6), 2)
     mask = np.random.default_rng(1).random(full.shape) < 0.4
@@ -497,6 +512,15 @@ def test_held_out_cells_choose_the_model(budget: dict[str, Any]) -> None:
     assert fit.observed == (~mask).sum()
 
 
+def test_a_held_out_error_below_the_error_is_explained() -> None:
+    array = np.random.default_rng(0).standard_normal((9, 8, 7))
+    array[array < -0.5] = np.nan
+    found = tn.fit(tn.Observations.from_nan(array), "tucker", ranks=1)
+    for held_out, said in ((found.error / 2, True), (2 * found.error, False)):
+        front = tuple(replace(trial, held_out=held_out) for trial in found.front)
+        assert ("which happen to be easier" in str(replace(found, front=front))) == said
+
+
 def test_missing_the_error_is_said() -> None:
     seen = np.ma.masked_less(noisy((9, 8, 7)), -0.5)
     with pytest.warns(UserWarning, match="no better at what was left out"):
@@ -755,6 +779,18 @@ def test_the_name_of_a_format_with_ranks():
         tn.fit(array, "monarch", ranks=2)
 
 
+@pytest.mark.parametrize("asked", [{"ranks": 2}, {"error": 0.5}])
+def test_a_matrix_is_fitted_by_the_format_that_was_asked_for(asked: dict[str, Any], tmp_path: Path) -> None:
+    matrix = np.random.default_rng(0).standard_normal((20, 15))
+    for name in ("cp", "tensor_train"):  # the same structure
+        found = tn.fit(matrix, name, **asked)
+        assert found.format == found.summary()["format"] == name
+        assert f"structure  {name.replace('_', ' ')}\n" in str(found)
+        found.save(tmp_path / "x.tn")
+        assert tn.load(tmp_path / "x.tn").format == name
+    assert tn.fit(matrix, "i r, j r -> i j", sizes={"r": 2}).format == "tensor_train"
+
+
 @pytest.mark.parametrize("name", ["cp", "tensor_ring", "tucker", "tensor_train"])
 def test_ranks_of_a_format_are_found_for_a_budget(name: str):
     noise = torch.randn(12, 10, 9, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -767,6 +803,27 @@ def test_ranks_of_a_format_are_found_for_a_budget(name: str):
         assert found.structure.sizes["r"] == 3
     small = tn.fit(array, name, parameters=62)
     assert small.parameters <= 62
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e150])
+def test_a_fit_of_counts_says_its_deviance(scale: float, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    factors = [random.gamma(0.5, size=(extent, 2)) for extent in (12, 11, 10)]
+    counts = scale * random.poisson(20 * np.einsum("ir,jr,kr->ijk", *factors))
+    found = tn.fit(counts, "cp", ranks=2, method="cp_poisson")
+    model = found.network.dense().numpy()
+    above = counts > 0
+    true = 2 * ((counts[above] * np.log(counts[above] / model[above])).sum() - counts.sum() + model.sum())
+    assert found.deviance == pytest.approx(true, rel=1e-6)
+    assert f"Poisson deviance  {found.deviance:.8g}" in str(found)
+    assert found.summary()["deviance"] == found.deviance
+    found.save(tmp_path / "x.tn")
+    found.report(tmp_path / "x.html")
+    assert tn.load(tmp_path / "x.tn").deviance == found.deviance
+    assert "Poisson deviance" in (tmp_path / "x.html").read_text(encoding="utf-8")
+    other = tn.fit(counts, "cp", ranks=2, method="cp_hals")
+    assert other.deviance is None
+    assert "deviance" not in str(other)
 
 
 def test_axes_of_a_structure_in_another_order_than_the_data_are_refused():

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,39 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyt
     assert (again["error"], again["structure"]) == (first["error"], first["structure"])
     assert _run([*command, "--seed", "1"], debug=False) == 1
     assert "checkpoint 'kept' is of another run: seed was 0, now it is 1" in capfd.readouterr().err
+
+
+def test_a_large_numpy_file_is_never_whole_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [np.cos(np.outer(np.arange(n), [0.1, 0.7])) for n in (160, 150, 140)]
+    array = np.einsum("ir,jr,kr->ijk", *rows)
+    np.save("x.npy", array)  # 27 MB
+    np.save("y.npy", np.asfortranarray(array.astype(">f4"))[:, ::-1, :, None].repeat(2, 3))
+    tracemalloc.start()
+    assert _run(["fit", "x.npy", "--error", "0.01", "--memory", "10 MB", "--report", ""], debug=False) == 0
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < array.nbytes / 2  # what NumPy had at once
+    assert true_error(tn.load("fit.tn"), array) <= 0.01
+    held = tn.io.read("x.npy")
+    assert held.lazy
+    assert held.missing is None
+    np.testing.assert_array_equal(held.values[3, :, 2:5], array[3, :, 2:5])
+    assert not isinstance(held.values[...], np.memmap)
+    np.testing.assert_array_equal(held.array(), array)
+    other = tn.io.read("y.npy")
+    assert (other.dtype, other.values.dtype, other.lazy) == (">f4", np.dtype("f4"), True)
+    np.testing.assert_array_equal(other.array()[..., 1], array.astype("f4")[:, ::-1])
+    with open("x.npy", "rb") as file:
+        (tmp_path / "short.npy").write_bytes(file.read()[:-1])
+    with pytest.raises(FileError, match=r"'short.npy' is truncated or damaged: an array of shape \(160, 150, 140\)"):
+        tn.io.read("short.npy")
+
+
+@pytest.mark.parametrize("asked", [{"error": 0.1}, {"structure": "tensor_train", "error": 0.1}])
+def test_an_array_of_one_axis_that_is_too_large_says_so(asked: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match=r"data has one axis of 2,000,000 entries \(16 MB\).*reshape it"):
+        tn.fit(np.ones(2_000_000), memory="10 MB", **asked)
 
 
 PEAK = """

@@ -149,13 +149,42 @@ def test_the_table_prints_plots_and_becomes_json():
     table.plot().savefig(io.BytesIO(), format="png", dpi=30)
 
 
+def vast(rank: int = 2) -> tn.Observations:
+    """A sparse array of 27 million cells that is a CP of few long blocks."""
+    random = np.random.default_rng(0)
+    parts = []
+    for term in range(rank):
+        rows = [10 * term + np.arange(8 + axis) for axis in range(3)]
+        values = np.einsum("i,j,k->ijk", *(random.uniform(1, 2, len(row)) for row in rows))
+        where = np.stack(np.meshgrid(*rows, indexing="ij"), -1).reshape(-1, 3)
+        parts.append((where, (3 - term) * values.reshape(-1)))
+    where, values = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return tn.Observations.from_coo(where, values, (300, 300, 300), rest="zero")
+
+
+def test_ranks_of_sparse_arrays():
+    table = tn.select_rank(vast(), range(1, 4), starts=3)
+    assert table.choices == {"stability": 2, "core_consistency": None, "held_out": None, "bic": 2}
+    assert table.rows[1].error < 1e-4
+    small = tn.Observations(vast().coordinates, vast().values, (25, 25, 25), rest="zero")
+    rows = tn.select_rank(small, range(1, 4), starts=3)
+    whole = tn.select_rank(small.dense(), range(1, 4), starts=3)
+    assert rows.choices == whole.choices
+
+
 @pytest.mark.parametrize(
     ("data", "how", "error", "said"),
     [
         (torch.zeros(5, 5, 5), {}, DataError, "data is zero"),
         (torch.ones(50), {}, DataError, "components need at least 2"),
         (torch.ones(2, 2), {}, DataError, "fewer than 20 known cells"),
-        (torch.ones(5, 5, 5).to_sparse(), {}, DataError, "data is sparse"),
+        (
+            vast(),
+            {"criterion": "held_out"},
+            DataError,
+            "held_out needs a whole array, but data is sparse with 27,000,000",
+        ),
+        (vast(), {"criterion": "core_consistency"}, DataError, "choose by stability or bic, or take a part of it"),
         (torch.ones(5, 5, 5), {"ranks": [0]}, TenfoldError, "ranks must be whole numbers of at least 1, not 0"),
         (torch.ones(5, 5, 5), {"ranks": []}, TenfoldError, "not 'none at all'"),
         (torch.ones(5, 5, 5), {"starts": 1}, TenfoldError, "starts must be a whole number of at least 2"),

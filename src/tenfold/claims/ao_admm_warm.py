@@ -9,7 +9,7 @@ from tenfold.claims._registry import Measurement, Number, claim
 from tenfold.decomposition._arrays import whole_array
 from tenfold.decomposition._two_groups import TwoGroups
 from tenfold.decomposition.constraints import L1, Constraint, Nonnegative, Simplex, Unimodal
-from tenfold.decomposition.cp_ao_admm import _Model, _Problem, admm
+from tenfold.decomposition.cp_ao_admm import Model, Problem, admm
 from tenfold.network import Network
 
 _SHAPE, _RANK, _SWEEPS = (20, 22, 24), 4, 30
@@ -64,8 +64,8 @@ def _run(constraints: list[Constraint | None], seed: int, cold: bool) -> tuple[i
     data = Network(structure, planted).dense()
     noise = torch.randn(_SHAPE, generator=generator, dtype=torch.float64)
     data = data + 0.1 * float(data.norm() / noise.norm()) * noise
-    model = _Model.of(constraints, whole_array(data, structure, "cp_ao_admm"))
-    problem = _Problem(TwoGroups.of(data), model, generator)
+    model = Model.of(constraints, whole_array(data, structure, "cp_ao_admm"))
+    problem = Problem(TwoGroups.of(data), model, generator)
     start = [torch.rand(_RANK, extent, generator=generator, dtype=torch.float64) for extent in _SHAPE]
     state, taken = problem.begin(start), 0
     for _ in range(_SWEEPS):

@@ -16,7 +16,7 @@ _ROUNDING = 1e-9
 
 @claim(
     "cp_compression",
-    paper="CANDELINC: A general approach to multidimensional analysis of many-way arrays with linear constraints on "
+    paper="CANDELINC: a general approach to multidimensional analysis of many-way arrays with linear constraints on "
     "parameters",
     year=1980,
     where="The reduction of the constrained fit to an unconstrained one",

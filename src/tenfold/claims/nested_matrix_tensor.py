@@ -19,7 +19,7 @@ _WITHIN, _NOTHING = 0.1, 0.1
 
 @claim(
     "nested_matrix_tensor",
-    paper="Performance Gaps in Multi-view Clustering under the Nested Matrix-Tensor Model",
+    paper="Performance gaps in multi-view clustering under the nested matrix-tensor model",
     year=2024,
     where="Section 3, the unfolding estimator",
     stated=(

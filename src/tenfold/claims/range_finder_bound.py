@@ -23,7 +23,8 @@ _RANKS = ((5, 2), (10, 5), (10, 10))
 
 @claim(
     "range_finder_bound",
-    paper="Finding structure with randomness",
+    paper="Finding structure with randomness: probabilistic algorithms for constructing approximate matrix "
+    "decompositions",
     year=2011,
     where="Theorem 10.5",
     stated=(

@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from tenfold.cli._output import say
+from tenfold.cli._source import load_from
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def expand(
-    file: str = typer.Argument(..., help="A file that tenfold wrote."),
+    file: str = typer.Argument(..., help="A file that tenfold wrote, or '-' for standard input."),
     output: str = typer.Option(
         ..., "--output", "-o", help="Where the array goes (.npy, .png, .nc, ...); '-' for .npy on standard output."
     ),
@@ -29,14 +30,13 @@ def expand(
     from tenfold._files import check_writable
     from tenfold.errors import DataError, TenfoldError
     from tenfold.network import Network
-    from tenfold.verbs.load import load
 
     # What would fail after the work is refused before it.
     if output != "-":
         io.check_format(output)
         if check_writable(output) == Path(os.path.realpath(Path(file).expanduser())):
             raise TenfoldError(f"--output names the network, '{file}'; give it another name")
-    loaded = load(file)
+    loaded = load_from(file)
     network = loaded if isinstance(loaded, Network) else loaded.network
     memory = io.memory_of_machine()
     needed = network.structure.cost().peak * network.dtype.itemsize

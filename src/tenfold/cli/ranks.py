@@ -28,6 +28,7 @@ def ranks(
     variable: str | None = typer.Option(None, help="Which array of a file with several."),
     value: str | None = typer.Option(None, help="Column of a table with the values."),
     modes: str | None = typer.Option(None, help="Columns of a table with the modes, as user,item,day."),
+    rest: str | None = typer.Option(None, help="What cells that a table does not list are: unknown or zero."),
     seed: int = typer.Option(0, help="Seed of every random draw."),
     dtype: str | None = typer.Option(None, help="Compute in float32, float64, complex64 or complex128."),
     plot: str = typer.Option("", help="Where a picture of the criteria goes (.png, .svg, .pdf)."),
@@ -51,7 +52,7 @@ def ranks(
     from tenfold.verbs.select_rank import select_rank
 
     columns = None if modes is None else [name.strip() for name in modes.split(",")]
-    dataset = io.read(source, variable=variable, value=value, modes=columns)
+    dataset = io.read(source, variable=variable, value=value, modes=columns, rest=rest)
     table = select_rank(
         dataset,
         tried,

@@ -7,6 +7,7 @@ import json
 import typer
 
 from tenfold.cli._output import place_of, say
+from tenfold.cli._source import load_from
 
 
 def register(app: typer.Typer) -> None:
@@ -15,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def show(
-    file: str = typer.Argument(..., help="A file that tenfold wrote."),
+    file: str = typer.Argument(..., help="A file that tenfold wrote, or '-' for standard input."),
     front: bool = typer.Option(False, "--front", help="List everything that was tried."),
     cost: bool = typer.Option(False, "--cost", help="Show what making the whole array costs, step by step."),
     report: str = typer.Option("", help="Write the page again; without the data it has no pictures of it."),
@@ -26,11 +27,10 @@ def show(
     from tenfold.errors import TenfoldError
     from tenfold.network import Network
     from tenfold.report import text
-    from tenfold.verbs.load import load
 
     if report:
         place_of(report)
-    loaded = load(file)
+    loaded = load_from(file)
     network = loaded if isinstance(loaded, Network) else loaded.network
     if isinstance(loaded, Network):
         if report or front:

@@ -2,7 +2,7 @@
 
 components = tn.components.canonical(network)           # CP: unit columns, weights, shares
 tn.components.factor_match_score(first, second)         # how alike two fits are
-tn.components.core_consistency(data, network)           # whether the rank suits the data
+tn.components.core_consistency(data, network)           # whether patterns of different components mix
 tn.components.kruskal(network)                          # whether the components are the only ones
 tn.components.degeneracy(network)                       # whether components cancel one another
 """

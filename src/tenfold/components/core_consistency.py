@@ -18,9 +18,10 @@ from tenfold.observations import Observations
 def core_consistency(data: Tensor | Observations | Any, network: Network) -> float:
     """How near the best Tucker core for the factors of a CP network is to the diagonal core that CP stands for.
 
-    100 where data and network are multilinear alike; above 90 the rank suits the data, below 50 it is doubtful, and at
-    too large a rank the value is low or negative, without limit - unless what the components too many follow is noise
-    that is orthogonal to all others. The first mode carries the weights. Missing cells are filled by the network.
+    100 where patterns of different components do not mix; above 90 is good, below 50 doubtful. At too large a rank the
+    value is low or negative, without limit - unless what the components too many follow is noise that is orthogonal to
+    all others - and so it is where components are much alike. A single component has 100 whatever the data is, and too
+    few may. The first mode carries the weights. Missing cells are filled by the network, which flatters it.
 
     Args:
         data: a tensor, an array of numbers, observations, or a dataset as `tenfold.io.read` makes it (NaN in a dataset

@@ -50,6 +50,9 @@ class Cells:
             for index in reversed(group):
                 self.columns[index] = rest % structure.sizes[index]
                 rest = rest // structure.sizes[index]
+        indices = [term.indices for term in structure.terms]
+        self._outer = [tuple(i for i in each if i in self.columns) for each in indices]
+        self._inner = [tuple(i for i in each if i not in self.columns) for each in indices]
         self._orders: dict[tuple[str, ...], tuple[Tensor, Tensor]] = {}
         self._rows_read: dict[int, dict[int, Tensor]] = {}
 
@@ -58,11 +61,11 @@ class Cells:
 
     def outer(self, place: int) -> tuple[str, ...]:
         """The output indices of a term."""
-        return tuple(i for i in self.structure.terms[place].indices if i in self.columns)
+        return self._outer[place]
 
     def inner(self, place: int) -> tuple[str, ...]:
         """The inner indices of a term."""
-        return tuple(i for i in self.structure.terms[place].indices if i not in self.columns)
+        return self._inner[place]
 
     def table(self, core: Tensor, place: int) -> Shaped[Tensor, "g k"]:
         """A core as rows (all its output indices) and columns (all its inner ones)."""

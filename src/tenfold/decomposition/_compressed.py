@@ -20,7 +20,7 @@ from tenfold.network import Network
 from tenfold.structure import Structure
 
 # Compression is taken if it leaves less than this part of the entries.
-_WORTH = 0.2
+WORTH = 0.2
 # The sweeps on the whole tensor after a solution of the compressed one end at this relative change.
 _POLISH = 1e-5
 # Rounds of the starts: sweeps for each, after which the better third goes on.
@@ -137,7 +137,7 @@ class _Work:
             start[0] = start[0] / self.whole.scale
         kept = family.ranks(shape)
         if compress == "auto":
-            compress = init is None and math.prod(kept) < _WORTH * self.tensor.numel()
+            compress = init is None and math.prod(kept) < WORTH * self.tensor.numel()
         if not compress or kept == list(shape):
             return self._iterate(self.problem, self._best(self.problem, self.tensor) if start is None else start)
         core, bases = st_hosvd(self.tensor, kept)

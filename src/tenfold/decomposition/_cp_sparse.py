@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tenfold import formats
 from tenfold._scales import power_of, times_power
+from tenfold.decomposition._cp_layout import Canonical
 from tenfold.decomposition._error import relative_error, squared_norm
 from tenfold.decomposition._factor_matrices import (
     Factors,
@@ -26,7 +27,7 @@ from tenfold.decomposition._factor_matrices import (
 from tenfold.decomposition._normal import solve_normal
 from tenfold.decomposition._registry import Data
 from tenfold.decomposition._sparse import Pattern, SparseArray
-from tenfold.decomposition.cp_als import _Canonical, cp_als
+from tenfold.decomposition.cp_als import cp_als
 from tenfold.errors import DataError
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -50,7 +51,7 @@ class SparseProblem:
         data: what was given.
     """
 
-    family: _Canonical
+    family: Canonical
     array: SparseArray
     norm2: float
     power: int
@@ -64,7 +65,7 @@ class SparseProblem:
             StructureError: the structure is not CP.
             DataError: no observations, a rest that is unknown, weights, or another shape.
         """
-        family = _Canonical.of(structure, method=method)
+        family = Canonical.of(structure, method=method)
         if not isinstance(data, Observations) or data.rest != "zero":
             given = "observations whose rest is unknown" if isinstance(data, Observations) else "a whole array"
             raise DataError(f"method '{method}' needs observations whose rest is zero, not {given}; take 'als'")

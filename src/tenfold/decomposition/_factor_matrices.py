@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from tenfold.decomposition.cp_als import _Canonical
+from tenfold.decomposition._cp_layout import Canonical
 
 Factors = list[Tensor]
 
 
-def to_factors(family: _Canonical, cores: Sequence[Tensor]) -> Factors:
+def to_factors(family: Canonical, cores: Sequence[Tensor]) -> Factors:
     """The factor of each core, in the order of the modes."""
     found = []
     for number in family.order:
@@ -23,7 +23,7 @@ def to_factors(family: _Canonical, cores: Sequence[Tensor]) -> Factors:
     return found
 
 
-def to_cores(family: _Canonical, factors: Sequence[Tensor]) -> list[Tensor]:
+def to_cores(family: Canonical, factors: Sequence[Tensor]) -> list[Tensor]:
     """The cores of the structure that the factors, in the order of the modes, belong to."""
     by_number = dict(zip(family.order, factors, strict=True))
     made = []

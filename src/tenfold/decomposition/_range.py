@@ -67,7 +67,8 @@ def dominant(
     Returns:
         None if the vectors do not settle, or would be more than ``most`` columns hold.
 
-    Paper: "Finding structure with randomness", 2011.
+    Paper: "Finding structure with randomness: probabilistic algorithms for constructing approximate matrix
+    decompositions", 2011.
     """
     count = min(columns(rank), matrix.shape[0])
     basis = matrix.new_zeros(matrix.shape[0], 0)

@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 from torch import Tensor
 
 from tenfold import formats
+from tenfold._arguments import closest
 from tenfold._blocks import Blocks
 from tenfold.errors import TenfoldError
 from tenfold.network import Network
@@ -52,12 +53,14 @@ class Decomposition:
         error: its true relative Frobenius error (over what is observed, with the weights given).
         errors: the error after each sweep.
         stopped: why it ended: ``"exact"`` (no sweeps needed), ``"tol"``, ``"max_sweeps"``, ``"error"`` (small enough).
+        deviance: the Poisson deviance, of methods that minimise that.
     """
 
     network: Network
     error: float
     errors: tuple[float, ...]
     stopped: str
+    deviance: float | None = None
 
     @property
     def sweeps(self) -> int:
@@ -101,6 +104,7 @@ class Entry:
         finds_ranks: whether, given an error, it returns the ranks needed for it.
         summary: the first line of its docstring.
         scales: whether it takes data of any scale and knows best which core that scale goes to.
+        nonnegative: whether it can keep the cores from going below zero.
     """
 
     name: str
@@ -110,6 +114,7 @@ class Entry:
     finds_ranks: bool
     summary: str
     scales: bool = False
+    nonnegative: bool = False
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -134,6 +139,7 @@ def method(
     takes: tuple[str, ...] = ("array",),
     finds_ranks: bool = False,
     scales: bool = False,
+    nonnegative: bool = False,
 ) -> Callable[[_Function], _Function]:
     """Register a function as the method ``name``.
 
@@ -143,6 +149,7 @@ def method(
         takes: the kinds of data it takes, of ``KINDS``.
         finds_ranks: whether, given an error, it returns the ranks needed for it.
         scales: whether it takes data of any scale; the data of others are brought into range before.
+        nonnegative: whether it can keep the cores from going below zero.
 
     Raises:
         TypeError: the function lacks an argument of the signature, has one more without a default, or takes no kind of
@@ -162,7 +169,7 @@ def method(
             if argument.default is argument.empty or argument.kind is not argument.KEYWORD_ONLY:
                 raise TypeError(f"argument '{argument.name}' of method '{name}' must be keyword-only with a default")
         summary = (function.__doc__ or "").strip().splitlines()[0]
-        _entries[name] = Entry(name, function, formats, takes, finds_ranks, summary, scales)
+        _entries[name] = Entry(name, function, formats, takes, finds_ranks, summary, scales, nonnegative)
         return function
 
     return register
@@ -193,7 +200,7 @@ def find(name: str) -> Entry:
     """The method called ``name``. Raises `TenfoldError` with the known names."""
     known = methods()
     if name not in known:
-        raise TenfoldError(f"method '{name}' is not known; there are {', '.join(known)}")
+        raise TenfoldError(f"method '{name}' is not known{closest(name, known)}; there are {', '.join(known)}")
     return known[name]
 
 

@@ -23,6 +23,7 @@ _CG_TOLERANCE = 1e-9
 _CG_ITERATIONS = 60
 
 System = tuple[slice, Tensor, Tensor, Tensor]
+Response = tuple[slice, Tensor]
 
 
 class Ridge:
@@ -59,11 +60,15 @@ class Ridge:
                 square = self._iterative_update(current, place, ridge)
             else:
                 square = self._update(current, place, ridge)
-        current = self.balance(current) if ridge else balance(structure, current)
+        penalty = 0.0
+        if ridge:
+            current, penalty = self._balanced(current)
+        else:
+            current = balance(structure, current)
         error = math.sqrt(max(square / self.loss.total, 0.0))
         if self.loss.cancelled(error):
             error = self.loss.error(current)
-        return current, error, error**2 + ridge * sum(self.penalties(current))
+        return current, error, error**2 + ridge * penalty
 
     def penalties(self, cores: Sequence[Tensor]) -> list[float]:
         """What each core adds to ``J``, over ``ridge``."""
@@ -79,16 +84,17 @@ class Ridge:
             found.append(float(apart + _MEAN * mean.abs().square().sum()))
         return found
 
-    def balance(self, cores: Sequence[Tensor]) -> list[Tensor]:
-        """Cores that make the same tensor with the smallest sum of penalties: all of them equal."""
+    def _balanced(self, cores: Sequence[Tensor]) -> tuple[list[Tensor], float]:
+        """Cores that make the same tensor with the smallest sum of penalties, all of them equal, and that sum."""
         penalties = self.penalties(cores)
         if not all(value > 0 and math.isfinite(value) for value in penalties):
-            return list(cores)
+            return list(cores), sum(penalties)
         level = sum(map(math.log, penalties)) / len(penalties)
         factors = dict(
             zip(self.loss.structure.term_core, [(level - math.log(value)) / 2 for value in penalties], strict=True)
         )
-        return [core * math.exp(factors[number]) for number, core in enumerate(cores)]
+        made = [core * math.exp(factors[number]) for number, core in enumerate(cores)]
+        return made, len(penalties) * math.exp(level)
 
     def _update(self, cores: list[Tensor], place: int, ridge: float) -> float:
         """The rows of one core and their mean, together the least of ``J``; returns ``|X - N|^2``."""
@@ -100,15 +106,24 @@ class Ridge:
         if len(old) == 1:
             pull = pull * _MEAN
         mean = torch.zeros(columns, dtype=old.dtype, device=old.device)
-        parts = self._systems(cores, place)
+        parts: Iterable[System] = self._systems(cores, place)
+        responses: list[Response] = []
         if ridge and len(old) > 1:
-            # Where the systems are few enough they are made once.
-            kept = list(parts) if len(old) * columns**2 <= _GRAM_ENTRIES else None
-            mean = self._mean(self._systems(cores, place) if kept is None else kept, pull, columns)
-            parts = self._systems(cores, place) if kept is None else iter(kept)
+            # Where the systems are few enough they are made and solved once.
+            if len(old) * columns**2 <= _GRAM_ENTRIES:
+                parts = list(parts)
+                responses = [self._response(part, pull) for part in parts]
+                mean = self._mean(responses, pull, columns)
+            else:
+                mean = self._mean((self._response(part, pull) for part in parts), pull, columns)
+                parts = self._systems(cores, place)
         square = self.loss.total
-        for part, gram, right, count in parts:
-            if ridge:
+        for block, (part, gram, right, count) in enumerate(parts):
+            if responses:
+                known = responses[block][1]
+                to_gram, to_right = known[:, :, :-1], known[:, :, -1:]
+                after = mean[:, None] + to_right - (to_gram @ mean)[:, :, None]
+            elif ridge:
                 matrix = gram.clone()
                 matrix.diagonal(dim1=1, dim2=2).add_(pull[part, None])
                 after = mean[:, None] + solve(matrix, (right - gram @ mean)[:, :, None], _ROUNDING)
@@ -128,15 +143,20 @@ class Ridge:
     def _systems(self, cores: list[Tensor], place: int) -> Iterator[System]:
         return self.cells.systems(cores, place, self.weights, self.numbers)
 
-    def _mean(self, parts: Iterable[System], pull: Float[Tensor, " g"], columns: int) -> Shaped[Tensor, " k"]:
+    def _response(self, system: System, pull: Float[Tensor, " g"]) -> Response:
+        """Rows, and ``(G + pull)^-1`` times each column of G and the right-hand side of each."""
+        part, gram, numbers, _ = system
+        matrix = gram.clone()
+        matrix.diagonal(dim1=1, dim2=2).add_(pull[part, None])
+        return part, solve(matrix, torch.cat([gram, numbers[:, :, None]], 2), _ROUNDING)
+
+    def _mean(self, responses: Iterable[Response], pull: Float[Tensor, " g"], columns: int) -> Shaped[Tensor, " k"]:
         """The mean row that is best together with the rows, which depend on it linearly."""
         left = torch.zeros(columns, columns, dtype=self.loss.dtype, device=self.loss.device)
         left.diagonal().add_(_MEAN * float(pull.sum()))
         right = torch.zeros(columns, 1, dtype=self.loss.dtype, device=self.loss.device)
-        for part, gram, numbers, _ in parts:
-            matrix = gram.clone()
-            matrix.diagonal(dim1=1, dim2=2).add_(pull[part, None])
-            both = solve(matrix, torch.cat([gram, numbers[:, :, None]], 2), _ROUNDING) * pull[part, None, None]
+        for part, response in responses:
+            both = response * pull[part, None, None]
             left += both[:, :, :-1].sum(0)
             right += both[:, :, -1:].sum(0)
         return solve(left[None], right[None], _ROUNDING)[0, :, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -22,8 +23,10 @@ def solve(gram: Shaped[Tensor, "b k k"], right: Shaped[Tensor, "b k f"], ridge: 
     scaled.diagonal(dim1=1, dim2=2).add_(ridge)
     factor, info = torch.linalg.cholesky_ex(scaled)
     found = torch.cholesky_solve(right * scale, factor)
-    failed = (info > 0) | ~torch.isfinite(torch.view_as_real(found) if found.is_complex() else found).flatten(1).all(1)
-    if failed.any():
+    # One sum tells, nearly always, that nothing has failed.
+    if bool(info.any()) or not math.isfinite(float(found.sum().abs())):
+        finite = torch.isfinite(torch.view_as_real(found) if found.is_complex() else found).flatten(1).all(1)
+        failed = (info > 0) | ~finite
         values, vectors = torch.linalg.eigh(scaled[failed])
         kept = values > ridge * values[:, -1:]
         inverse = torch.where(kept, 1 / values.where(kept, torch.ones_like(values)), 0)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tenfold.decomposition._blas import product
 from tenfold.decomposition._cp_factors import gram, inner, khatri_rao
+from tenfold.decomposition._cp_layout import Canonical
 from tenfold.decomposition._error import squared_norm
-from tenfold.decomposition.cp_als import _Canonical
 from tenfold.errors import StructureError
 
 # (mode, right-hand side, Gram matrix of the other modes) -> the new factor, rank x mode. The factor x is to lower
@@ -82,7 +82,7 @@ class TwoGroups:
         return math.fsum(squared_norm(x.double() - a.T @ right) for a, x in pieces)
 
 
-def mode_numbers(layout: _Canonical, names: Sequence[str | int], argument: str) -> list[int]:
+def mode_numbers(layout: Canonical, names: Sequence[str | int], argument: str) -> list[int]:
     """The modes of a CP structure that hold the axes named: by the name of an index, or by the axis of the array.
 
     Raises:
@@ -111,7 +111,7 @@ def mode_numbers(layout: _Canonical, names: Sequence[str | int], argument: str) 
     return found
 
 
-def factors_of(layout: _Canonical, cores: Sequence[Tensor]) -> list[Tensor]:
+def factors_of(layout: Canonical, cores: Sequence[Tensor]) -> list[Tensor]:
     """The factors of a CP network, rank x mode for each mode, as they are."""
     found = []
     for number in layout.order:

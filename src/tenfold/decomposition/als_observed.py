@@ -16,6 +16,7 @@ from tenfold.decomposition._left_out import split
 from tenfold.decomposition._loss import Loss, balance
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
 from tenfold.decomposition._ridge import Ridge
+from tenfold.decomposition._spectral import spectral_start
 from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -28,6 +29,12 @@ _DOWN = tuple((ridge, 5) for ridge in (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 
 # and never come back, then without a ridge, then with growing ones.
 _DAMPED = tuple((ridge, 1) for ridge in (0.3, 0.1, 0.03, 0.01, 0.003))
 _UP = ((0.0, 15), *((ridge, 4) for ridge in (1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3)))
+# A start from singular vectors is not random: ridges from this one on would only take from it.
+_LARGE = 0.05
+# Where such a start leaves more than this part, components were missed, and others found in the noise. After so many
+# sweeps with this ridge the latter are gone, and what is left has singular vectors too; as long as it gets smaller.
+_PART, _FURTHER = 0.3, 0.95
+_CLEANED, _CLEANING = 3, 0.1
 # A level ends sooner where the objective settles: at this relative change.
 _SETTLED = 1e-3
 # Sweeps with a ridge that is given.
@@ -46,6 +53,8 @@ _NOISE, _TRIED, _FOLLOWED = 0.3, 4, 2
 _LEAST = 0.1
 # Noise added to the cores before a smaller ridge, relative to their root mean square.
 _STIR = 0.1
+# A start that predicts what the best network so far does, to this part of its error, would only be swept to the same.
+_SAME = 0.2
 # Above this part of the error of the mean a network has found nothing.
 _NOTHING = 0.98
 # Ridges up to this one may be none at all.
@@ -87,6 +96,7 @@ def als_observed(
     ridge: float | None = None,
     holdout: float = 0.1,
     starts: int = 4,
+    fibres: bool = False,
 ) -> Observed:
     """Alternating least squares for missing cells, with a ridge on each row that cells left out choose.
 
@@ -97,9 +107,10 @@ def als_observed(
     reads is the mean row.
 
     On a part of the cells, ridges are tried from large to small, starting from the mean, and from small to large,
-    starting from the best of some random networks. The ridge, and the sweep, at which the cells left out were predicted
-    best are kept, and the fit goes on from there on all cells: to its end, or, where more sweeps made the prediction
-    worse, by as many sweeps as were good.
+    starting from the best of some random networks and of those made of the leading singular vectors of what is known,
+    with zeros elsewhere, which find what is there where cells are too few for random ones. The ridge, and the sweep, at
+    which the cells left out were predicted best are kept, and the fit goes on from there on all cells: to its end, or,
+    where more sweeps made the prediction worse, by as many sweeps as were good.
 
     Args:
         data: partly known data.
@@ -113,7 +124,10 @@ def als_observed(
         ridge: instead of one chosen by what is left out; then only the number of sweeps is.
         holdout: the part of the cells that is left out, 0 for none. Nothing is left out of fewer than 20 cells, nor
             where no cell is missing: then the ridge is 1e-6, or 0.
-        starts: the start near the mean of the data and the random ones, of which the best two are followed.
+        starts: the start near the mean of the data and the random ones. Of these and those from singular vectors the
+            best two are followed; with two starts or less, the best.
+        fibres: leave out whole fibres where whole fibres are missing, so that it is their prediction that counts;
+            a structure larger than that needs is then damped, or stopped early, and ends where the start leads it.
 
     Returns:
         The network, in the data's dtype, and how well it predicted what was left out. ``errors`` is the relative error
@@ -124,7 +138,8 @@ def als_observed(
         StructureError: ``init`` has another structure, or the structure uses a core twice.
 
     Cost of a sweep: ``n K^2`` for n cells and a core with bond indices of product K, and ``K^3`` for each of its rows.
-    Paper: "Large-scale parallel collaborative filtering for the Netflix prize", 2008.
+    Papers: "Large-scale parallel collaborative filtering for the Netflix prize", 2008; "Subspace estimation from
+    unbalanced and incomplete data matrices: l2,inf statistical guarantees", 2021.
     """
     if not isinstance(data, Observations) or data.rest == "zero":
         raise DataError("method 'als_observed' needs observations of which the rest is unknown; 'als' takes the others")
@@ -132,7 +147,7 @@ def als_observed(
     loss = Loss(data, structure, init=init)
     if loss.total == 0:
         zero = [torch.zeros(core.shape, dtype=loss.dtype, device=loss.device) for core in structure.cores]
-        return Observed(loss.network(zero), 0.0, (), "exact", ridge or 0.0)
+        return Observed(loss.network(zero), 0.0, (), "exact", ridge=ridge or 0.0)
     run = _Run(max_sweeps, tol, error, callback)
     complete = loss.total > 0 and data.distinct == math.prod(data.shape or ())
     counted = len(data) if data.weights is None else int((data.weights > 0).sum())
@@ -141,7 +156,8 @@ def als_observed(
         problem = Ridge(loss)
         cores = _damped(run, problem, seed, fixed, starts)[0] if init is None else loss.start(init)
         return run.finish(problem, cores, fixed)
-    return _chosen(run, data, loss, init, seed, ridge, holdout, starts)
+    train, held = split(data, holdout, seed) if fibres else data.split(holdout, seed)
+    return _chosen(run, train, held, loss, init, seed, ridge, starts)
 
 
 def _check(
@@ -215,7 +231,7 @@ class _Run:
         if not error <= 1:
             # The zero network is one of this structure, and its error is 1.
             network, error = Network(network.structure, [torch.zeros_like(core) for core in network.cores]), 1.0
-        return Observed(network, error, tuple(self.errors), stopped, ridge, **found)  # type: ignore[arg-type]
+        return Observed(network, error, tuple(self.errors), stopped, ridge=ridge, **found)  # type: ignore[arg-type]
 
 
 class _Outside:
@@ -241,6 +257,12 @@ class _Outside:
 
     def residuals(self, cores: Sequence[Tensor]) -> Tensor:
         return self._squares(torch.cat([self.cells.evaluate(cores, part) for part in self.cells.batches(None)]))
+
+    def apart(self, one: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+        """By how much two networks predict differently, as `error` counts."""
+        found = [torch.cat([self.cells.evaluate(c, part) for part in self.cells.batches(None)]) for c in (one, other)]
+        square = float((self.weights * (found[0] - found[1]).abs().square()).sum())
+        return math.sqrt(square / self.total) if self.total else 0.0
 
     def error(self, cores: Sequence[Tensor]) -> float:
         error = float(self.residuals(cores).sum()) ** 0.5
@@ -277,35 +299,55 @@ def _near_mean(loss: Loss, seed: int) -> list[Tensor]:
 
 
 def _damped(run: _Run, problem: Ridge, seed: int, ridge: float, starts: int) -> list[list[Tensor]]:
-    """Some random starts after a few sweeps, damped first, best first."""
+    """Starts from singular vectors and some random ones after a few sweeps, damped first, best first."""
     loss = problem.loss
     tried: list[tuple[float, list[Tensor]]] = []
-    levels = (*(step for step in _DAMPED if step[0] > ridge), (ridge, _TRIED))
+
+    def swept(cores: list[Tensor], damped: Sequence[tuple[float, int]]) -> tuple[list[Tensor], float]:
+        objective, reached = math.inf, math.inf
+        for value, sweeps in (*(step for step in damped if step[0] > ridge), (ridge, _TRIED)):
+            before = cores
+            for _ in range(min(sweeps, run.left - 1)):
+                cores, reached, objective = run.sweep(problem, cores, value)
+            if reached > _NOTHING and value > ridge:
+                cores = before  # such a ridge takes all to zero, from where there is no way back
+        tried.append((objective if math.isfinite(objective) else math.inf, cores))
+        return cores, reached
+
+    most = len(_DAMPED) + 2 * _TRIED
+    near, last = None, math.inf
+    while not tried or most <= run.left // 2:
+        start = spectral_start(loss, seed, near)
+        if start is None:
+            break
+        near, reached = swept(start, [step for step in _DAMPED if step[0] < _LARGE])
+        if not _PART < reached < _FURTHER * last:
+            break
+        last = reached
+        for _ in range(min(_CLEANED, run.left - 1)):
+            near, reached, _ = run.sweep(problem, near, _CLEANING)
+        if reached > _NOTHING:
+            break
     generator = torch.Generator().manual_seed(seed)
     for _ in range(starts):
-        if tried and len(levels) + _TRIED > run.left // 2:
+        if tried and most > run.left // 2:
             break
         network = Network.random(loss.structure, std=loss.scale, seed=generator, dtype=loss.dtype)
-        cores, objective = loss.start(network), math.inf
-        for value, sweeps in levels:
-            for _ in range(min(sweeps, run.left - 1)):
-                cores, _, objective = run.sweep(problem, cores, value)
-        tried.append((objective if math.isfinite(objective) else math.inf, cores))
+        swept(loss.start(network), _DAMPED)
     return [cores for _, cores in sorted(tried, key=lambda pair: pair[0])]
 
 
 def _chosen(
     run: _Run,
-    data: Observations,
+    train: Observations,
+    held: Observations,
     loss: Loss,
     init: Network | None,
     seed: int,
     ridge: float | None,
-    holdout: float,
     starts: int,
 ) -> Observed:
     """The ridge and the number of sweeps by what is left out, then all cells."""
-    train, held = split(data, holdout, seed)
     inside = Loss(train, loss.structure, init=init)
     if inside.total == 0:
         cores = _near_mean(loss, seed) if init is None else loss.start(init)
@@ -322,9 +364,12 @@ def _chosen(
         down = _DOWN if ridge is None else levels
         best = _climbed(run, problem, outside, _near_mean(inside, seed), above, down, stir)
         if starts > 1 and run.left > 2 * sum(sweeps for _, sweeps in levels):
-            for cores in _damped(run, problem, seed, 0.0 if ridge is None else ridge, starts - 1)[:_FOLLOWED]:
+            tried = _damped(run, problem, seed, 0.0 if ridge is None else ridge, starts - 1)
+            for cores in tried[: min(_FOLLOWED, starts - 1)]:
                 if run.left <= sum(sweeps for _, sweeps in levels):
                     break
+                if outside.apart(cores, best.cores) < _SAME * best.error:
+                    continue
                 found = _climbed(run, problem, outside, cores, (), levels, None)
                 best = found if found.error < best.error else best
     best, wanted = _continued(run, problem, outside, best, ridge is None)

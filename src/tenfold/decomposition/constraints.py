@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from tenfold._arguments import closest
 from tenfold.decomposition._pool import unimodal
 from tenfold.errors import TenfoldError
 
@@ -174,7 +175,10 @@ class Smooth(Constraint):
         _weight("smooth", self.weight)
 
     def prox(self, rows: Float[Tensor, "r n"], step: float) -> Float[Tensor, "r n"]:
-        return _on_numpy(rows, lambda values: _smoothed(values, step * self.weight, self.nonnegative))
+        try:
+            return _on_numpy(rows, lambda values: _smoothed(values, step * self.weight, self.nonnegative))
+        except np.linalg.LinAlgError:
+            raise TenfoldError(f"smooth has weight {self.weight:g}, too large for this data; give a smaller") from None
 
     def value(self, rows: Float[Tensor, "r n"]) -> float:
         return self.weight / 2 * float((rows.double().diff(dim=1) ** 2).sum())
@@ -248,7 +252,7 @@ def parse(text: str) -> Constraint:
     name, _, given = head.partition(":")
     name = name.strip()
     if name not in _NAMES:
-        raise TenfoldError(f"constraint '{text}' is not known; there are {', '.join(_NAMES)}")
+        raise TenfoldError(f"constraint '{text}' is not known{closest(name, _NAMES)}; there are {', '.join(_NAMES)}")
     if any(other != "nonnegative" for other in more):
         raise TenfoldError(f"constraint '{text}' adds '{more[0]}'; only '+nonnegative' can be added")
     arguments = [_argument(part.strip(), text) for part in given.split(",")] if given else []

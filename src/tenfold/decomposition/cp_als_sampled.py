@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tenfold.decomposition._anderson import iterate
 from tenfold.decomposition._arrays import whole_array
+from tenfold.decomposition._cp_layout import Canonical
 from tenfold.decomposition._cp_sparse import SparseProblem
 from tenfold.decomposition._error import relative_error
 from tenfold.decomposition._factor_matrices import (
@@ -27,7 +28,7 @@ from tenfold.decomposition._leverage import draw, leverage
 from tenfold.decomposition._normal import solve_normal
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
 from tenfold.decomposition._sparse import Fibres, entries
-from tenfold.decomposition.cp_als import _Canonical, cp_als
+from tenfold.decomposition.cp_als import cp_als
 from tenfold.errors import StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -39,6 +40,8 @@ _EPOCH, _PATIENCE = 5, 3
 _LOOKED_AT = 2**14
 # Samples for each update, unless the rank asks for more, and for arrays with so many entries and more.
 _FEW, _MANY, _LARGE = 2**13, 2**17, 10**7
+# More than these would cost more than exact sweeps do.
+_MOST_SAMPLES = 10**8
 # Random starts; the one that is ahead after an epoch goes on.
 _STARTS = 5
 # Numbers gathered from a whole array at once (128 MiB of float64).
@@ -93,11 +96,13 @@ def cp_als_sampled(
     ``n R^2`` for the scores; the exact sweeps as in `cp_als` and `cp_als_sparse`.
     Paper: "Practical leverage-based sampling for low-rank tensor decomposition", 2022.
     """
-    family = _Canonical.of(structure, method="cp_als_sampled")
+    family = Canonical.of(structure, method="cp_als_sampled")
     if init is not None and init.structure != structure:
         raise StructureError(f"init has structure '{init.structure}', not '{structure}'")
     if samples is not None and samples < 4 * family.rank:
         raise TenfoldError(f"samples {samples} is too few for rank {family.rank}; give {4 * family.rank} or more")
+    if samples is not None and samples > _MOST_SAMPLES:
+        raise TenfoldError(f"samples {samples} is too many; give at most {_MOST_SAMPLES}")
     if exact_sweeps < 0:
         raise TenfoldError(f"exact_sweeps {exact_sweeps} is negative; give 0 for none")
     source = _of(data, family)
@@ -217,7 +222,7 @@ def _epoch(source: _Source, start: Factors, samples: int, generator: torch.Gener
 class _Whole:
     """A whole array; entries and fibres are gathered from it."""
 
-    def __init__(self, data: Tensor, family: _Canonical) -> None:
+    def __init__(self, data: Tensor, family: Canonical) -> None:
         self.data, self.family = data, family
         self.whole = whole_array(data, family.structure, "cp_als_sampled")
         self.tensor = family.modes(self.whole.tensor)
@@ -276,7 +281,7 @@ class _Whole:
 class _Sparse:
     """Listed cells; of a fibre only those are found."""
 
-    def __init__(self, data: Observations, family: _Canonical) -> None:
+    def __init__(self, data: Observations, family: Canonical) -> None:
         self.problem = SparseProblem.of(data, family.structure, "cp_als_sampled")
         self.family = family
         self.array = self.problem.array
@@ -339,7 +344,7 @@ class _Sparse:
         return Decomposition(network, self.error(found.state, network), found.errors, found.stopped)
 
 
-def _of(data: Data, family: _Canonical) -> _Source:
+def _of(data: Data, family: Canonical) -> _Source:
     return _Sparse(data, family) if isinstance(data, Observations) else _Whole(data, family)
 
 

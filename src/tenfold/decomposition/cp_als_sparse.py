@@ -14,7 +14,7 @@ from tenfold.observations import Observations
 from tenfold.structure import Structure
 
 # Random starts beside those computed from the data; fewer where a sweep takes long, down to none.
-_RANDOM_STARTS = 4
+_RANDOM_STARTS, _MOST_STARTS = 4, 1000
 _START_WORK = 10**8
 # Rounds of the starts: sweeps for each, after which the better half goes on.
 _ROUNDS = (5, 10)
@@ -64,14 +64,14 @@ def cp_als_sparse(
     Raises:
         StructureError: the structure is not CP, or ``init`` is of another one.
         DataError: another shape, a whole array, or observations whose rest is unknown.
-        TenfoldError: ``starts`` is negative.
+        TenfoldError: ``starts`` is not from 0 to 1000.
 
     Cost: ``N^2 n R`` multiplications a sweep for n listed cells of order N; memory for ``N`` sorted copies of them
     and for the factors.
     Paper: "Efficient MATLAB computations with sparse and factored tensors", 2008.
     """
-    if starts is not None and starts < 0:
-        raise TenfoldError(f"starts {starts} is negative; give how many random starts to add, or None")
+    if starts is not None and not 0 <= starts <= _MOST_STARTS:
+        raise TenfoldError(f"starts must be from 0 to {_MOST_STARTS}, or None, not {starts}")
     if isinstance(data, Observations) and data.rest == "zero" and weighted(data):
         return als(
             data, structure, error=error, init=init, seed=seed, max_sweeps=max_sweeps, tol=tol, callback=callback

@@ -13,13 +13,14 @@ from torch import Tensor
 from tenfold import formats
 from tenfold.decomposition._arrays import Whole, whole_array
 from tenfold.decomposition._cp_factors import balanced
+from tenfold.decomposition._cp_layout import Canonical
 from tenfold.decomposition._error import relative_error
 from tenfold.decomposition._normal import solve_normal
 from tenfold.decomposition._objective import descend
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
 from tenfold.decomposition._two_groups import TwoGroups, factors_of, mode_numbers
 from tenfold.decomposition.constraints import Constraint, in_ball, parse
-from tenfold.decomposition.cp_als import _Canonical, cp_als
+from tenfold.decomposition.cp_als import cp_als
 from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.structure import Structure
@@ -34,7 +35,7 @@ _START_SWEEPS = 10
 _WARM_SWEEPS, _WARM_TOL = 60, 1e-4
 
 
-@method("cp_ao_admm", scales=True)
+@method("cp_ao_admm", scales=True, nonnegative=True)
 @torch.no_grad()
 def cp_ao_admm(
     data: Data,
@@ -83,7 +84,7 @@ def cp_ao_admm(
     Cost: ``4 |X| R`` flops a sweep and two passes over the data.
     Paper: "A flexible and efficient algorithmic framework for constrained matrix and tensor factorization", 2016.
     """
-    layout = _Canonical.of(structure, "cp_ao_admm")
+    layout = Canonical.of(structure, "cp_ao_admm")
     chosen = _chosen(layout, constraints)
     if init is not None and init.structure != structure:
         raise StructureError(f"init has structure '{init.structure}', not '{structure}'")
@@ -93,7 +94,7 @@ def cp_ao_admm(
             f"data is {whole.dtype}, but cp_ao_admm needs real numbers; give its absolute values or real part"
         )
     _check_sizes(chosen, whole.tensor.dtype)
-    model = _Model.of(chosen, whole)
+    model = Model.of(chosen, whole)
 
     def network(state: Sequence[Tensor], finished: bool = True) -> Network:
         cores = layout.cores(state[: len(chosen)])
@@ -112,7 +113,7 @@ def cp_ao_admm(
     if whole.norm2 == 0:
         zeros = [tensor.new_zeros(layout.rank, extent) for extent in tensor.shape]
         return result(model.nearest(zeros), (), "exact")
-    problem = _Problem(TwoGroups.of(tensor), model, torch.Generator().manual_seed(seed))
+    problem = Problem(TwoGroups.of(tensor), model, torch.Generator().manual_seed(seed))
     if init is None:
         start = _best_start(problem, layout, seed, error)
     else:
@@ -133,7 +134,7 @@ def cp_ao_admm(
 
 
 def _chosen(
-    layout: _Canonical, constraints: Mapping[str | int, Constraint | str] | Constraint | str | None
+    layout: Canonical, constraints: Mapping[str | int, Constraint | str] | Constraint | str | None
 ) -> list[Constraint | None]:
     """The constraint of each mode."""
     chosen: list[Constraint | None] = [None] * len(layout.order)
@@ -172,7 +173,7 @@ def _check_sizes(chosen: Sequence[Constraint | None], dtype: torch.dtype) -> Non
 
 
 @dataclass(frozen=True)
-class _Model:
+class Model:
     """The constraints of the modes for data as they are: what weights count, and where the scale may go.
 
     Attributes:
@@ -188,7 +189,7 @@ class _Model:
     carrier: int | None
 
     @classmethod
-    def of(cls, constraints: Sequence[Constraint | None], whole: Whole) -> _Model:
+    def of(cls, constraints: Sequence[Constraint | None], whole: Whole) -> Model:
         paying = [mode for mode, constraint in enumerate(constraints) if constraint is not None and constraint.degree]
         free = [mode for mode, constraint in enumerate(constraints) if constraint is None or not constraint.bounded]
         carrier = next(iter([*paying, *free]), None)
@@ -234,7 +235,7 @@ class Inner(NamedTuple):
     steps: int
 
 
-def admm(model: _Model, mode: int, factor: Tensor, dual: Tensor, right: Tensor, gram: Tensor) -> Inner:
+def admm(model: Model, mode: int, factor: Tensor, dual: Tensor, right: Tensor, gram: Tensor) -> Inner:
     """A factor that is allowed and lowers ``<x, gram x> / 2 - <right, x>`` with its penalty."""
     rank = len(gram)
     rho = float(gram.trace()) / rank
@@ -272,11 +273,11 @@ def _square(rows: Tensor) -> float:
 
 
 @dataclass(frozen=True)
-class _Problem:
+class Problem:
     """A tensor to fit; states are the factors, then their dual variables."""
 
     groups: TwoGroups
-    model: _Model
+    model: Model
     generator: torch.Generator = field(repr=False)
 
     def begin(self, factors: Sequence[Tensor]) -> list[Tensor]:
@@ -323,7 +324,7 @@ class _Problem:
                 factors[mode] = torch.where(chosen[:, None], self.model.prox(mode, random, 0.0), factor)
 
 
-def _best_start(problem: _Problem, layout: _Canonical, seed: int, error: float | None) -> list[Tensor]:
+def _best_start(problem: Problem, layout: Canonical, seed: int, error: float | None) -> list[Tensor]:
     """Of the unconstrained solution, brought to what is allowed, and random ones, the best a few sweeps on."""
     tensor, model = problem.groups.tensor, problem.model
     generator = torch.Generator().manual_seed(seed)

@@ -11,14 +11,15 @@ from torch import Tensor
 
 from tenfold import formats
 from tenfold.decomposition._arrays import whole_array
-from tenfold.decomposition._compressed import _WORTH, alternate
+from tenfold.decomposition._compressed import WORTH, alternate
 from tenfold.decomposition._cp_factors import balanced
+from tenfold.decomposition._cp_layout import Canonical
 from tenfold.decomposition._cp_starts import singular_vectors
 from tenfold.decomposition._hals import hals
 from tenfold.decomposition._normal import solve_normal
 from tenfold.decomposition._registry import Callback, Data, Decomposition, method
 from tenfold.decomposition._two_groups import TwoGroups, mode_numbers
-from tenfold.decomposition.cp_als import _Canonical, cp_als
+from tenfold.decomposition.cp_als import cp_als
 from tenfold.errors import DataError
 from tenfold.network import Network
 from tenfold.structure import Structure
@@ -30,7 +31,7 @@ _START_ENTRIES = 10**7
 _WARM_SWEEPS, _WARM_TOL = 60, 1e-4
 
 
-@method("cp_hals")
+@method("cp_hals", nonnegative=True)
 @torch.no_grad()
 def cp_hals(
     data: Data,
@@ -74,7 +75,7 @@ def cp_hals(
     Cost: ``4 |X| R`` flops a sweep and two passes over the data.
     Paper: "Fast local algorithms for large scale nonnegative matrix and tensor factorizations", 2009.
     """
-    layout = _Canonical.of(structure, "cp_hals")
+    layout = Canonical.of(structure, "cp_hals")
     if nonnegative is None:
         chosen = frozenset(range(len(layout.order)))
     else:
@@ -100,7 +101,7 @@ def cp_hals(
 class _Nonnegative:
     """The family of CP networks of which some modes, by number, are nonnegative."""
 
-    layout: _Canonical
+    layout: Canonical
     chosen: frozenset[int]
     seed: int
 
@@ -121,7 +122,7 @@ class _Nonnegative:
     def starts(self, tensor: Tensor, generator: torch.Generator) -> list[list[Tensor]]:
         rank = self.layout.rank
         made = [self._feasible(singular_vectors(tensor, rank, generator))]
-        if math.prod(self.layout.ranks(tensor.shape)) < _WORTH * tensor.numel():
+        if math.prod(self.layout.ranks(tensor.shape)) < WORTH * tensor.numel():
             free = cp_als(
                 tensor, formats.cp(tensor.shape, rank), seed=self.seed, max_sweeps=_WARM_SWEEPS, tol=_WARM_TOL
             )

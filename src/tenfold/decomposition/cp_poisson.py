@@ -15,11 +15,11 @@ from torch import Tensor
 
 from tenfold.contraction import contract
 from tenfold.decomposition._cp_factors import balanced, gram, khatri_rao
+from tenfold.decomposition._cp_layout import Canonical
 from tenfold.decomposition._error import relative_error, split_axes, squared_norm
 from tenfold.decomposition._objective import descend
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
 from tenfold.decomposition._two_groups import factors_of
-from tenfold.decomposition.cp_als import _Canonical
 from tenfold.errors import DataError, StructureError
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -37,7 +37,7 @@ _ROUNDS = (4, 10)
 _RANGE = (1e-60, 1e60)
 
 
-@method("cp_poisson", takes=("array", "sparse"))
+@method("cp_poisson", takes=("array", "sparse"), nonnegative=True)
 @torch.no_grad()
 def cp_poisson(
     data: Data,
@@ -71,8 +71,8 @@ def cp_poisson(
         callback: called after each sweep, with the relative error.
 
     Returns:
-        The network with the columns of all factors balanced, its true relative Frobenius error, and that after each
-        sweep.
+        The network with the columns of all factors balanced, its true relative Frobenius error, that after each sweep,
+        and the deviance.
 
     Raises:
         StructureError: the structure is not CP, or ``init`` is of another one.
@@ -82,7 +82,7 @@ def cp_poisson(
     Papers: "On tensors, sparsity, and nonnegative factorizations", 2012; "Fast coordinate descent methods with variable
     selection for non-negative matrix factorization", 2011.
     """
-    layout = _Canonical.of(structure, "cp_poisson")
+    layout = Canonical.of(structure, "cp_poisson")
     if init is not None and init.structure != structure:
         raise StructureError(f"init has structure '{init.structure}', not '{structure}'")
     counts = _Counts.of(data, layout)
@@ -95,7 +95,7 @@ def cp_poisson(
 
     if counts.total == 0:
         zeros = [torch.zeros(layout.rank, extent, dtype=torch.float64) for extent in counts.shape]
-        return Decomposition(network(zeros), 0.0, (), "exact")
+        return Decomposition(network(zeros), 0.0, (), "exact", 0.0)
     if init is None:
         start = _best_start(counts, layout.rank, seed, error)
     else:
@@ -112,7 +112,8 @@ def cp_poisson(
 
     found = descend(counts.sweep, start, error=error, tol=tol, max_sweeps=max_sweeps, report=report)
     made = network(found.state)
-    return Decomposition(made, relative_error(data, made), tuple(errors), found.stopped)
+    deviance = poisson_deviance(data, made)
+    return Decomposition(made, relative_error(data, made), tuple(errors), found.stopped, deviance)
 
 
 def poisson_deviance(data: Data, network: Network) -> float:
@@ -157,7 +158,7 @@ class _Counts(ABC):
     self_log: float
 
     @staticmethod
-    def of(data: Data, layout: _Canonical) -> _Counts:
+    def of(data: Data, layout: Canonical) -> _Counts:
         listed = split_axes(data, layout.structure)
         if isinstance(listed, Observations):
             if listed.rest != "zero":
@@ -241,7 +242,7 @@ class _Sparse(_Counts):
     places: list[Int64[np.ndarray, "n others"]]
 
     @classmethod
-    def listed(cls, coordinates: Int64[np.ndarray, "n N"], values: Tensor, layout: _Canonical) -> _Sparse:
+    def listed(cls, coordinates: Int64[np.ndarray, "n N"], values: Tensor, layout: Canonical) -> _Sparse:
         structure, outside = layout.structure, layout.structure.output_indices
         scale = _scale(values)
         values = values / scale

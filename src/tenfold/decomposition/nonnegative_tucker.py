@@ -16,7 +16,7 @@ from tenfold.decomposition._compressed import alternate
 from tenfold.decomposition._error import relative_error, squared_norm
 from tenfold.decomposition._hals import hals
 from tenfold.decomposition._registry import Callback, Data, Decomposition, method
-from tenfold.decomposition.hooi import _projected, _Star
+from tenfold.decomposition._star import Star, projected
 from tenfold.decomposition.tree_svd import st_hosvd
 from tenfold.errors import DataError
 from tenfold.network import Network
@@ -28,7 +28,7 @@ _RANDOM_STARTS = 3
 _START_ENTRIES = 10**7
 
 
-@method("nonnegative_tucker")
+@method("nonnegative_tucker", nonnegative=True)
 @torch.no_grad()
 def nonnegative_tucker(
     data: Data,
@@ -68,7 +68,7 @@ def nonnegative_tucker(
     Papers: "Nonnegative Tucker decomposition", 2007; "A fast iterative shrinkage-thresholding algorithm for linear
     inverse problems", 2009.
     """
-    layout = _Star.of(structure, "nonnegative_tucker")
+    layout = Star.of(structure, "nonnegative_tucker")
     whole = whole_array(data, structure, "nonnegative_tucker")
     if whole.tensor.is_complex():
         raise DataError(
@@ -91,7 +91,7 @@ def nonnegative_tucker(
 class _Nonnegative:
     """The family of Tucker networks without negative entries; states are the core, then factors, rank x mode."""
 
-    layout: _Star
+    layout: Star
     seed: int
 
     @property
@@ -177,11 +177,11 @@ class _Problem:
             gram = _unfolded(_times(wide, others), mode) @ own.T
             right = own.to(tensor.dtype) @ _unfolded(tensor, mode).T
             factors[mode] = hals(factors[mode], right, gram)
-            return _projected(tensor, modes, [factor.T for factor in factors])
+            return projected(tensor, modes, [factor.T for factor in factors])
         half = len(modes) // 2
         low, high = modes[:half], modes[half:]
-        self._update(_projected(tensor, high, bases), low, core, factors)
-        return self._update(_projected(tensor, low, [factor.T for factor in factors]), high, core, factors)
+        self._update(projected(tensor, high, bases), low, core, factors)
+        return self._update(projected(tensor, low, [factor.T for factor in factors]), high, core, factors)
 
     def _normalized(self, core: Tensor, factors: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Vectors of length one; random ones, which the core leaves out at first, for those that are zero."""

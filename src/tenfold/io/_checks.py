@@ -6,11 +6,11 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
+from tenfold._arguments import closest
 from tenfold.errors import DataError, FileError, TenfoldError
 
 _LISTED = 20
@@ -114,12 +114,6 @@ def choose(shapes: Mapping[str, Sequence[int]], variable: str | None, name: str)
         hint = closest(variable, shapes)
         raise DataError(f"'{name}' has no variable '{variable}'{hint}; it holds {_listed(shapes)}")
     return variable
-
-
-def closest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    """`` (did you mean 'x'?)`` when something known is spelt nearly so, else nothing."""
-    close = get_close_matches(word, list(known), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def _listed(shapes: Mapping[str, Sequence[int]]) -> str:

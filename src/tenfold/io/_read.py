@@ -43,7 +43,8 @@ def read(
             ``"error"``; else they are repeated measurements, which there are none of with ``rest="zero"``.
 
     Returns:
-        A :class:`Dataset`. Arrays of NetCDF, HDF5 and Zarr files stay in the file until they are used.
+        A :class:`Dataset`. Arrays of NetCDF, HDF5 and Zarr files, and large ones of .npy files, stay in the file
+        until they are used.
 
     Warns:
         UserWarning: a table looks like counts (whole numbers, few of its cells) and ``rest`` is left out.

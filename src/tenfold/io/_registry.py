@@ -69,6 +69,8 @@ def find(name: str, *, writing: bool = False) -> Format:
     if matching:
         return max(matching, key=lambda pair: pair[0])[1]
     suffix = Path(name).suffix
+    if suffix.lower() == ".tn" and not writing:
+        raise FileError(f"'{name}' is a fit already, not data: look at it with 'tenfold show', or 'tenfold expand' it")
     what = f"the suffix '{suffix}' is not known" if suffix else "a file name without a suffix says no format"
     verb = "write" if writing else "read"
     raise FileError(f"cannot {verb} '{name}': {what}; known are {', '.join(suffixes(writing=writing))}")

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,7 +22,10 @@ from tenfold.errors import DataError, FileError
 from tenfold.io._checks import cast, choose, count_missing, fits_memory, nameless, native, numeric, parsing
 from tenfold.io._registry import Content, Format, register, starts_with
 from tenfold.io.dataset import Dataset
+from tenfold.io.lazy import LazyArray
 
+# Arrays in .npy files of so many bytes stay there until they are used.
+_LARGE = 16 * 2**20
 # Deflate cannot shrink anything by more than this factor.
 _DEFLATE_LIMIT = 1032
 _LABELLED = {"values", "dims"}
@@ -51,8 +56,10 @@ def _npy_header(handle: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype
     return shape, dtype
 
 
-def _npy_values(handle: IO[bytes], stored: int, name: str, *, labels: bool = False) -> np.ndarray:
-    """The array of an .npy stream of ``stored`` bytes, header included."""
+def _npy_checked(
+    handle: IO[bytes], stored: int, name: str, *, labels: bool = False
+) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and dtype of an .npy stream of ``stored`` bytes, header included, that can be what it says."""
     shape, dtype = _npy_header(handle, name)
     if dtype.hasobject:
         raise DataError(f"'{name}' holds pickled Python objects, which are never loaded: save numbers")
@@ -64,6 +71,12 @@ def _npy_values(handle: IO[bytes], stored: int, name: str, *, labels: bool = Fal
             f"'{name}' is truncated or damaged: an array of shape {shape} and dtype {dtype} takes {needed} bytes, "
             f"the file has {there}"
         )
+    return shape, dtype
+
+
+def _npy_values(handle: IO[bytes], stored: int, name: str, *, labels: bool = False) -> np.ndarray:
+    """The array of an .npy stream of ``stored`` bytes, header included."""
+    shape, dtype = _npy_checked(handle, stored, name, labels=labels)
     fits_memory(shape, dtype, name)
     handle.seek(0)
     return np.asarray(np.lib.format.read_array(handle, allow_pickle=False))
@@ -71,7 +84,19 @@ def _npy_values(handle: IO[bytes], stored: int, name: str, *, labels: bool = Fal
 
 def _read_npy(path: Path, name: str) -> Dataset:
     with parsing(name, "a NumPy array"), path.open("rb") as handle:
-        return _plain(_npy_values(handle, path.stat().st_size, name), name)
+        stored = path.stat().st_size
+        if stored < _LARGE:
+            return _plain(_npy_values(handle, stored, name), name)
+        shape, dtype = _npy_checked(handle, stored, name)
+    given = native(np.empty(0, dtype)).dtype
+    lazy = LazyArray(partial(_mapped, path), shape, given, name)
+    return Dataset(lazy, nameless(len(shape)), {}, str(dtype), name, None)
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[np.ndarray]:
+    # Mapped anew for every part, because pages that were looked at stay in memory.
+    yield np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _write_npy(content: Content, path: Path, name: str) -> None:

@@ -42,7 +42,9 @@ class LazyArray:
 
     def __getitem__(self, key: Any) -> np.ndarray:
         with parsing(self.name, "an array file"), self.open() as values:
-            return native(np.asarray(values[key]))
+            part = values[key]
+            # What is mapped would stay open, and change with its file.
+            return native(np.array(part) if isinstance(part, np.memmap) else np.asarray(part))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from tenfold._arguments import closest
 from tenfold.errors import FileError
-from tenfold.io._checks import closest
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from tenfold._arguments import closest
 from tenfold.errors import DataError, FileError, missing_extra
-from tenfold.io._checks import cast, closest, native, parsing
+from tenfold.io._checks import cast, native, parsing
 from tenfold.io._registry import Content, Format, register, starts_with
 from tenfold.io.dataset import Dataset
 

@@ -54,6 +54,12 @@ class Axis:
         """Where each place lies on a plotted axis: the coordinate if it is a number or a time, else 0, 1, 2, ..."""
         return self.values if self.kind in ("number", "time") and self.values is not None else np.arange(self.size)
 
+    @property
+    def falls(self) -> bool:
+        """Whether its coordinates go down from place to place."""
+        values = self.positions
+        return self.values is not None and self.size > 1 and bool((values[1:] < values[:-1]).all())
+
 
 def axes_of(fit: Fit) -> list[Axis]:
     """The axes of a fit; coordinates that do not match an axis in length are not used."""

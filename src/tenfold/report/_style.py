@@ -114,9 +114,9 @@ def log_axis(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def family(structure: Structure) -> str | None:
-    """The family of a structure as the field writes it, or None."""
-    found = formats.name(structure)
+def family(structure: Structure, called: str = "") -> str | None:
+    """The family of a structure as the field writes it, the one it is ``called`` where it has several, or None."""
+    found = formats.name(structure, called)
     return None if found is None else _FAMILIES.get(found, found.replace("_", " "))
 
 

@@ -102,7 +102,7 @@ def findings(fit: Fit, original: Any) -> list[Finding]:
     made = []
     consistency = _consistency(fit, original)
     if rank > 1 and consistency is not None:
-        made.append(_consistent(consistency))
+        made.append(_consistent(consistency, filled=_has_gaps(original)))
     if rank > 1:
         made.append(_cancelling(network, size))
     unique = kruskal(network)
@@ -117,17 +117,27 @@ def findings(fit: Fit, original: Any) -> list[Finding]:
     return made
 
 
-def _consistent(value: float) -> Finding:
+def _consistent(value: float, *, filled: bool) -> Finding:
     what = "Core consistency"
     if math.isnan(value):
         return Finding(what, "doubtful", "Cannot be computed: a mode is shorter than the number of components.")
+    note = " Missing cells count as the fit has them, which flatters it." if filled else ""
     if value >= 90:
-        return Finding(what, "good", f"{value:.1f} of 100: this number of components suits the data.")
+        text = "patterns of different components hardly mix, as it should be. It is as high with too few components, "
+        text += "and can be with one that only follows noise."
+        return Finding(what, "good", f"{value:.1f} of 100: {text}{note}")
     if value >= 50:
-        return Finding(what, "doubtful", f"{value:.1f} of 100: see whether fewer components say the same.")
+        text = "patterns of different components mix; see whether fewer say the same."
+        return Finding(what, "doubtful", f"{value:.1f} of 100: {text}{note}")
     low = f"{value:.1f} of 100" if value > -100 else "Far below 0, where 100 is best"
-    text = f"{low}: these are more components than the data has, or it is no sum of such; try fewer."
-    return Finding(what, "bad", text)
+    text = "patterns of different components mix, because there are too many, because some are much alike, or because "
+    text += "the data is no sum of such products. Try fewer, and see whether every start finds the same "
+    text += "(tenfold.stability)."
+    return Finding(what, "bad", f"{low}: {text}{note}")
+
+
+def _has_gaps(original: Any) -> bool:
+    return isinstance(original, Observations) and original.rest != "zero"
 
 
 def _cancelling(network: Any, size: float | None) -> Finding:

@@ -40,7 +40,7 @@ _MOST_LABELS = 7
 
 def panel(fit: Fit) -> Panel | None:
     """Error against parameters of all trials, or None where there is nothing to compare."""
-    if len(_drawable(fit.front)) < 2:
+    if not compares(fit):
         return None
     fig = figure(7.4, 4.6)
     draw_front(fig.subplots(), fit)
@@ -48,17 +48,16 @@ def panel(fit: Fit) -> Panel | None:
     return Panel(svg(fig, label), wide=True)
 
 
+def compares(fit: Fit) -> bool:
+    """Whether there are several trials to draw."""
+    return len(_drawable(fit.front)) > 1
+
+
 def draw_front(ax: Axes, fit: Fit) -> None:
-    """Put the trials of a fit on the axes."""
+    """Put the trials of a fit, of which there are several, on the axes."""
     trials = _drawable(fit.front)
     style(ax, grid=True)
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="relative error")
-    if not trials:
-        trials_x, trials_y = [max(fit.parameters, 1)], [max(fit.error, _EXACT) if math.isfinite(fit.error) else 1.0]
-        ax.plot(trials_x, trials_y, "o", color=HUES[0], markersize=8)
-        log_axis(ax.xaxis)
-        log_axis(ax.yaxis)
-        return
     height = _heights(trials)
     families: dict[str, list[Trial]] = {}
     for trial in trials:
@@ -111,7 +110,7 @@ def draw_front(ax: Axes, fit: Fit) -> None:
 
 def kind(trial: Trial) -> str:
     """The family of a trial, or the first word that it goes by."""
-    return family(trial.structure) or plain((trial.name.split() or ["other"])[0])
+    return family(trial.structure, trial.name) or plain((trial.name.split() or ["other"])[0])
 
 
 def pareto(trials: Sequence[Trial]) -> list[Trial]:

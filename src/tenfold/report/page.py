@@ -14,7 +14,6 @@ import torch
 from markupsafe import Markup
 
 import tenfold
-from tenfold import formats
 from tenfold._files import atomic
 from tenfold.observations import Observations
 from tenfold.report import components, factors, front, pictures, spectra
@@ -64,7 +63,7 @@ def render(fit: Fit, *, data: Any = None) -> str:
     """The page of `write` as text."""
     original = fit.data if data is None else data
     trials, other_trials = front.rows(fit)
-    summed = formats.name(fit.structure) == "cp"
+    summed = fit.format == "cp"
     cores, cores_note = components.panels(fit) if summed else factors.panels(fit)
     pictured = pictures.rows(fit, original)
     return _template().render(
@@ -84,7 +83,7 @@ def render(fit: Fit, *, data: Any = None) -> str:
         cores=[_marked(panel) for panel in cores],
         cores_note=cores_note,
         components=summed,
-        canonical=formats.name(fit.structure) in ("tucker", "tensor_train"),
+        canonical=fit.format in ("tucker", "tensor_train"),
         findings=components.findings(fit, original) if summed else [],
         footer=_footer(fit),
         structure_json=json.dumps(json.loads(fit.structure.to_json()), indent=1, ensure_ascii=False),
@@ -115,7 +114,7 @@ def _marked(panel: Panel | None) -> dict[str, Any] | None:
 
 def _head(fit: Fit) -> dict[str, str]:
     axes = axes_of(fit)
-    known = family(fit.structure)
+    known = family(fit.structure, fit.format or "")
     seen = (
         f"{fit.observed:,} of {fit.cells:,} cells known, {fit.cells - fit.observed:,} missing"
         if fit.observed < fit.cells
@@ -130,6 +129,7 @@ def _head(fit: Fit) -> dict[str, str]:
         "family": f"a {known} structure" if known else _own_kind(fit),
         "pattern": shorten(fit.structure.pattern, 400),
         "sizes": shorten(", ".join(f"{i}={fit.structure.sizes[i]:,}" for i in fit.structure.inner_indices), 300),
+        "deviance": "" if fit.deviance is None else f"{fit.deviance:,.6g}, for {fit.cells:,} cells",
         "target": fit.target,
         "stopped": _STOPPED.get(str(fit.stopped), str(fit.stopped)),
     }

@@ -581,6 +581,8 @@ def paint(
         aspect="equal" if _square(axes, values.shape) else "auto",
     )
     style(ax)
+    if axes[1].falls:
+        ax.invert_xaxis()  # as curves over the same coordinates are drawn
     label_axis(ax.yaxis, axes[0], places=True, most=16 if axes[0].kind == "label" else 6)
     label_axis(ax.xaxis, axes[1], places=True, most=8 if axes[1].kind == "label" else 6)
     longest = max((len(axes[1].at(n)) for n in range(min(axes[1].size, 40))), default=0)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tenfold import formats
 from tenfold.components import canonical_train, canonical_tucker
 from tenfold.report import components, factors
 from tenfold.report._axes import Axis, axes_of
 from tenfold.report._style import INK, MUTED, figure, number, plain
 from tenfold.report.drawing import draw
-from tenfold.report.front import draw_front
+from tenfold.report.front import compares, draw_front
 from tenfold.report.pictures import draw_error
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ _MODES, _COLUMNS = 5, 6
 
 
 def plot(fit: Fit) -> Figure:
-    """The network, error against parameters of all trials, and the difference (or, without data, the reconstruction).
+    """The network, the error against the size of several trials, and the difference (or, without data, the network's).
 
     Below, what the cores hold, where the structure has a canonical form: the components of a CP, a row for each; the
     leading singular vectors of a Tucker network along each axis; the singular values across the bonds of a train.
@@ -42,9 +41,10 @@ def plot(fit: Fit) -> Figure:
         cells = fig.add_gridspec(2, 1, height_ratios=[4.2, below])
         above, rest = fig.add_subfigure(cells[0]), fig.add_subfigure(cells[1])
         _draw_cores(rest, fit)
-    left, middle, right = above.subplots(1, 3)
+    left, *middle, right = above.subplots(1, 3 if compares(fit) else 2)
     draw(fit.structure, left, names=[str(name) for name in fit.dims] if len(fit.dims) == len(fit.shape) else None)
-    draw_front(middle, fit)
+    if middle:
+        draw_front(middle[0], fit)
     draw_error(right, fit, fit.data)
     fig.suptitle(
         plain(f"{fit.source or 'array'}: relative error {number(fit.error)}, ratio {number(fit.ratio)}", 90),
@@ -55,7 +55,7 @@ def plot(fit: Fit) -> Figure:
 
 
 def _height(fit: Fit) -> float:
-    family = formats.name(fit.structure)
+    family = fit.format
     if family == "cp":
         found = fit.components()
         return components.grid_height(fit, found, list(found.factors)[:_MODES])
@@ -65,7 +65,7 @@ def _height(fit: Fit) -> float:
 
 
 def _draw_cores(rest: SubFigure, fit: Fit) -> None:
-    family = formats.name(fit.structure)
+    family = fit.format
     if family == "cp":
         found = fit.components()
         components.draw_grid(rest, fit, found, list(found.factors)[:_MODES])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tenfold._tree_ranks import choose_ranks
 from tenfold.structure_search._registry import SearcherEntry, find_searcher, searcher, searchers
 from tenfold.structure_search.alternating import rank_trials
-from tenfold.structure_search.held_out import as_whole, leaves_out, observed_trials
+from tenfold.structure_search.held_out import as_whole, leaves_out, listed_size, observed_trials
 from tenfold.structure_search.ladder import climb
 from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin, WeightedSum
 from tenfold.structure_search.session import Evaluation, Session, Spent
@@ -54,6 +54,7 @@ __all__ = [
     "find_searcher",
     "folded",
     "leaves_out",
+    "listed_size",
     "observed_trials",
     "rank_trials",
     "searcher",

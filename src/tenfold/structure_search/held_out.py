@@ -29,12 +29,16 @@ _ALONE = 10
 _FEW = 20
 # Sweeps of one fit that chooses its ridge, and its random starts.
 _HELD_SWEEPS, _STARTS = 160, 2
-# A part of the observations that tells structures from one another: at least so many, and so many for each row.
+# A part of the observations that tells structures from one another: at least so many, and so many for each row. So many
+# for the root of the number of cells, up to a limit, let singular vectors stand out of the noise that zeros make.
 _ENOUGH, _EACH = 300_000, 40
+_ROOTS, _MANY = 20, 10**6
 # The ridge where there are more.
 _PLENTY = 1e-6
 # Arrays of which every cell is known, listed or zero, are made dense up to this many cells.
 _DENSE = 10**7
+# Networks for sparse arrays of so many cells have to be smaller than a list of the entries.
+_LISTED = 10**5
 # A rank that is no better than the best before it by this part, so often running, ends the growth.
 _BETTER, _OFTEN = 0.99, 2
 # Ranks below this one that say no more than the mean do not end it.
@@ -50,6 +54,14 @@ def as_whole(data: _Held) -> _Held | Tensor:
     if data.rest == "zero" or (len(data) == data.size and data.distinct == data.size):
         return data.dense()
     return data
+
+
+def listed_size(data: Tensor | Observations) -> int | None:
+    """The numbers in a list of the entries of a sparse array, where the array is large and has more; else None."""
+    if not isinstance(data, Observations) or data.rest != "zero" or data.size < _LISTED:
+        return None
+    size = (data.order + 1) * data.distinct
+    return size if size < data.size else None
 
 
 def leaves_out(data: object) -> bool:
@@ -80,7 +92,8 @@ def searched(
     Where there are far more observations than it takes to tell one structure from another, that is seen on a part of
     them, drawn at random, and the best network is fitted to all of them at the end.
     """
-    enough = max(_ENOUGH, _EACH * sum(data.shape or ()))
+    shape = data.shape or ()
+    enough = max(_ENOUGH, _EACH * sum(shape), min(_ROOTS * math.isqrt(math.prod(shape)), _MANY))
     if data.rest == "zero" or len(data) <= enough:
         yield from best_predicting(data, trials(data), budget)
         return
@@ -238,7 +251,7 @@ def _fitted(data: Observations, label: str, structure: Structure, seed: int) -> 
         name = "als" if data.rest == "zero" else "lbfgs"
         done = find(name).function(data, structure, seed=seed, max_sweeps=2 * SWEEPS, tol=1e-4)
         return tried(label, done.network, done.error, started, name)
-    found = als_observed(data, structure, seed=seed, max_sweeps=_HELD_SWEEPS, tol=1e-4, starts=_STARTS)
+    found = als_observed(data, structure, seed=seed, max_sweeps=_HELD_SWEEPS, tol=1e-4, starts=_STARTS, fibres=True)
     trial = tried(label, found.network, found.error, started, "als_observed")
     return replace(trial, held_out=found.held_out, baseline=found.baseline, residuals=found.residuals)
 

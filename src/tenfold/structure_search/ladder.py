@@ -20,7 +20,7 @@ from tenfold.observations import Observations
 from tenfold.structure import Structure
 from tenfold.structure_search.alternating import cp_rung, ring_rung
 from tenfold.structure_search.families import tree_families
-from tenfold.structure_search.held_out import as_whole, observed_rungs, searched
+from tenfold.structure_search.held_out import as_whole, listed_size, observed_rungs, searched
 from tenfold.structure_search.trees import tree_trials
 from tenfold.structure_search.trials import Array, Budget, Rung, Trial, tried
 
@@ -38,11 +38,13 @@ def climb(
     Args:
         data: a floating or complex tensor, what stands for one that is too large, or observations of one; they are made
             dense where every cell is known and that is affordable.
-        budget: what is asked for; later rungs are sized by the best so far.
+        budget: what is asked for; later rungs are sized by the best so far. A large sparse array is given up where no
+            network that is smaller than a list of its entries has the error asked for.
         modes: index names for the axes.
         seed: fixes every random draw.
         on_rung: called with a label, the number of the rung and how many there are, before each.
     """
+    listed = None if isinstance(data, Projected) else listed_size(data)
     data = as_whole(data)
     if budget.parameters is not None and budget.parameters < (least := _least(data, modes)):
         raise TenfoldError(
@@ -53,7 +55,15 @@ def climb(
         rungs = observed_rungs(data)
         yield from searched(data, lambda some: _climbed(some, rungs, budget, modes, seed, on_rung), budget, seed)
     else:
-        yield from _climbed(data, _dense_rungs(data, budget, modes), budget, modes, seed, on_rung)
+        best: Trial | None = None
+        if listed is not None and budget.error is not None:
+            within = Budget(parameters=max(listed, _least(data, modes)))
+            for trial in _climbed(data, _dense_rungs(data, within, modes), within, modes, seed, on_rung):
+                best = trial if best is None or budget.rank(trial) < budget.rank(best) else best
+                yield trial
+            if best is None or not budget.met(best):
+                return
+        yield from _climbed(data, _dense_rungs(data, budget, modes), budget, modes, seed, on_rung, best)
 
 
 def _climbed(
@@ -63,8 +73,8 @@ def _climbed(
     modes: Sequence[str],
     seed: int,
     on_rung: Callable[[str, int, int], None] | None,
+    best: Trial | None = None,
 ) -> Iterator[Trial]:
-    best: Trial | None = None
     for number, (label, rung) in enumerate(rungs):
         if on_rung is not None:
             on_rung(label, number, len(rungs))

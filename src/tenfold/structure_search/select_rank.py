@@ -25,6 +25,8 @@ STABLE, CONSISTENT = 0.9, 60.0
 _HELD_OUT = 0.1
 _HELD_OUT_CELLS = 200_000
 _SWEEPS, _TOL = 200, 1e-6
+# What is not known of sparse arrays too large to be made dense.
+_WHOLE = ("core_consistency", "held_out")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class RankRow:
         error: the least relative error of all starts.
         errors: those of all starts, ascending.
         stability: the mean factor match score between the best start and those as good.
-        core_consistency: the median over those starts; NaN where a mode is shorter than the rank.
+        core_consistency: the median over those starts; NaN where a mode is shorter than the rank, or data is sparse.
         held_out: the mean relative error on cells that were held out, a tenth in each of several folds; NaN where that
             was not measured.
         held_out_se: its standard error over the folds.
@@ -70,7 +72,7 @@ def rank_rows(
     """Fit each rank from several random starts, and several folds with a tenth of the cells held out.
 
     Args:
-        data: a whole array, or observations of one with missing cells; of at least two modes.
+        data: a whole array, or observations of one with missing cells or of a sparse one; of at least two modes.
         ranks: which; at least 1 each.
         criterion: what the choice will be by; held-out cells of large arrays are fitted only if it is that.
         starts: random starts, and folds, for each rank; at least 2.
@@ -82,7 +84,8 @@ def rank_rows(
         A row for each rank, ascending.
 
     Raises:
-        DataError: the data is zero, sparse, of a single mode, or of too few cells to hold any out.
+        DataError: the data is zero, of a single mode, of too few cells to hold any out, or sparse where the criterion
+            needs a whole array.
         TenfoldError: a rank or ``starts`` is too small.
 
     Cost: ``starts`` fits for each rank; with held-out cells as many again, of the method for missing cells.
@@ -90,8 +93,9 @@ def rank_rows(
     ordered = _checked(data, ranks, criterion, starts)
     seed = whole_number("seed", seed, 0)
     shape = tuple(data.shape or ())
-    known = data.distinct if isinstance(data, Observations) else data.numel()
-    folded = criterion == "held_out" or known <= _HELD_OUT_CELLS
+    sparse = isinstance(data, Observations) and data.rest == "zero"
+    known = data.distinct if isinstance(data, Observations) and not sparse else math.prod(shape)
+    folded = not sparse and (criterion == "held_out" or known <= _HELD_OUT_CELLS)
     folds = starts if folded else 0
     whole = _whole(data) if folded else None
     total = len(ordered) * (starts + folds)
@@ -133,7 +137,7 @@ def rank_rows(
             error=runs.errors[0],
             errors=runs.errors,
             stability=runs.stability,
-            core_consistency=_consistency(data, runs),
+            core_consistency=math.nan if sparse else _consistency(data, runs),
             held_out=statistics.fmean(outside) if outside else math.nan,
             held_out_se=statistics.stdev(outside) / math.sqrt(len(outside)) if outside else math.nan,
             bic=known * (log_rss - math.log(known)) + free * math.log(known),
@@ -183,8 +187,11 @@ def _checked(data: Data, ranks: Sequence[int], criterion: str, starts: int) -> l
         raise TenfoldError(f"ranks must be whole numbers of at least 1, not {wrong[0] if wrong else 'none at all'!r}")
     if len(data.shape or ()) < 2:
         raise DataError(f"data has {len(data.shape or ())} mode: components need at least 2")
-    if isinstance(data, Observations) and data.rest == "zero":
-        raise DataError("data is sparse: the criteria need a whole array, or one with missing cells")
+    if isinstance(data, Observations) and data.rest == "zero" and criterion in _WHOLE:
+        raise DataError(
+            f"criterion {criterion} needs a whole array, but data is sparse with {data.size:,} cells; choose by "
+            f"stability or bic, or take a part of it"
+        )
     if (data.distinct if isinstance(data, Observations) else data.numel()) < 20:
         raise DataError("data has fewer than 20 known cells: a tenth of them says nothing of a rank")
     if not _norm(data) > 0:

@@ -51,6 +51,7 @@ class Trial:
         residuals: squared residuals of those left out over the sum of their squares, of the network and of the mean,
             while they are needed.
         preferred: whether it is the smallest of those that predict what was left out as well as any.
+        deviance: its Poisson deviance, of methods that minimise that.
         chosen: whether this is the one that was returned.
     """
 
@@ -64,6 +65,7 @@ class Trial:
     baseline: float | None = None
     residuals: Tensor | None = field(default=None, repr=False, compare=False)
     preferred: bool = False
+    deviance: float | None = None
     chosen: bool = False
     network: Network | None = field(default=None, repr=False, compare=False)
 

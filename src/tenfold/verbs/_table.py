@@ -9,8 +9,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tenfold import formats
-
 if TYPE_CHECKING:
     from tenfold.verbs.result import Fit
 
@@ -29,7 +27,7 @@ _STOPPED = {
 
 def table(fit: Fit, *, width: int = 100) -> str:
     """The result of a fit as a two-column table, plain text."""
-    family = (formats.name(fit.structure) or "network").replace("_", " ")
+    family = (fit.format or "network").replace("_", " ")
     chosen = next((trial.name for trial in fit.front if trial.chosen), family)
     sizes = ", ".join(f"{bond}={fit.structure.sizes[bond]}" for bond in fit.structure.inner_indices)
     rows = [
@@ -44,11 +42,14 @@ def table(fit: Fit, *, width: int = 100) -> str:
         ("method", f"{fit.method}" + (f", the best of {len(fit.front)} networks tried" if len(fit.front) > 1 else "")),
         ("stopped", _STOPPED.get(fit.stopped, fit.stopped)),
     ]
+    if fit.deviance is not None:
+        rows.insert(5, ("Poisson deviance", f"{fit.deviance:.8g}, which is what was made small"))
     if fit.observed != fit.cells:
         rows.insert(1, ("observed", f"{fit.observed:,} of {fit.cells:,} cells"))
         held_out = next((trial.held_out for trial in fit.front if trial.chosen), None)
         if held_out is not None:
-            rows.insert(6, ("held-out error", f"{held_out:.4g}"))
+            easier = " (of the cells left out, which happen to be easier than the rest)" if held_out < fit.error else ""
+            rows.insert(6, ("held-out error", f"{held_out:.4g}{easier}"))
     grid = Table(box=None, show_header=False, pad_edge=False)
     grid.add_column(justify="right", style="dim", no_wrap=True)
     grid.add_column(overflow="fold")

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from tenfold import formats
-from tenfold._blocks import Blocks
+from tenfold._arguments import closest
+from tenfold._blocks import Blocks, memory_bytes, memory_text
 from tenfold._scales import times_power
 from tenfold._threads import threads_for
 from tenfold._trees import bond_limits, check_tree
@@ -48,6 +49,7 @@ from tenfold.structure_search import (
     as_whole,
     climb,
     leaves_out,
+    listed_size,
     observed_trials,
     rank_trials,
     tree_trials,
@@ -112,7 +114,8 @@ def fit(
         structure: a `Structure`, a pattern whose outputs get their sizes from the data, or the name of a format
             (`tenfold.formats.for_arrays`). Bonds without a size are found when a budget is given and the structure is a
             tree, CP or a ring.
-        error: relative Frobenius error not to exceed, with as few parameters as can be found.
+        error: relative Frobenius error not to exceed, with as few parameters as can be found. Without a structure,
+            nothing larger than the list of its entries is made of a large sparse array.
         parameters: a number of parameters not to exceed, with as small an error as can be found.
         ratio: the same as ``parameters``: entries of the array for each parameter, at least.
         method: the name of a method (`tenfold.decomposition.methods`) or a function with their signature.
@@ -148,6 +151,8 @@ def fit(
     in_blocks = checkpoint is not None or client is not None
     if client is not None and not hasattr(client, "submit"):
         raise TenfoldError(f"client must be a dask.distributed.Client, not {type(client).__name__}")
+    if memory is not None:
+        memory_bytes(memory)  # says what is wrong with it, whatever the data are
     ready = prepare(
         data,
         weights=weights,
@@ -158,6 +163,11 @@ def fit(
         memory=memory,
         in_blocks=in_blocks,
     )
+    if isinstance(ready.data, Blocks) and ready.data.ndim == 1:
+        raise DataError(
+            f"data has one axis of {ready.cells:,} entries ({memory_text(ready.data.nbytes)}), too many to be "
+            f"decomposed in memory, and only arrays of several axes are read box by box: reshape it, or give more of it"
+        )
     source = ready.source if source is None else source
     budget = _budget(error, parameters, ratio, ready)
     modes = index_names(ready.dims)
@@ -168,6 +178,7 @@ def fit(
     streaming = {"memory": memory, "checkpoint": checkpoint, "client": client}
     searched: Any = None
     power = ready.power
+    asked = structure.replace("_", " ") if isinstance(structure, str) and "->" not in structure else None
     structure = _named(structure, ranks, sizes, ready, budget)
     with threads_for(ready.cells), progress_bar(progress) as bar, _resumable(checkpoint):
         if structure is None:
@@ -185,17 +196,17 @@ def fit(
             if open_bonds:
                 _refuse({"method": method, **options}, f"but bond '{open_bonds[0]}' has no size; give it one")
                 if isinstance(ready.data, Blocks) and budget.error is not None:
-                    found = _run(ready, full, _entry(None, full, ready.data), budget, seed, streaming, bar)
+                    found = _run(ready, full, _entry(None, full, ready.data), budget, seed, streaming, bar, asked)
                 else:
                     searched = _searched(ready, budget, seed, streaming, bar, full.pattern)
-                    found = _ranks_of(full, open_bonds, searched, budget, seed, bar)
+                    found = _ranks_of(full, open_bonds, searched, budget, seed, bar, asked)
             else:
                 ready = ready if method else _made_whole(ready, full)
                 entry = _entry(method, full, ready.data)
                 check_options(entry, own)
                 if isinstance(ready.data, Blocks):
                     entry, options = _in_blocks(entry, options, own, streaming)
-                found = _run(ready, full, entry, budget, seed, options, bar)
+                found = _run(ready, full, entry, budget, seed, options, bar, asked)
                 power = 0 if entry.scales else power
         best, trials, stopped = found
         try:
@@ -205,7 +216,7 @@ def fit(
     assert best.network is not None
     front = tuple(trial.without_network(chosen=trial is best) for trial in trials)
     if budget.error is not None and not budget.met(best) and stopped != "interrupted":
-        warnings.warn(_missed(best, budget, structure is not None), stacklevel=2)
+        warnings.warn(_missed(best, budget, structure is not None, ready.data), stacklevel=2)
     if best.held_out is not None and best.baseline is not None and best.held_out >= best.baseline:
         warnings.warn(
             f"cells that were left out are predicted no better than by the mean of the others (held-out error "
@@ -227,6 +238,7 @@ def fit(
         spectra=spectra,
         source=None if source is None else as_text(source),
         source_dtype=source_dtype or ready.source_dtype,
+        deviance=best.deviance,
         observed=_observed(ready),
         cells=ready.cells,
         seed=seed,
@@ -242,11 +254,17 @@ def _refuse(options: Mapping[str, Any], why: str) -> None:
 
 
 def _ranks_of(
-    full: Structure, open_bonds: Sequence[str], searched: Any, budget: Budget, seed: int, bar: Bar
+    full: Structure,
+    open_bonds: Sequence[str],
+    searched: Any,
+    budget: Budget,
+    seed: int,
+    bar: Bar,
+    asked: str | None,
 ) -> tuple[Trial, list[Trial], str]:
-    """A tree whose bonds have no sizes yet."""
+    """A tree whose bonds have no sizes yet, ``asked`` for by that name."""
     data = as_whole(searched)
-    label = (formats.name(full) or "tree").replace("_", " ")
+    label = asked or (formats.name(full) or "tree").replace("_", " ")
     bar.rung(label, 0, 1)
     if not isinstance(data, Observations):
         return _best_of(tree_trials(data, full, budget, label), budget)
@@ -342,8 +360,9 @@ def _run(
     seed: int,
     options: Mapping[str, Any],
     bar: Bar,
+    asked: str | None,
 ) -> tuple[Trial, list[Trial], str]:
-    """One method on one structure. An interrupt keeps the network of the last sweep."""
+    """One method on one structure, ``asked`` for by that name. An interrupt keeps the network of the last sweep."""
     if budget.parameters is not None:
         raise TenfoldError(
             f"parameters or ratio is given, but '{structure}' has fixed sizes ({structure.parameters:,} parameters); "
@@ -351,18 +370,21 @@ def _run(
         )
     kind = kind_of(ready.data)
     if kind not in entry.takes:
-        able = ", ".join(name for name, other in methods().items() if kind in other.takes)
-        tables = ""
+        able = [name for name, other in methods().items() if kind in other.takes]
+        same = [name for name in able if entry.nonnegative and methods()[name].nonnegative]
+        tables = (
+            f", of which {', '.join(same)} keep{'s' if len(same) == 1 else ''} every entry nonnegative" if same else ""
+        )
         if kind == "missing" and "sparse" in entry.takes:
-            tables = ", and a table whose other cells are zero is read with rest='zero' (fit --rest zero)"
-        raise TenfoldError(f"method '{entry.name}' does not take {_KINDS[kind]}; {able} do{tables}")
+            tables += ", and a table whose other cells are zero is read with rest='zero' (fit --rest zero)"
+        raise TenfoldError(f"method '{entry.name}' does not take {_KINDS[kind]}; {', '.join(able)} do{tables}")
     core = max(structure.cores, key=lambda core: math.prod(core.shape))
     if 8 * math.prod(core.shape) > psutil.virtual_memory().total:
         entries = math.prod(core.shape)
         raise StructureError(
             f"core '{core.name}' of '{structure}' has {entries:,} entries, more than memory; give less"
         )
-    label = (formats.name(structure) or "network").replace("_", " ")
+    label = asked or (formats.name(structure) or "network").replace("_", " ")
     latest: list[Progress] = []
     started = time.perf_counter()
 
@@ -379,15 +401,19 @@ def _run(
         given["init"] = _rescaled(given["init"], -power)
     try:
         done = entry.function(taken, structure, error=budget.error, seed=seed, callback=watch, **given)
-        network, reached, stopped = done.network, done.error, done.stopped
+        network, reached, stopped, deviance = done.network, done.error, done.stopped, done.deviance
     except KeyboardInterrupt:
         if not latest:
             raise
-        network, reached, stopped = latest[0].network(), latest[0].error, "interrupted"
+        network, reached, stopped, deviance = latest[0].network(), latest[0].error, "interrupted", None
         if not isinstance(ready.scaled, Blocks):
             reached = relative_error(ready.scaled, _rescaled(network, power - ready.power))
     seconds = time.perf_counter() - started
     trial = Trial(label, network.structure, network.parameters, reached, seconds, entry.name, network=network)
+    if deviance is not None:
+        # It grows with the data, which were divided by a power of two.
+        true = deviance * 2.0 ** min(power, 1023)
+        trial = replace(trial, deviance=true if math.isfinite(true) else None)
     return trial, [trial], stopped
 
 
@@ -411,12 +437,15 @@ def _check_init(init: Any, dtype: torch.dtype) -> None:
             raise DataError(f"init is {values.dtype}, but the data are {dtype}; give the real part, or complex data")
 
 
-def _missed(best: Trial, budget: Budget, structure_given: bool) -> str:
+def _missed(best: Trial, budget: Budget, structure_given: bool, data: Tensor | Observations | Blocks) -> str:
     """What to say when the error asked for was not reached."""
     assert budget.error is not None
     said = f"the error is {best.error:.4g}, above the {budget.error:g} asked for"
     if structure_given:
         return f"{said}: '{best.structure}' needs larger ranks"
+    listed = None if isinstance(data, Blocks) else listed_size(data)
+    if listed is not None:
+        return f"{said}: no network that takes less than the {listed:,} numbers of a list of the entries came nearer"
     if best.held_out is None:
         return f"{said}: no larger network that was tried came nearer"
     return f"{said}: larger networks were no better at what was left out, or too large to try"
@@ -452,7 +481,8 @@ def _named(
                 f"'{others[structure][1].pattern}'"
             )
         raise StructureError(
-            f"structure '{structure}' is neither a pattern (with '->') nor a format; formats are {', '.join(known)}"
+            f"structure '{structure}' is neither a pattern (with '->') nor a format{closest(structure, known)}; "
+            f"formats are {', '.join(known)}"
         )
     if sizes:
         raise StructureError(f"sizes go with a pattern; give ranks for the format {structure}")

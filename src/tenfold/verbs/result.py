@@ -39,6 +39,7 @@ class Fit:
         dims: the names of the axes.
         coordinates: labels or positions along axes, by name.
         units: the units of coordinates, by name.
+        deviance: the Poisson deviance (`poisson_deviance` in ``decomposition.cp_poisson``), where that was minimised.
         spectra: singular values of the unfolding along each axis, largest first (whole arrays only, where known).
         source, source_dtype: where the data came from and how its numbers were stored.
         observed, cells: how many cells were known, of how many.
@@ -63,6 +64,7 @@ class Fit:
     seed: int
     data: Tensor | Observations | Blocks | None = field(default=None, repr=False)
     units: Mapping[str, str] = field(default_factory=dict)
+    deviance: float | None = None
 
     @property
     def structure(self) -> Structure:
@@ -82,6 +84,11 @@ class Fit:
         return ratio(self.structure.size, self.parameters)
 
     @property
+    def format(self) -> str | None:
+        """The name of the format, the one that was asked for where the structure has several; None without one."""
+        return formats.name(self.structure, next((trial.name for trial in self.front if trial.chosen), ""))
+
+    @property
     def interrupted(self) -> bool:
         return self.stopped == "interrupted"
 
@@ -91,7 +98,7 @@ class Fit:
             **{name: getattr(self, name) for name in _PLAIN},
             "structure": self.structure.pattern,
             "sizes": dict(self.structure.sizes),
-            "format": formats.name(self.structure),
+            "format": self.format,
             "shape": list(self.shape),
             "dims": list(self.dims),
             "parameters": self.parameters,
@@ -137,7 +144,19 @@ class Fit:
 
 # --- the record in a file ---------------------------------------------------------------------------------------------
 
-_PLAIN = ("error", "method", "seconds", "stopped", "target", "source", "source_dtype", "observed", "cells", "seed")
+_PLAIN = (
+    "error",
+    "deviance",
+    "method",
+    "seconds",
+    "stopped",
+    "target",
+    "source",
+    "source_dtype",
+    "observed",
+    "cells",
+    "seed",
+)
 
 
 def _record(fit: Fit) -> dict[str, Any]:
@@ -213,6 +232,7 @@ def from_record(network: Network, record: Mapping[str, Any]) -> Fit:
         units={str(dim): str(unit) for dim, unit in record.get("units", {}).items()},
         spectra={str(dim): tuple(float(v) for v in values) for dim, values in record["spectra"].items()},
         error=float(record["error"]),
+        deviance=None if record.get("deviance") is None else float(record["deviance"]),
         method=str(record["method"]),
         seconds=float(record["seconds"]),
         stopped=str(record["stopped"]),

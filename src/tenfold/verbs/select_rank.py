@@ -12,6 +12,7 @@ import torch
 from tenfold._tables import columns
 from tenfold._threads import threads_for
 from tenfold.decomposition import find
+from tenfold.structure_search import as_whole
 from tenfold.structure_search.select_rank import RankRow, choices, rank_rows
 from tenfold.verbs._arrays import prepare
 from tenfold.verbs._progress import progress_bar
@@ -104,7 +105,8 @@ def select_rank(
     - ``"bic"``: the least Bayesian information criterion.
 
     Args:
-        data: an array as `tenfold.fit` takes it, whole or with missing cells.
+        data: an array as `tenfold.fit` takes it, whole, with missing cells, or sparse. Sparse ones are made dense where
+            that is affordable; of larger ones stability and BIC are known.
         ranks: which to try.
         criterion: the one whose choice is ``chosen``; all are measured, held-out cells of more than 200,000 only if
             they are it.
@@ -118,19 +120,20 @@ def select_rank(
         A `RankTable`. An interrupt (Ctrl-C) returns the ranks finished so far; before the first it passes through.
 
     Raises:
-        DataError: the data cannot be fitted, is zero, sparse, or has a single mode.
+        DataError: the data cannot be fitted, is zero, has a single mode, or is sparse and too large for the criterion.
         TenfoldError: an argument is not one of those above.
 
     Cost: ``starts`` fits for each rank, and as many with held-out cells.
     """
     ready = prepare(data, dtype=dtype)
     entry = None if method is None else find(method)
+    whole = as_whole(ready.whole) if entry is None or "array" in entry.takes else ready.whole
     rows: list[RankRow] = []
     interrupted = False
     with threads_for(ready.cells), progress_bar(progress) as bar:
         try:
             for row in rank_rows(
-                ready.whole, list(ranks), criterion=criterion, starts=starts, seed=seed, method=entry, on_step=bar.rung
+                whole, list(ranks), criterion=criterion, starts=starts, seed=seed, method=entry, on_step=bar.rung
             ):
                 rows.append(row)
         except KeyboardInterrupt:
