@@ -284,11 +284,11 @@ class _Compiler:
         summed = tuple(i for i in both if i not in wanted)
         only = [tuple(i for i in operand.names if i not in both) for operand in (left, right)]
         to = self._new()
-        counts = [self._size(names) for names in (batch, only[0], summed, only[1])]
+        count, rows, inner, columns = (self._size(names) for names in (batch, only[0], summed, only[1]))
         names = (*batch, *only[0], *only[1])
-        self.work += _CALL + _TYPICAL * math.prod(counts)
+        self.work += _CALL + _TYPICAL * count * rows * inner * columns
         if data:
-            swapped = not batch and left.names == (*summed, *only[0]) and counts[1] > counts[3]
+            swapped = not batch and left.names == (*summed, *only[0]) and rows > columns
             if swapped:
                 names = (*only[1], *only[0])
             elif left.names != (*batch, *only[0], *summed):
@@ -299,7 +299,9 @@ class _Compiler:
             order = (*only[1], *summed) if swapped else (*batch, *summed, *only[1])
             permute_right = tuple(right.names.index(i) for i in order)
             self.steps.append(
-                _MultiplyData(to, left.slot, right.slot, permute_left, permute_right, swapped, *counts, shape=shape)
+                _MultiplyData(
+                    to, left.slot, right.slot, permute_left, permute_right, swapped, count, rows, inner, columns, shape
+                )
             )
             return _Operand(names, to)
         turned_left, moved_left = _brought(left.names, batch, only[0], summed)
@@ -310,7 +312,18 @@ class _Compiler:
         shape = tuple(self.sizes[i] for i in names)
         self.steps.append(
             _Multiply(
-                to, left.slot, right.slot, moved_left, moved_right, turned_left, turned_right, *counts, shape=shape
+                to,
+                left.slot,
+                right.slot,
+                moved_left,
+                moved_right,
+                turned_left,
+                turned_right,
+                count,
+                rows,
+                inner,
+                columns,
+                shape,
             )
         )
         return _Operand(names, to)
