@@ -265,6 +265,8 @@ class _Compiler:
         return self.slots - 1
 
     def _product(self, operands: list[_Operand], kept: Names) -> _Operand:
+        if len(operands) == 1:
+            return operands[0]
         found = plan([operand.names for operand in operands], kept, self.sizes)
         values = list(operands)
         for step in found.steps:

@@ -114,11 +114,17 @@ class ManyStarts:
         self._cores = [core[chosen.to(core.device)] for core in self._cores]
         self.errors = self.errors[chosen]
 
+    def network(self, n: int) -> Network:
+        """The network of one start, for the data as given and in its dtype."""
+        factor = 2.0 ** (self._power / len(self._cores))
+        cores = []
+        for core, kept, names in zip(self.structure.cores, self._cores, self._program.layouts, strict=True):
+            cores.append(kept[n].permute([names.index(i) for i in core.indices]) * factor)
+        return Network(self.structure, cores).to(self._result)
+
     def best(self) -> Network:
-        """The network of the least error, for the data as given and in its dtype."""
-        network = self._alone(int(self.errors.argmin()))
-        factor = 2.0 ** (self._power / len(network.cores))
-        return Network(network.structure, [core * factor for core in network.cores]).to(self._result)
+        """That of the least error."""
+        return self.network(int(self.errors.argmin()))
 
     def _measured(self, some: Int[Tensor, " some"]) -> Float[Tensor, " some"]:
         """The errors of some networks, summed from residuals."""
@@ -128,12 +134,6 @@ class ManyStarts:
         ]
         residual = contract(terms, (_STARTS, *self.structure.output_indices)) - self.data
         return residual.flatten(1).norm(dim=1).cpu() / math.sqrt(self.total)
-
-    def _alone(self, n: int) -> Network:
-        cores = []
-        for core, kept, names in zip(self.structure.cores, self._cores, self._program.layouts, strict=True):
-            cores.append(kept[n].permute([names.index(i) for i in core.indices]))
-        return Network(self.structure, cores)
 
     def _solved(self, step: Solve, values: list[Tensor]) -> Tensor:
         """The new cores at one term; the errors too, where it is the last."""

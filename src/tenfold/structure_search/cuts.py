@@ -78,6 +78,8 @@ class Cuts:
         ``structure`` has one output index for each mode, in any grouping.
         """
         worst = 0.0
+        if not self._masks:  # a zero tensor, or too many modes
+            return worst
         for tail, rank in zip(self._tails, self._ranks(structure), strict=True):
             if rank < len(tail):
                 worst = max(worst, float(tail[rank]))

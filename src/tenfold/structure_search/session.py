@@ -30,8 +30,8 @@ class Evaluation:
 
     Attributes:
         number: of the fit, in the order in which they were asked for; -1 where none was made.
-        error: relative error of the network (what a loss says, where there is one); where no fit was made, an error that
-            no network of this structure is below.
+        error: relative error of the network (what a loss says, where there is one); where no fit was made, an error
+            that no network of this structure is below.
         value: what the objective makes of size and error; smaller is better. Where the structure was not fitted to the
             end it is only a bound: just above what was to be beaten, or what the bound on the error makes of it.
         finished: whether the structure was fitted to the end.

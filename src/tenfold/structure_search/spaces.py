@@ -163,10 +163,14 @@ class Space:
         names = index_names(self.names if self.names is not None else [f"i{k + 1}" for k in range(len(self.shape))])
         if self.folds is None:
             return tuple((name,) for name in names)
-        split = [
-            (n,) if len(f) == 1 else tuple(f"{n}_{k + 1}" for k in range(len(f)))
-            for n, f in zip(names, self.folds, strict=True)
-        ]
+        taken = set(names)
+        split = []
+        for name, fold in zip(names, self.folds, strict=True):
+            pieces = [name] if len(fold) == 1 else [f"{name}_{k + 1}" for k in range(len(fold))]
+            while len(pieces) > 1 and taken & set(pieces):
+                pieces = [f"{piece}_" for piece in pieces]
+            taken.update(pieces)
+            split.append(tuple(pieces))
         return tuple(split)
 
     def structure(self, point: Point) -> Structure:
@@ -199,7 +203,6 @@ class Space:
             sizes[name] = rank
         terms = [tuple(vertices[vertex]) for vertex in sorted(vertices)]
         return Structure.of(*_capped(terms, self.outputs, sizes))
-
 
     def _inner(self, place: Mapping[int, int]) -> list[int]:
         """The vertices without modes, in an order that the modes around them say (``place`` of each vertex)."""
