@@ -10,32 +10,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from torch import Tensor
 
 from tenfold.contraction import contract
-from tenfold.decomposition._loss import Operand, double, primed
-from tenfold.structure import Structure
+from tenfold.decomposition._loss import Loss, Operand, double, primed
 
 # What is shared is kept only up to this many entries, or as many as the data has.
 _KEPT_ENTRIES = 2**20
 
 
-class Fitted(Protocol):
-    """What environments are made for: `Loss`, or what stands for several of them."""
-
-    structure: Structure
-    background: bool
-
-    @property
-    def data(self) -> Tensor | None: ...
-
-    def operand(self) -> Operand: ...
-
-
 def environments(
-    loss: Fitted, cores: Sequence[Tensor], places: Sequence[int]
+    loss: Loss, cores: Sequence[Tensor], places: Sequence[int]
 ) -> Iterator[tuple[int, list[Operand], list[Operand]]]:
     """For each of ``places`` in turn, operands whose product is the right side and the Gram matrix of its core.
 

@@ -24,9 +24,12 @@ def solve(gram: Shaped[Tensor, "b k k"], right: Shaped[Tensor, "b k f"], ridge: 
     factor, info = torch.linalg.cholesky_ex(scaled)
     found = torch.cholesky_solve(right * scale, factor)
     # One sum tells, nearly always, that nothing has failed.
-    if bool(info.any()) or not math.isfinite(float(found.sum().abs())):
-        finite = torch.isfinite(torch.view_as_real(found) if found.is_complex() else found).flatten(1).all(1)
-        failed = (info > 0) | ~finite
+    if not info.any() and math.isfinite(float(found.abs().sum())):
+        return found * scale
+    failed = (info > 0) | ~torch.isfinite(torch.view_as_real(found) if found.is_complex() else found).flatten(1).all(1)
+    # What has overflowed is beyond help, and stays what it is without an effect on the others.
+    failed &= torch.isfinite(torch.view_as_real(scaled) if scaled.is_complex() else scaled).flatten(1).all(1)
+    if failed.any():
         values, vectors = torch.linalg.eigh(scaled[failed])
         kept = values > ridge * values[:, -1:]
         inverse = torch.where(kept, 1 / values.where(kept, torch.ones_like(values)), 0)

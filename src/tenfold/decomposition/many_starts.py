@@ -11,20 +11,23 @@ from torch import Tensor
 
 from tenfold._scales import power_of, times_power
 from tenfold.contraction import contract
-from tenfold.decomposition._environments import environments
 from tenfold.decomposition._error import squared_norm
-from tenfold.decomposition._loss import Operand, primed
 from tenfold.decomposition._solve import solve
+from tenfold.decomposition._sweep_program import Solve, program
 from tenfold.errors import DataError, StructureError
 from tenfold.network import Network
 from tenfold.structure import Structure
 
-# The index that counts the starts; no name that a person gives has an apostrophe first.
-_STARTS = "starts_"
 # Relative to the diagonal.
 _RIDGE = 1e-12
 # Relative errors below this are summed from residuals: those from norms have lost half their digits.
 _CANCELLED = 1e-5
+# Residuals are made for networks of so many entries together.
+_TOGETHER = 2**18
+# The index that counts networks; no name that a person gives has an apostrophe.
+_STARTS = "networks'"
+# Norms of cores drift apart slowly: they are made equal again after so many sweeps.
+_DRIFT = 10
 
 
 class ManyStarts:
@@ -63,35 +66,24 @@ class ManyStarts:
         if tuple(data.shape) != structure.shape:
             raise DataError(f"data has shape {tuple(data.shape)}, but '{structure}' makes {structure.shape}")
         wide = torch.complex128 if data.is_complex() else torch.float64
-        self.network_structure = structure
-        self.background = True  # every cell of the data counts
+        self.structure = structure
         self._power = power_of(data)
         self.data: Tensor = times_power(data.detach(), -self._power).to(wide).reshape(structure.output_shape)
         self.total = squared_norm(self.data)
         self._result = data.dtype
+        self._program = program(structure, data.is_complex())
+        self._sweeps = 0
         generator = torch.Generator().manual_seed(seed)
+        # Every core with an axis more in front, which counts the networks, its own axes as the program wants them.
         self._cores = []
         factor = 2.0 ** (-self._power / len(structure.terms))
         for number, core in enumerate(structure.cores):
             drawn = torch.randn((starts, *core.shape), generator=generator, dtype=wide).to(data.device)
             given = [network.cores[number].detach().to(data.device, wide)[None] * factor for network in init]
-            self._cores.append(torch.cat([drawn, *given]))
+            order = [core.indices.index(i) + 1 for i in self._program.layouts[number]]
+            self._cores.append(torch.cat([drawn, *given]).permute(0, *order).contiguous())
         self.errors: Float[Tensor, " starts"] = torch.full((len(self._cores[0]),), math.inf, dtype=torch.float64)
-        self._arrange()
-
-    def _arrange(self) -> None:
-        """The structure with one more output, which counts the starts and lies on every core."""
-        plain = self.network_structure
-        self.structure = Structure.of(
-            [(_STARTS, *term.indices) for term in plain.terms],
-            [(_STARTS,), *((index,) for index in plain.output_indices)],
-            {_STARTS: len(self.errors), **plain.sizes},
-        )
         self._balance()
-
-    def operand(self) -> Operand:
-        """The data with its indices: the same for every start."""
-        return self.network_structure.output_indices, self.data
 
     def sweep(self) -> Float[Tensor, " starts"]:
         """Every core of every network once; returns the new `errors`."""
@@ -99,14 +91,20 @@ class ManyStarts:
             self._cores = [torch.zeros_like(core) for core in self._cores]
             self.errors = torch.zeros_like(self.errors)
             return self.errors
-        square = torch.full_like(self.errors, math.nan)
-        for place, operands, gram in environments(self, self._cores, range(len(self.structure.terms))):
-            square = self._update(place, operands, gram)
-        self._balance()
-        self.errors = (square / self.total).clamp(min=0).sqrt()
-        for n in (self.errors < _CANCELLED).nonzero().flatten().tolist():
-            residual = self.data - self._alone(n).dense().reshape(self.data.shape)
-            self.errors[n] = math.sqrt(squared_norm(residual) / self.total)
+        found, starts = self._program, len(self.errors)
+        values: list[Tensor] = [*self._cores, self.data, *[self.data] * (found.slots - len(self._cores) - 1)]
+        for step in found.steps:
+            if isinstance(step, Solve):
+                values[step.place] = self._solved(step, values)
+            else:
+                step.run(values, starts)
+        self._cores = values[: len(self._cores)]
+        self._sweeps += 1
+        if self._sweeps % _DRIFT == 0:
+            self._balance()
+        small = (self.errors < _CANCELLED).nonzero().flatten()
+        for some in small.split(max(1, _TOGETHER // self.data.numel())) if len(small) else ():
+            self.errors[some] = self._measured(some)
         self.errors = torch.where(torch.isfinite(self.errors), self.errors, math.inf)
         return self.errors
 
@@ -115,43 +113,48 @@ class ManyStarts:
         chosen = torch.as_tensor(which, dtype=torch.int64)
         self._cores = [core[chosen.to(core.device)] for core in self._cores]
         self.errors = self.errors[chosen]
-        self._arrange()
+
+    def network(self, n: int) -> Network:
+        """The network of one start, for the data as given and in its dtype."""
+        factor = 2.0 ** (self._power / len(self._cores))
+        cores = []
+        for core, kept, names in zip(self.structure.cores, self._cores, self._program.layouts, strict=True):
+            cores.append(kept[n].permute([names.index(i) for i in core.indices]) * factor)
+        return Network(self.structure, cores).to(self._result)
 
     def best(self) -> Network:
-        """The network of the least error, for the data as given and in its dtype."""
-        network = self._alone(int(self.errors.argmin()))
-        factor = 2.0 ** (self._power / len(network.cores))
-        return Network(network.structure, [core * factor for core in network.cores]).to(self._result)
+        """That of the least error."""
+        return self.network(int(self.errors.argmin()))
 
-    def _alone(self, n: int) -> Network:
-        return Network(self.network_structure, [core[n] for core in self._cores])
+    def _measured(self, some: Int[Tensor, " some"]) -> Float[Tensor, " some"]:
+        """The errors of some networks, summed from residuals."""
+        chosen = some.to(self.data.device)
+        terms = [
+            ((_STARTS, *names), core[chosen]) for names, core in zip(self._program.layouts, self._cores, strict=True)
+        ]
+        residual = contract(terms, (_STARTS, *self.structure.output_indices)) - self.data
+        return residual.flatten(1).norm(dim=1).cpu() / math.sqrt(self.total)
 
-    def _update(self, place: int, operands: list[Operand], gram: list[Operand]) -> Float[Tensor, " starts"]:
-        """Solve for the cores at one term; returns the squared distances."""
-        structure = self.structure
-        indices = structure.terms[place].indices
-        outputs = structure.output_indices
-        inner = tuple(i for i in indices if i not in outputs)
-        shared = tuple(i for i in indices if i in outputs and (i == _STARTS or len(structure.terms_with(i)) > 1))
-        own = tuple(i for i in indices if i not in inner and i not in shared)
-        layout = (*shared, *inner, *own)
-        blocks = math.prod(structure.sizes[i] for i in shared)
-        columns = math.prod(structure.sizes[i] for i in inner)
-        starts = structure.sizes[_STARTS]
-        old = self._cores[place].permute([indices.index(i) for i in layout])
-        shape = old.shape
-        old = old.reshape(blocks, columns, -1)
-        if gram:
-            right = contract(operands, layout).reshape(blocks, columns, -1)
-            matrix = contract(gram, (*shared, *inner, *primed(structure, inner))).reshape(blocks, columns, columns)
-        else:  # the only core is the data
-            alone = self.data.permute([self.network_structure.output_indices.index(i) for i in layout[1:]])
-            right = alone.expand(starts, *alone.shape).reshape(blocks, columns, -1)
-            matrix = torch.ones(1, 1, 1, dtype=old.dtype, device=old.device)
-        new = old + solve(matrix, right - matrix @ old, _RIDGE)
-        self._cores[place] = new.reshape(shape).permute([layout.index(i) for i in indices])
-        gained = ((matrix @ new - 2 * right).conj() * new).real
-        return self.total + gained.reshape(starts, -1).sum(1)
+    def _solved(self, step: Solve, values: list[Tensor]) -> Tensor:
+        """The new cores at one term; the errors too, where it is the last."""
+        old = values[step.place]
+        starts = len(old)
+        shape = (starts * step.blocks, step.columns, -1)
+        before = old.reshape(shape)
+        if step.matrix < 0:  # the only core is the data
+            names = self._program.layouts[step.place]
+            alone = self.data.permute([self.structure.output_indices.index(i) for i in names])
+            right, matrix = alone.expand(old.shape).reshape(shape), torch.ones_like(before[:, :, :1])
+        else:
+            right = values[step.right].reshape(shape)
+            matrix = values[step.matrix].reshape(starts * step.blocks, step.columns, step.columns)
+        # The ridge damps the step and never the core, so no error grows, whatever the ridge.
+        new = before + solve(matrix, right - matrix @ before, _RIDGE)
+        if step.place == len(self._cores) - 1:
+            gained = ((matrix @ new - 2 * right).conj() * new).real
+            square = self.total + gained.reshape(starts, -1).sum(1).cpu()
+            self.errors = (square / self.total).clamp(min=0).sqrt()
+        return new.reshape(old.shape)
 
     def _balance(self) -> None:
         """Cores of equal norm in each network; unchanged where one of them is zero."""

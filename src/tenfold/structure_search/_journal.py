@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tenfold.errors import TenfoldError
+from tenfold.errors import FileError, TenfoldError
 from tenfold.network import load_file
 from tenfold.structure import Structure
 from tenfold.structure_search.targets import Fitted
@@ -99,6 +99,10 @@ class Journal:
         """Seconds that the search had taken when its last line was written."""
         return float(self._lines[-1].get("elapsed", 0.0)) if self._lines else 0.0
 
+    def elapsed_at(self, number: int) -> float | None:
+        """Seconds that the search had taken when the line of this fit was written, if it was."""
+        return float(self._lines[number]["elapsed"]) if number < len(self._lines) else None
+
     def path(self, number: int) -> Path:
         """The file of a fit."""
         return self.folder / _NETWORKS / f"{number:06d}.tn"
@@ -108,7 +112,10 @@ class Journal:
         path = self.path(number)
         if not path.exists():
             return None
-        network, record = load_file(path)
+        try:
+            network, record = load_file(path)
+        except FileError:  # the machine stopped before all of it was on disk: it is made again
+            return None
         if record is None or record["structure"] != structure.to_json():
             raise TenfoldError(
                 f"'{path}' is another fit than the search asks for: it was changed, or made by another version; "

@@ -6,10 +6,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -52,7 +52,7 @@ class Done:
 class Workers(Protocol):
     """What makes fits."""
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
+    def run(self, tasks: Sequence[Task]) -> Generator[Done, None, None]:
         """The results, in the order of the tasks, as they come."""
         ...
 
@@ -76,7 +76,7 @@ class Here:
     def __init__(self, target: Target) -> None:
         self._target = target
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
+    def run(self, tasks: Sequence[Task]) -> Generator[Done, None, None]:
         for task in tasks:
             yield work(self._target, task)
 
@@ -91,7 +91,7 @@ class Processes:
         self._target, self._count = target, count
         self._pool: ProcessPoolExecutor | None = None
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
+    def run(self, tasks: Sequence[Task]) -> Generator[Done, None, None]:
         found: dict[int, Done] = {}
         for _ in range(_TRIES):
             pool = self._pool or self._started()
@@ -107,6 +107,9 @@ class Processes:
                 return
             except BrokenProcessPool:  # somebody killed one, perhaps for its memory
                 self.close()
+            finally:  # whoever asked may have heard enough
+                for future in waiting.values():
+                    future.cancel()
         raise TenfoldError("worker processes keep being killed: give fewer workers, or see whether memory runs out")
 
     def _started(self) -> ProcessPoolExecutor:
@@ -153,15 +156,18 @@ class Cluster:
         self._client = client
         self._target = client.scatter(target, broadcast=True)
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
+    def run(self, tasks: Sequence[Task]) -> Generator[Done, None, None]:
         # Files of this machine are not those of the cluster: results are kept here, as they come.
-        away = [Task(**{**vars(task), "path": None}) for task in tasks]
+        away = [replace(task, path=None) for task in tasks]
         waiting = [self._client.submit(work, self._target, task, pure=False) for task in away]
-        for task, future in zip(tasks, waiting, strict=True):
-            done = future.result()
-            if task.path is not None:
-                keep(task.path, task.structure, done.fitted, done.seconds)
-            yield done
+        try:
+            for task, future in zip(tasks, waiting, strict=True):
+                done = future.result()
+                if task.path is not None:
+                    keep(task.path, task.structure, done.fitted, done.seconds)
+                yield done
+        finally:  # whoever asked may have heard enough
+            self._client.cancel([future for future in waiting if not future.done()])
 
     def close(self) -> None:
         pass

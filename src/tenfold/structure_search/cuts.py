@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tenfold._scales import power_of, times_power
+from tenfold.decomposition._error import squared_norm
 from tenfold.structure import Structure
 
 # Flops that all cuts of a tensor together may cost; cuts with a long side on both sides are left out beyond that.
@@ -24,6 +26,8 @@ _WORK = 2e10
 _MOST_MODES = 12
 # What the smaller side of a cut may have at most, for its Gram matrix.
 _LONGEST = 4096
+# Rounding of one squared singular value, relative to the sum of all.
+_ROUNDING = 2e-15
 
 
 class Cuts:
@@ -39,13 +43,14 @@ class Cuts:
     def __init__(self, data: Tensor) -> None:
         shape = tuple(data.shape)
         order = len(shape)
-        total = float(data.abs().double().square().sum())
+        wide = data.detach().to(torch.complex128 if data.is_complex() else torch.float64)
+        wide = times_power(wide, -power_of(wide))
+        total = squared_norm(wide)
         self.order = order
         self._masks: list[int] = []
         self._tails: list[np.ndarray] = []
         if order > _MOST_MODES or not 0 < total < math.inf:
             return
-        wide = data.to(torch.complex128 if data.is_complex() else torch.float64)
         sides = []
         for mask in range(1, 2 ** (order - 1)):  # the last mode is always on the other side
             inside = math.prod(n for mode, n in enumerate(shape) if mask >> mode & 1)
@@ -62,20 +67,23 @@ class Cuts:
             matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mH
             squares = torch.linalg.eigvalsh(matrix @ matrix.mH).clamp(min=0).numpy(force=True)
             self._masks.append(mask)
-            # Entry R is what is lost by rank R; squares are made by a Gram matrix, so small ones are rounding.
-            self._tails.append(np.append(squares.cumsum()[::-1], 0.0) / total)
+            # Entry R is what is lost by rank R. Squares are made by a Gram matrix: each is known to the rounding of the
+            # largest, and what may be rounding is not counted.
+            tail = np.append(squares.cumsum()[::-1], 0.0) / total
+            self._tails.append(np.maximum(tail - _ROUNDING * small, 0.0))
 
     def bound(self, structure: Structure) -> float:
-        """A relative error that no network of ``structure`` is below (up to 1e-7, the rounding of Gram matrices).
+        """A relative error that no network of ``structure`` is below.
 
         ``structure`` has one output index for each mode, in any grouping.
         """
         worst = 0.0
+        if not self._masks:  # a zero tensor, or too many modes
+            return worst
         for tail, rank in zip(self._tails, self._ranks(structure), strict=True):
             if rank < len(tail):
                 worst = max(worst, float(tail[rank]))
-        worst -= 1e-14
-        return math.sqrt(worst) if worst > 0 else 0.0
+        return math.sqrt(worst)
 
     def _ranks(self, structure: Structure) -> Sequence[int]:
         """The product of the bonds that each cut goes through, at the least."""

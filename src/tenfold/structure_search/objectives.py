@@ -61,6 +61,8 @@ class SizeWithin:
         return math.log(parameters) + _ERROR_WEIGHT * max(0.0, math.log(excess)) if math.isfinite(error) else math.inf
 
     def error_for(self, parameters: int, value: float) -> float:
+        if value == math.inf:
+            return math.inf
         left = (value - math.log(parameters)) / _ERROR_WEIGHT
         if left < 0:
             return -1.0
@@ -92,6 +94,8 @@ class ErrorWithin:
         return math.log(max(error, _EXACT)) + _SIZE_WEIGHT * excess if math.isfinite(error) else math.inf
 
     def error_for(self, parameters: int, value: float) -> float:
+        if value == math.inf:
+            return math.inf
         left = value - _SIZE_WEIGHT * max(0.0, math.log(parameters / self.parameters))
         return -1.0 if left < math.log(_EXACT) else math.exp(min(left, 700.0))
 
@@ -112,6 +116,12 @@ class WeightedSum:
     size: int
     weight: float = 200.0
     logarithmic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise TenfoldError(f"size must be at least 1, not {self.size!r}")
+        if not 0 < self.weight < math.inf:
+            raise TenfoldError(f"weight must be a positive number, not {self.weight!r}")
 
     def value(self, parameters: int, error: float) -> float:
         share = parameters / self.size

@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,9 +30,10 @@ class Evaluation:
 
     Attributes:
         number: of the fit, in the order in which they were asked for; -1 where none was made.
-        error: relative error of the network (what a loss says, where there is one). Where no fit was made or it was
-            given up, an error that no network of this structure is expected to be below.
-        value: what the objective makes of size and error; smaller is better.
+        error: relative error of the network (what a loss says, where there is one); where no fit was made, an error
+            that no network of this structure is below.
+        value: what the objective makes of size and error; smaller is better. Where the structure was not fitted to the
+            end it is only a bound: just above what was to be beaten, or what the bound on the error makes of it.
         finished: whether the structure was fitted to the end.
         within: the error above which the fit was of no use when it was made.
         sweeps, seconds: what the fit took.
@@ -204,43 +206,46 @@ class Session:
         return self._seen[key] if sweeps is None else self._looks[self._look(key, near, sweeps)]
 
     def _fit(self, fresh: dict[str, Structure], near: Evaluation | None, beat: float, sweeps: int | None) -> None:
-        tasks: list[tuple[str, Task]] = []
+        tasks: list[tuple[str, Task, float]] = []
         for key, structure in fresh.items():
             parameters = structure.parameters
-            within = self.objective.error_for(parameters, beat) if math.isfinite(beat) else math.inf
-            if within < math.inf and sweeps is None:
+            within, lowest = math.inf, -math.inf
+            if beat < math.inf and sweeps is None:
                 bound = self.target.bound(structure)
-                if within < 0 or bound > within:
+                least = self.objective.value(parameters, bound)
+                within = self.objective.error_for(parameters, beat)
+                if least > beat:
                     # Sure to lose, whatever the fit: nothing is done.
-                    least = max(bound, 0.0)
-                    value = max(self.objective.value(parameters, least), math.nextafter(beat, math.inf))
-                    self._seen[key] = Evaluation(-1, structure, parameters, least, value, False, within, 0, 0.0)
+                    self._seen[key] = Evaluation(-1, structure, parameters, bound, least, False, within, 0, 0.0)
                     continue
+                # Given up, it would be worse than what it was to beat: that is all that is known of it.
+                lowest = math.nextafter(beat, math.inf)
             number = self.fits + len(tasks)
             seed = int.from_bytes(hashlib.blake2b(f"{self.seed} {key}".encode(), digest_size=7).digest())
             start = None
             if near is not None and near.network is not None:
                 start = adapted(near.network, structure, seed)
             path = None if self._journal is None else self._journal.path(number)
-            tasks.append((key, Task(number, structure, start, seed, sweeps, within, path)))
+            tasks.append((key, Task(number, structure, start, seed, sweeps, within, path), lowest))
         left: list[Task] = []
         done: dict[int, Done] = {}
-        for _, task in tasks:
+        for _, task, _ in tasks:
             kept = None if self._journal is None else self._journal.found(task.number, task.structure)
             if kept is not None:
                 done[task.number] = Done(*kept)
             else:
                 left.append(task)
-        if left and self.seconds is not None and self.elapsed >= self.seconds:
-            raise Spent
-        rest = iter(self._workers.run(left))
-        for key, task in tasks:
-            made = done[task.number] if task.number in done else next(rest)
-            self._note(key, task, made, near)
+        with closing(self._workers.run(left)) as rest:
+            for key, task, lowest in tasks:
+                if task.number not in done:
+                    if self.seconds is not None and self.elapsed >= self.seconds:
+                        raise Spent
+                    done[task.number] = next(rest)
+                self._note(key, task, done[task.number], near, lowest)
 
-    def _note(self, key: str, task: Task, made: Done, near: Evaluation | None) -> None:
+    def _note(self, key: str, task: Task, made: Done, near: Evaluation | None, lowest: float) -> None:
         fitted, structure = made.fitted, task.structure
-        value = self.objective.value(structure.parameters, fitted.error)
+        value = self.objective.value(structure.parameters, fitted.error) if fitted.finished else lowest
         one = Evaluation(
             task.number,
             structure,
@@ -259,10 +264,12 @@ class Session:
         else:
             before = self._seen.get(key)
             if before is not None and before.network is not None and before.error < one.error:
-                one = replace(before, finished=one.finished, within=one.within)
+                value = self.objective.value(before.parameters, before.error) if one.finished else one.value
+                one = replace(before, value=value, finished=one.finished, within=one.within)
             self._seen[key] = one
         if one.finished and task.sweeps is None:
-            self.history.append(Found(one, self.counted, self.elapsed))
+            before_now = None if self._journal is None else self._journal.elapsed_at(task.number)
+            self.history.append(Found(one, self.counted, self.elapsed if before_now is None else before_now))
         if self._journal is not None:
             self._journal.write(
                 {

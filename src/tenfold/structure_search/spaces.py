@@ -8,7 +8,7 @@ other names are told apart by nothing but their names: `Structure.key` of what t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -163,10 +163,14 @@ class Space:
         names = index_names(self.names if self.names is not None else [f"i{k + 1}" for k in range(len(self.shape))])
         if self.folds is None:
             return tuple((name,) for name in names)
-        split = [
-            (n,) if len(f) == 1 else tuple(f"{n}_{k + 1}" for k in range(len(f)))
-            for n, f in zip(names, self.folds, strict=True)
-        ]
+        taken = set(names)
+        split = []
+        for name, fold in zip(names, self.folds, strict=True):
+            pieces = [name] if len(fold) == 1 else [f"{name}_{k + 1}" for k in range(len(fold))]
+            while len(pieces) > 1 and taken & set(pieces):
+                pieces = [f"{piece}_" for piece in pieces]
+            taken.update(pieces)
+            split.append(tuple(pieces))
         return tuple(split)
 
     def structure(self, point: Point) -> Structure:
@@ -179,7 +183,7 @@ class Space:
         taken = set(modes)
         names = {vertex: modes[mode] for vertex, mode in enumerate(point.order)}
         place = {vertex: mode for vertex, mode in enumerate(point.order)}
-        inner = sorted({vertex for edge in self.edges for vertex in edge} - set(names))
+        inner = self._inner(place)
         for number, vertex in enumerate(inner):
             names[vertex], place[vertex] = f"c{number + 1}", self.modes + number
         vertices: dict[int, list[str]] = {place[v]: [names[v]] if v < self.modes else [] for v in names}
@@ -199,6 +203,10 @@ class Space:
             sizes[name] = rank
         terms = [tuple(vertices[vertex]) for vertex in sorted(vertices)]
         return Structure.of(*_capped(terms, self.outputs, sizes))
+
+    def _inner(self, place: Mapping[int, int]) -> list[int]:
+        """The vertices without modes, in an order that the modes around them say (``place`` of each vertex)."""
+        return sorted({vertex for edge in self.edges for vertex in edge} - set(place))
 
 
 def _capped(
@@ -287,6 +295,20 @@ class Tree(Space):
     @property
     def edges(self) -> tuple[Edge, ...]:
         return self.branches if self.branches is not None else _halved(self.modes)
+
+    def _inner(self, place: Mapping[int, int]) -> list[int]:
+        # In a tree a vertex is known by how it parts the modes, so symmetries of the tree rename nothing.
+        around: dict[int, list[int]] = {}
+        for a, b in self.edges:
+            around.setdefault(a, []).append(b)
+            around.setdefault(b, []).append(a)
+
+        def beyond(vertex: int, source: int) -> list[int]:
+            found = [place[vertex]] if vertex in place else []
+            return found + [mode for other in around[vertex] if other != source for mode in beyond(other, vertex)]
+
+        parted = {v: sorted(sorted(beyond(other, v)) for other in around[v]) for v in around if v not in place}
+        return sorted(parted, key=lambda vertex: (parted[vertex], vertex))
 
 
 def _halved(modes: int) -> tuple[Edge, ...]:

@@ -99,7 +99,21 @@ class Dense:
 
     data: Tensor
     exact: float = _EXACT
-    _cuts: list[Cuts] = field(default_factory=list, repr=False, compare=False)
+    _cuts: dict[tuple[int, ...], Cuts] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not (self.data.is_floating_point() or self.data.is_complex()):
+            raise DataError(f"data must be floating or complex, not {self.data.dtype}; convert it first")
+        if not self.data.numel():
+            raise DataError(f"data of shape {tuple(self.data.shape)} is empty; there is nothing to search for")
+        if not bool(torch.isfinite(self.data).all()):
+            raise DataError(
+                "data has NaN or infinite entries; give Observations.from_nan(data) where NaN means missing"
+            )
+
+    def __getstate__(self) -> dict[str, object]:
+        # Workers fit; bounds are the business of who asks them.
+        return {**vars(self), "_cuts": {}}
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -110,9 +124,10 @@ class Dense:
         return self.data.numel()
 
     def bound(self, structure: Structure) -> float:
-        if not self._cuts or len(structure.output_shape) != self._cuts[0].order:
-            self._cuts[:] = [Cuts(self.data.reshape(structure.output_shape))]
-        return self._cuts[0].bound(structure)
+        shape = structure.output_shape
+        if shape not in self._cuts:
+            self._cuts[shape] = Cuts(self.data.reshape(shape))
+        return self._cuts[shape].bound(structure)
 
     def fit(
         self,
