@@ -58,7 +58,7 @@ def test_numbers_of_edges_and_points(space: Space, edges: int) -> None:
 
 
 def test_every_ring_of_four_modes_once() -> None:
-    """max_rank^4 ranks on (4 - 1)!/2 rings; those with a rank of one may coincide, so only ranks above it are counted."""
+    """max_rank^4 ranks on (4 - 1)!/2 rings; those with a rank of one may coincide and are not counted."""
     space = Ring((9, 9, 9, 9), max_rank=3)
     made = {
         space.structure(Point(ranks, order)) for ranks in product((2, 3), repeat=4) for order in permutations(range(4))
@@ -131,7 +131,7 @@ def test_structures_have_the_datas_shape_and_no_useless_bonds(space: Space, seed
             whole = math.prod(structure.sizes[i] for i in structure.terms[place].indices)
             assert structure.sizes[index] ** 2 <= whole
     assert structure.key == space.structure(point).key
-    assert [term.indices for term in structure.terms][0][0] == structure.output_indices[0]
+    assert structure.terms[0].indices[0] == structure.output_indices[0]
 
 
 @given(some_space(), st.integers(0, 10**6))

@@ -12,9 +12,9 @@ from typing import Protocol
 
 from tenfold.errors import TenfoldError
 
-# How much a factor of e above the budget costs, in factors of e of what is minimised. Errors fall slowly with size, so
-# an error too large must cost much more than a size too large.
-_ERROR_WEIGHT, _SIZE_WEIGHT = 10.0, 2.0
+# How much a factor of e above the budget costs, in factors of e of what is minimised. Errors fall slowly with size,
+# until a network has about as many numbers as the data and becomes exact: both budgets must hold against that.
+_WEIGHT = 10.0
 # Errors below this are zero to rounding: nothing is gained below.
 _EXACT = 1e-7
 
@@ -58,12 +58,12 @@ class SizeWithin:
 
     def value(self, parameters: int, error: float) -> float:
         excess = max(error, _EXACT) / max(self.error, _EXACT)
-        return math.log(parameters) + _ERROR_WEIGHT * max(0.0, math.log(excess)) if math.isfinite(error) else math.inf
+        return math.log(parameters) + _WEIGHT * max(0.0, math.log(excess)) if math.isfinite(error) else math.inf
 
     def error_for(self, parameters: int, value: float) -> float:
         if value == math.inf:
             return math.inf
-        left = (value - math.log(parameters)) / _ERROR_WEIGHT
+        left = (value - math.log(parameters)) / _WEIGHT
         if left < 0:
             return -1.0
         return max(self.error, _EXACT) * math.exp(min(left, 700.0))
@@ -80,7 +80,7 @@ class SizeWithin:
 class ErrorWithin:
     """As small an error as possible with at most so many ``parameters``.
 
-    Its value is ``ln error``, and above the budget ``ln error + 2 ln(P / budget)``.
+    Its value is ``ln error``, and above the budget ``ln error + 10 ln(P / budget)``.
     """
 
     parameters: int
@@ -91,12 +91,12 @@ class ErrorWithin:
 
     def value(self, parameters: int, error: float) -> float:
         excess = max(0.0, math.log(parameters / self.parameters))
-        return math.log(max(error, _EXACT)) + _SIZE_WEIGHT * excess if math.isfinite(error) else math.inf
+        return math.log(max(error, _EXACT)) + _WEIGHT * excess if math.isfinite(error) else math.inf
 
     def error_for(self, parameters: int, value: float) -> float:
         if value == math.inf:
             return math.inf
-        left = value - _SIZE_WEIGHT * max(0.0, math.log(parameters / self.parameters))
+        left = value - _WEIGHT * max(0.0, math.log(parameters / self.parameters))
         return -1.0 if left < math.log(_EXACT) else math.exp(min(left, 700.0))
 
     def met(self, parameters: int, error: float) -> bool:
