@@ -111,7 +111,7 @@ def test_the_same_seed_asks_the_same() -> None:
 
     def asked(seed: int) -> list:
         target = Formula(SHAPE, hashed)
-        session = searched(Session(target, WeightedSum(432, 1.0), evaluations=300), space, seed)
+        session = searched(Session(target, WeightedSum(432, 1.0), evaluations=150), space, seed)
         return [(found.evaluation.structure, found.counted) for found in session.history]
 
     assert asked(3) == asked(3)
