@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -38,10 +39,8 @@ def some() -> list[Evaluation]:
 
 def searched(space: Space, seed: int = 0, evaluations: int = 300, searcher=map_elites, **options) -> Session:
     session = Session(Formula(space.shape, hashed), WeightedSum(256, 1.0), evaluations=evaluations)
-    try:
+    with suppress(Spent):
         searcher(session, space, seed, **options)
-    except Spent:
-        pass
     return session
 
 
@@ -59,7 +58,7 @@ def test_cells_are_magnitudes_of_compression_and_of_flops() -> None:
     assert archive.cell(formats.tensor_train((2,) * 20, 2))[0] == 11
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(random=st.randoms(), parts=st.integers(1, 6))
 def test_the_map_does_not_depend_on_the_order(some, random, parts) -> None:
     whole = Archive().placed(some)
@@ -71,7 +70,7 @@ def test_the_map_does_not_depend_on_the_order(some, random, parts) -> None:
     assert archive == whole
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(random=st.randoms(), errors=st.lists(st.sampled_from([0.1, 0.2]), min_size=81, max_size=81))
 def test_nor_does_it_among_equal_errors(some, random, errors) -> None:
     alike = [replace(one, error=error) for one, error in zip(some, errors, strict=False)]
@@ -112,7 +111,7 @@ def test_a_map_prints_its_errors(some) -> None:
 def test_no_cell_ever_gets_worse() -> None:
     session = searched(AnyGraph(SHAPE, 4), evaluations=300)
     steps = [elites(session.history[:n]) for n in range(0, len(session.history), 7)]
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in pairwise(steps):
         assert set(before.cells) <= set(after.cells)
         assert all(after.cells[cell].error <= one.error for cell, one in before)
         assert after.qd_score >= before.qd_score - 1e-12
