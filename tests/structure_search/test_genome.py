@@ -97,6 +97,14 @@ def test_mutation_changes_as_many_genes_as_its_rate_says() -> None:
     assert np.mean(changed) == pytest.approx(190 * 0.05, abs=0.7)
 
 
+def test_edges_change_by_one_or_by_half() -> None:
+    space = Chain((50, 50), 20)
+    generator = np.random.default_rng(0)
+    for rank, expected in ((1, {2}), (2, {1, 3}), (8, {4, 7, 9, 12}), (20, {10, 19}), (15, {8, 14, 16, 20})):
+        made = {mutated(space, Point((rank,), (0, 1)), generator, 1.0).ranks[0] for _ in range(80)}
+        assert made == expected
+
+
 def test_edges_of_one_size_only_appear_and_go() -> None:
     space = FullyConnected((3,) * 5, 4)
     generator = np.random.default_rng(1)

@@ -77,8 +77,9 @@ def mutated(
 ) -> Point:
     """A point with each of its genes changed with probability ``rate``.
 
-    An edge becomes one larger or smaller; on graphs it appears or goes half of the time. A mode changes places with
-    another one. Where the result does not lie in the space, others are drawn, and in the end the point is returned.
+    An edge becomes larger or smaller, by one or by half; on graphs it appears or goes half of the time. A mode changes
+    places with another one. Where the result does not lie in the space, others are drawn, and in the end the point is
+    returned.
 
     Args:
         size: of all edges that are there: they only appear and go.
@@ -92,8 +93,7 @@ def mutated(
             elif graphs and generator.random() < 0.5:
                 ranks[edge] = int(generator.integers(2, space.max_rank + 1)) if ranks[edge] == 1 < space.max_rank else 1
             else:
-                up = ranks[edge] == 1 or (ranks[edge] < space.max_rank and generator.random() < 0.5)
-                ranks[edge] = min(ranks[edge] + 1, space.max_rank) if up else ranks[edge] - 1
+                ranks[edge] = _stepped(ranks[edge], space.max_rank, generator)
         made = Point(tuple(ranks), point.order)
         if space.orders:
             for place in np.flatnonzero(generator.random(space.modes) < rate).tolist():
@@ -101,6 +101,13 @@ def mutated(
         if space.allows(made):
             return made
     return point
+
+
+def _stepped(rank: int, most: int, generator: np.random.Generator) -> int:
+    """One more or less, or half as much more or less: where ranks are large, single steps change next to nothing."""
+    step = 1 if generator.random() < 0.5 else max(1, rank // 2)
+    up = rank == 1 or (rank < most and generator.random() < 0.5)
+    return min(rank + step, most) if up else rank - step
 
 
 def neighbour(space: Space, point: Point, generator: np.random.Generator) -> Point:
