@@ -230,6 +230,11 @@ class Session:
                 done[task.number] = Done(*kept)
             else:
                 left.append(task)
+        # Where nothing is to be fitted the time counts too, or a searcher that asks for the same again and again would
+        # never end; but not before everything that the journal knows has been asked for.
+        to_come = self._journal is not None and self._journal.elapsed_at(self.fits) is not None
+        if not tasks and not to_come and self.seconds is not None and self.elapsed >= self.seconds:
+            raise Spent
         with closing(self._workers.run(left)) as rest:
             for key, task, lowest in tasks:
                 if task.number not in done:
