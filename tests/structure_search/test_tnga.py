@@ -92,6 +92,13 @@ def test_it_ends_without_a_budget_when_everything_is_known() -> None:
     }
 
 
+@pytest.mark.parametrize(("evaluations", "first"), [(None, 50), (2000, 50), (240, 20), (30, 10)])
+def test_populations_are_small_where_evaluations_are_few(evaluations: int | None, first: int) -> None:
+    session = Session(Formula(SHAPE, hashed), WeightedSum(432, 1.0), evaluations=evaluations)
+    tnga(session, Ring(SHAPE, 4), generations=1)
+    assert session.counted == first
+
+
 def test_generations_end_it() -> None:
     space = Ring(SHAPE, 4)
     session = Session(Formula(SHAPE, hashed), WeightedSum(432, 1.0))
@@ -147,7 +154,8 @@ def test_fits_that_can_not_become_parents_are_not_made() -> None:
     ("options", "said"),
     [
         ({"parents": 1}, "parents must be between 2 and the population of 50, not 1"),
-        ({"population": 20}, "parents must be between 2 and the population of 20, not 40"),
+        ({"population": 20, "parents": 40}, "parents must be between 2 and the population of 20, not 40"),
+        ({"population": 1}, "parents must be between 2 and the population of 1, not 2"),
         ({"elites": 41}, "elites must be between 0 and the 40 parents"),
         ({"population": 4, "parents": 4, "elites": 4}, "leave room for children, not 4"),
         ({"generations": 0}, "generations must be at least 1, not 0"),

@@ -12,6 +12,8 @@ from tenfold.structure_search.spaces import Point, Space
 
 # The paper's weight of the k-th best as a parent is max(ln(200 / (0.01 + 5 k)), 0.01).
 _FIRST, _STEP, _LEAST = 200.0, 5.0, 0.01
+# Generations that a population is small enough for, where evaluations are few.
+_GENERATIONS = 12
 # Generations in a row that bring nothing new before the search ends.
 _STALE = 20
 # Pairs of parents for each child before newcomers take the places of children that were all too large.
@@ -24,8 +26,8 @@ def tnga(
     space: Space,
     seed: int = 0,
     *,
-    population: int = 50,
-    parents: int = 40,
+    population: int | None = None,
+    parents: int | None = None,
     generations: int | None = None,
     mutation: float = 0.05,
     elites: int = 1,
@@ -38,8 +40,9 @@ def tnga(
     structure is known makes room for newcomers; the search ends when they are known too, many times in a row.
 
     Args:
-        population: structures in a generation.
-        parents: how many of them, the best, may have children.
+        population: structures in a generation; by default 50 as in the paper, or as many as leave a dozen generations
+            to the evaluations of the session, but at least 10.
+        parents: how many of them, the best, may have children; by default four of five, as in the paper.
         generations: at most so many; until the budget is used up by default.
         mutation: the probability that a gene changes.
         elites: the best so many live on as they are.
@@ -51,6 +54,9 @@ def tnga(
     Paper: "Evolutionary topology search for tensor network decomposition", 2020; ranks and orders as genes after
     "Permutation search of tensor network structures via local sampling", 2022, which compares with that.
     """
+    if population is None:
+        population = 50 if session.evaluations is None else max(10, min(50, session.evaluations // _GENERATIONS))
+    parents = max(2, population * 4 // 5) if parents is None else parents
     _check(space, population, parents, generations, mutation, elites, fixed_rank)
     generator = np.random.default_rng(seed)
     nursery = Nursery(space, session.target.size)
