@@ -71,6 +71,11 @@ def _real() -> Iterator[Named]:
     yield Named("measurements", torch.nan_to_num(_sample("il2")))
 
 
+def photograph(extent: int) -> Tensor:
+    """A square of grey pixels of a photograph."""
+    return _sample("astronaut")[100 : 100 + extent, 150 : 150 + extent].mean(-1)
+
+
 def _sample(name: str) -> Tensor:
     return torch.from_numpy(np.asarray(read(f"sample:{name}").values, dtype=np.float64))
 

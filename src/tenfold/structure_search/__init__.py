@@ -7,7 +7,9 @@ from tenfold.structure_search._registry import SearcherEntry, find_searcher, sea
 from tenfold.structure_search.alternating import rank_trials
 from tenfold.structure_search.held_out import as_whole, leaves_out, listed_size, observed_trials
 from tenfold.structure_search.ladder import climb
+from tenfold.structure_search.map_elites import Archive, elites
 from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin, WeightedSum
+from tenfold.structure_search.pareto import front, hypervolume, knee
 from tenfold.structure_search.session import Evaluation, Session, Spent
 from tenfold.structure_search.spaces import (
     AnyGraph,
@@ -27,6 +29,7 @@ from tenfold.structure_search.trials import Budget, Trial
 
 __all__ = [
     "AnyGraph",
+    "Archive",
     "Budget",
     "Chain",
     "Dense",
@@ -51,8 +54,12 @@ __all__ = [
     "as_whole",
     "choose_ranks",
     "climb",
+    "elites",
     "find_searcher",
     "folded",
+    "front",
+    "hypervolume",
+    "knee",
     "leaves_out",
     "listed_size",
     "observed_trials",

@@ -17,6 +17,7 @@ from tenfold.structure_search._adapted import adapted
 from tenfold.structure_search._journal import Journal
 from tenfold.structure_search._workers import Cluster, Done, Here, Processes, Task, Workers
 from tenfold.structure_search.objectives import Objective
+from tenfold.structure_search.pareto import front
 from tenfold.structure_search.targets import Target
 
 
@@ -161,13 +162,7 @@ class Session:
     @property
     def front(self) -> list[Evaluation]:
         """What was fitted and is neither larger nor worse than anything else, smallest first."""
-        kept: list[Evaluation] = []
-        lowest = math.inf
-        for one in sorted((f.evaluation for f in self.history), key=lambda one: (one.parameters, one.error)):
-            if one.error < lowest:
-                kept.append(one)
-                lowest = one.error
-        return kept
+        return front(self.history)
 
     @property
     def elapsed(self) -> float:
@@ -235,6 +230,11 @@ class Session:
                 done[task.number] = Done(*kept)
             else:
                 left.append(task)
+        # Where nothing is to be fitted the time counts too, or a searcher that asks for the same again and again would
+        # never end; but not before everything that the journal knows has been asked for.
+        to_come = self._journal is not None and self._journal.elapsed_at(self.fits) is not None
+        if not tasks and not to_come and self.seconds is not None and self.elapsed >= self.seconds:
+            raise Spent
         with closing(self._workers.run(left)) as rest:
             for key, task, lowest in tasks:
                 if task.number not in done:
