@@ -2,7 +2,8 @@
 
 Truncating mode n to rank R_n costs at least the tail of its singular values, and truncating all of them at most the
 sum of the tails. The sum stands for the error, which it exceeds at most N times, and its minimum over all core shapes
-within the budget is found exactly: with all ranks but one given, the last one is as large as the budget allows.
+within the budget is found exactly: with all ranks but one given, the last one is as large as the budget allows. Where
+there are too many of the others to try, sets of (size, bound) are merged mode by mode, the hopeless left out.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tenfold._tree_program import Node, Program
 from tenfold.errors import TenfoldError
 from tenfold.structure_search._core_shape_greedy import greedy
 from tenfold.structure_search._core_shape_milp import milp
@@ -29,6 +31,8 @@ _HOW: dict[str, Callable[..., tuple[int, ...]]] = {
 }
 # Budgets beyond this are beyond any memory, and products of ranks stay whole numbers of 64 bits.
 _LARGEST = 2**61
+# Ranks of all modes but the longest that are enumerated at most; if there are more, sets of the best are merged.
+_ENUMERATED = 2**17
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ def core_shape(
         TenfoldError: a budget that ranks of one exceed, another number of spectra than modes, an unknown ``how``.
         DataError: spectra that are empty, not finite, negative or increasing.
 
-    Cost: of ``"exact"``, about the number of feasible ranks of all modes but the longest, vectorised.
+    Cost: of ``"exact"``, about the number of feasible ranks of all modes but the longest, vectorised; tens of
+    milliseconds to a second where these are more than 10^5.
     Paper: "Approximately optimal core shapes for tensor decompositions", 2023.
     """
     if how == "exact":
@@ -135,6 +140,8 @@ def _enumerated(
     for mode in others:
         rest -= shape[mode]
         most = np.minimum((budget - total - rest) // (product + shape[mode]), len(costs[mode]) - 1)
+        if most.sum() > _ENUMERATED:
+            return _merged(shape, costs, budget, count)
         parent = np.repeat(np.arange(len(most)), most)
         rank = np.arange(len(parent)) - np.repeat(np.cumsum(most) - most, most) + 1
         ranks = np.column_stack([ranks[parent], rank])
@@ -156,3 +163,16 @@ def _enumerated(
     chosen = np.lexsort((sizes, bounds))[:count]
     table = np.column_stack([ranks[places[chosen]], lasts[chosen]])
     return [tuple(int(row[order.index(n)]) for n in range(len(shape))) for row in table]
+
+
+def _merged(
+    shape: Sequence[int], costs: Sequence[NDArray[np.float64]], parameters: int, count: int
+) -> list[tuple[int, ...]]:
+    """The same by the dynamic program over a tree, whose root is the core."""
+    modes = [
+        Node(extent, str(n), cost, np.arange(1, len(cost)))
+        for n, (extent, cost) in enumerate(zip(shape, costs, strict=True))
+    ]
+    root = Node(1, "", np.zeros(2), np.ones(1, np.int64), modes)
+    found = Program(root).solve(size=parameters, count=count)
+    return [tuple(choice.ranks[mode.bond] for mode in modes) for choice in found]
