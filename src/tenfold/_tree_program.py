@@ -10,7 +10,7 @@ another in both, without those which that limit shows to lead nowhere; it ends w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,7 +24,9 @@ Ints = NDArray[np.int64]
 # Rounding of sums of costs, relative.
 _ROUNDING = 1e-12
 # Ranks of one bond that a first guess looks at.
-_COARSE = 16
+_COARSE = 12
+# So many choices are looked at without asking for the price that leaves least of them.
+_FEW = 2**14
 # Of the cost of ranks of one, what is first let through beyond the best when several are asked for.
 _ROOM = 1e-4
 
@@ -76,23 +78,29 @@ class _Priced:
 
     def pruned(self) -> _Priced:
         """What some linear price of the product makes the least: the lower convex hull."""
+        if len(self.product) == 1:
+            return self
         order = np.lexsort((self.price, self.product))
         price = self.price[order]
-        least = np.minimum.accumulate(price)
-        falls = np.append(True, price[1:] < least[:-1])
+        falls = np.empty(len(price), bool)
+        falls[0] = True
+        np.less(price[1:], np.minimum.accumulate(price)[:-1], out=falls[1:])
         order = order[falls]
-        kept: list[int] = []
-        x, y = self.product[order].tolist(), self.price[order].tolist()
-        for n in range(len(order)):
-            while len(kept) > 1 and (y[kept[-1]] - y[kept[-2]]) * (x[n] - x[kept[-1]]) >= (y[n] - y[kept[-1]]) * (
-                x[kept[-1]] - x[kept[-2]]
-            ):
-                kept.pop()
-            kept.append(n)
-        order = order[kept]
+        while len(order) > 2:
+            # What is above the line between its neighbours is above the hull.
+            slopes = _slopes(self.product[order], self.price[order])
+            below = slopes[1:] > slopes[:-1]
+            if below.all():
+                break
+            order = order[np.concatenate([_END, below, _END])]
         return _Priced(self.product[order], self.price[order], self.left[order], self.right[order])
 
 
+def _slopes(product: Ints, price: Floats) -> Floats:
+    return (price[1:] - price[:-1]) / (product[1:] - product[:-1])
+
+
+_END = np.ones(1, bool)
 _ONE = _Priced(np.ones(1, np.int64), np.zeros(1), np.zeros(1, np.int64), np.zeros(1, np.int64))
 
 
@@ -105,8 +113,7 @@ def _times(a: _Priced, b: _Priced) -> _Priced:
 def _least(priced: _Priced, each: Floats) -> tuple[Floats, Ints]:
     """For each price of a unit of the product the least of the sums, and which it is."""
     # The slopes of the hull rise; each price finds its place among them.
-    slopes = np.diff(priced.price) / np.diff(priced.product) if len(priced.product) > 1 else np.zeros(0)
-    place = np.searchsorted(slopes, -each)
+    place = np.searchsorted(_slopes(priced.product, priced.price), -each)
     return priced.price[place] + each * priced.product[place], place
 
 
@@ -162,9 +169,10 @@ class Program:
                 return self._several(known, price, size, cost, count)
             limits = _Limits.of(known, price, size, cost)
             self._narrow(limits, price)
-            nearer, price = self._bracket(size, cost)
-            assert nearer is not None  # what was known is still there
-            known = min(known, nearer, key=limits.order)
+            if math.prod(len(node.ranks) for node in self.nodes) > _FEW:
+                nearer, price = self._bracket(size, cost)
+                assert nearer is not None  # what was known is still there
+                known = min(known, nearer, key=limits.order)
             found = self._within(_Limits.of(known, price, size, cost), price, distinct=False)
             return [min([known, *found], key=limits.order)]
         finally:

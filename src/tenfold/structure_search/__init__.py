@@ -10,12 +10,14 @@ from tenfold.structure_search.ladder import climb
 from tenfold.structure_search.refined_core_shape import refined_core_shape
 from tenfold.structure_search.rre_greedy import rre_greedy
 from tenfold.structure_search.spectra import bond_spectra, mode_spectra
+from tenfold.structure_search.tree_shapes import TreeShape, tree_shape
 from tenfold.structure_search.trees import tree_trials
 from tenfold.structure_search.trials import Budget, Trial
 
 __all__ = [
     "Budget",
     "CoreShape",
+    "TreeShape",
     "Trial",
     "as_whole",
     "bond_spectra",
@@ -30,5 +32,6 @@ __all__ = [
     "rank_trials",
     "refined_core_shape",
     "rre_greedy",
+    "tree_shape",
     "tree_trials",
 ]
