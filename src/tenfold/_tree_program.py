@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tenfold.structure import Structure
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
 # Rounding of sums of costs, relative.
@@ -384,8 +385,15 @@ class _States:
             group = np.cumsum(np.append(0, np.diff(self.product[chosen]) != 0))
             key = place - group * len(chosen)
             chosen = chosen[np.append(True, key[1:] < np.minimum.accumulate(key)[:-1])]
-        columns = (self.product, self.size, self.cost, self.left, self.right)
-        return _States(*(column[chosen] for column in columns), self.parts, self.bond)
+        return _States(
+            self.product[chosen],
+            self.size[chosen],
+            self.cost[chosen],
+            self.left[chosen],
+            self.right[chosen],
+            self.parts,
+            self.bond,
+        )
 
     def ranks(self, at: int) -> dict[str, int]:
         """The ranks of one of these."""
