@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenfold import formats
@@ -32,14 +33,18 @@ def drawn(shape: tuple[int, ...], seed: int) -> list[np.ndarray]:
     return found
 
 
-def every(spectra: list[np.ndarray], shape: tuple[int, ...], parameters: int) -> list[float]:
+def every(spectra: list[np.ndarray], shape: tuple[int, ...], parameters: int, attainable: bool) -> list[float]:
     """The bounds of all shapes within the budget, smallest first."""
     tails = [[math.fsum(values[k:] ** 2) for k in range(len(values) + 1)] for values in spectra]
     return sorted(
         math.fsum(tail[rank] for tail, rank in zip(tails, ranks, strict=True))
         for ranks in itertools.product(*(range(1, extent + 1) for extent in shape))
-        if size(shape, ranks) <= parameters
+        if size(shape, ranks) <= parameters and (not attainable or of_use(ranks))
     )
+
+
+def of_use(ranks: tuple[int, ...]) -> bool:
+    return all(rank <= math.prod(ranks) // rank for rank in ranks)
 
 
 @st.composite
@@ -48,17 +53,32 @@ def problems(draw: st.DrawFn) -> tuple[tuple[int, ...], int, int]:
     return shape, draw(st.integers(1 + sum(shape), size(shape, shape) + 2)), draw(st.integers(0, 2**20))
 
 
-@given(problems(), st.integers(1, 7))
-def test_exact_is_the_best_of_all(problem: tuple[tuple[int, ...], int, int], count: int) -> None:
+@given(problems(), st.integers(1, 7), st.booleans())
+def test_exact_is_the_best_of_all(problem: tuple[tuple[int, ...], int, int], count: int, attainable: bool) -> None:
     shape, parameters, seed = problem
     spectra = drawn(shape, seed)
-    known = every(spectra, shape, parameters)
-    found = core_shapes(spectra, shape, parameters, count=count)
+    known = every(spectra, shape, parameters, attainable)
+    found = core_shapes(spectra, shape, parameters, count=count, attainable=attainable)
     assert [one.bound for one in found] == pytest.approx(known[:count], abs=1e-12)
     assert len({one.ranks for one in found}) == len(found)
     for one in found:
         assert one.parameters == size(shape, one.ranks) <= parameters
         assert one.lower <= one.bound <= len(shape) * one.lower + 1e-15
+        assert not attainable or of_use(one.ranks)
+
+
+@given(problems(), st.integers(1, 4), st.booleans())
+@settings(max_examples=30)
+def test_merging_is_the_same_as_enumerating(
+    problem: tuple[tuple[int, ...], int, int], count: int, attainable: bool
+) -> None:
+    shape, parameters, seed = problem
+    spectra = drawn(shape, seed)
+    enumerated = core_shapes(spectra, shape, parameters, count=count, attainable=attainable)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[core_shapes.__module__], "_ENUMERATED", 0)
+        merged = core_shapes(spectra, shape, parameters, count=count, attainable=attainable)
+    assert [one.bound for one in merged] == pytest.approx([one.bound for one in enumerated], abs=1e-12)
 
 
 @given(st.integers(0, 2**20))
@@ -138,7 +158,7 @@ def test_refining_looks_at_true_errors() -> None:
     generator = torch.Generator().manual_seed(2)
     tensor = torch.randn(8, 9, 10, generator=generator, dtype=torch.float64)
     trusting, refined = (refined_core_shape(tensor, 150, refine=count) for count in (1, 6))
-    shapes = core_shapes(mode_spectra(tensor), tensor.shape, 150, count=6)
+    shapes = core_shapes(mode_spectra(tensor), tensor.shape, 150, count=6, attainable=True)
     errors = [find("hooi").function(tensor, formats.tucker(tensor.shape, s.ranks), max_sweeps=20).error for s in shapes]
     assert trusting.error == pytest.approx(errors[0])
     assert refined.error == pytest.approx(min(errors))

@@ -87,18 +87,31 @@ def core_shape(
 
 
 def core_shapes(
-    spectra: Sequence[Spectrum], shape: Sequence[int], parameters: int, *, count: int = 1
+    spectra: Sequence[Spectrum],
+    shape: Sequence[int],
+    parameters: int,
+    *,
+    count: int = 1,
+    attainable: bool = False,
 ) -> list[CoreShape]:
     """The ``count`` core shapes with the smallest bounds, best first; fewer where there are fewer.
 
     The error of the second-best may well be smaller than that of the best: what is chosen by is a bound. Trying a few
     of these with the true error, as `refined_core_shape` does, costs a few decompositions. Ranks that add nothing are
-    left out. Arguments, errors and cost are those of `core_shape`.
+    left out.
+
+    Args:
+        count: so many at most.
+        attainable: leave out shapes with a rank above the product of the others. No core uses such a rank, so that a
+            smaller shape has the same error: it buys a smaller bound, and nothing else. Some attainable shape is
+            always the best in truth.
+
+    The other arguments, errors and cost are those of `core_shape`.
     """
     if isinstance(count, bool) or not isinstance(count, int) or count < 1:
         raise TenfoldError(f"count is {count!r}: it must be a positive whole number")
     extents, costs, budget = _prepared(spectra, shape, parameters)
-    return [_described(extents, costs, ranks) for ranks in _enumerated(extents, costs, budget, count)]
+    return [_described(extents, costs, ranks) for ranks in _enumerated(extents, costs, budget, count, attainable)]
 
 
 def size(shape: Sequence[int], ranks: Sequence[int]) -> int:
@@ -128,7 +141,7 @@ def _described(shape: Sequence[int], costs: Sequence[NDArray[np.float64]], ranks
 
 
 def _enumerated(
-    shape: Sequence[int], costs: Sequence[NDArray[np.float64]], parameters: int, count: int
+    shape: Sequence[int], costs: Sequence[NDArray[np.float64]], parameters: int, count: int, attainable: bool
 ) -> list[tuple[int, ...]]:
     """The best ranks by enumerating those of all modes but the one with most of them."""
     budget = min(parameters, _LARGEST)
@@ -141,20 +154,29 @@ def _enumerated(
         rest -= shape[mode]
         most = np.minimum((budget - total - rest) // (product + shape[mode]), len(costs[mode]) - 1)
         if most.sum() > _ENUMERATED:
-            return _merged(shape, costs, budget, count)
+            return _merged(shape, costs, budget, count, attainable)
         parent = np.repeat(np.arange(len(most)), most)
         rank = np.arange(len(parent)) - np.repeat(np.cumsum(most) - most, most) + 1
         ranks = np.column_stack([ranks[parent], rank])
         product, total = product[parent] * rank, total[parent] + shape[mode] * rank
         cost = cost[parent] + costs[mode][rank]
     rank = np.minimum((budget - total) // (product + shape[last]), len(costs[last]) - 1)
+    least = np.ones_like(rank)
+    if attainable:
+        # The last rank is at most the product of the others, and large enough for each of these to be so too.
+        rank = np.minimum(rank, product)
+        least = -(-np.square(ranks).max(1, initial=1) // product)
+        kept = rank >= least
+        ranks, product, total, cost, rank, least = (
+            column[kept] for column in (ranks, product, total, cost, rank, least)
+        )
     best = cost + costs[last][rank]
     # What is not among the best with its last rank as large as can be has no smaller one among them either.
     limit = np.partition(best, count - 1)[count - 1] if count < len(best) else math.inf
     kept = np.flatnonzero(best <= limit)
     found = []
     for step in range(count):
-        kept = kept[rank[kept] > step]
+        kept = kept[rank[kept] - step >= least[kept]]
         lower = rank[kept] - step
         found.append(
             (cost[kept] + costs[last][lower], (product[kept] + shape[last]) * lower + total[kept], kept, lower)
@@ -166,13 +188,19 @@ def _enumerated(
 
 
 def _merged(
-    shape: Sequence[int], costs: Sequence[NDArray[np.float64]], parameters: int, count: int
+    shape: Sequence[int], costs: Sequence[NDArray[np.float64]], parameters: int, count: int, attainable: bool
 ) -> list[tuple[int, ...]]:
     """The same by the dynamic program over a tree, whose root is the core."""
     modes = [
         Node(extent, str(n), cost, np.arange(1, len(cost)))
         for n, (extent, cost) in enumerate(zip(shape, costs, strict=True))
     ]
-    root = Node(1, "", np.zeros(2), np.ones(1, np.int64), modes)
-    found = Program(root).solve(size=parameters, count=count)
-    return [tuple(choice.ranks[mode.bond] for mode in modes) for choice in found]
+    program = Program(Node(1, "", np.zeros(2), np.ones(1, np.int64), modes))
+    asked = count
+    while True:
+        found = program.solve(size=parameters, count=asked)
+        ranks = [tuple(choice.ranks[mode.bond] for mode in modes) for choice in found]
+        of_use = [one for one in ranks if not attainable or max(one) ** 2 <= math.prod(one)]
+        if len(of_use) >= count or len(found) < asked:
+            return of_use[:count]
+        asked *= 4

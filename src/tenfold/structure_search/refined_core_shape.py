@@ -13,7 +13,7 @@ from tenfold.structure_search.spectra import mode_spectra
 
 @torch.no_grad()
 def refined_core_shape(tensor: Tensor, parameters: int, *, refine: int = 8, max_sweeps: int = 20) -> Decomposition:
-    """The Tucker decomposition of least error among the ``refine`` core shapes with the smallest bounds.
+    """The Tucker decomposition of least error among the ``refine`` attainable core shapes with the smallest bounds.
 
     Args:
         tensor: whole, real or complex.
@@ -30,7 +30,7 @@ def refined_core_shape(tensor: Tensor, parameters: int, *, refine: int = 8, max_
     """
     shape = tuple(tensor.shape)
     found: Decomposition | None = None
-    for one in core_shapes(mode_spectra(tensor), shape, parameters, count=refine):
+    for one in core_shapes(mode_spectra(tensor), shape, parameters, count=refine, attainable=True):
         done = find("hooi").function(tensor, formats.tucker(shape, one.ranks), max_sweeps=max_sweeps)
         if found is None or done.error < found.error:
             found = done
