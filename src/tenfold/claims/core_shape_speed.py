@@ -31,7 +31,7 @@ _SWEEPS = 20
         "true error of a decomposition, and are found up to 1000 times faster."
     ),
 )
-def core_shape_speed(*, seed: int = 0, extent: int = 100, most: int = 10_000) -> Measurement:
+def core_shape_speed(*, seed: int = 0, extent: int = 50, most: int = 2_500) -> Measurement:
     """Random numbers, a planted core of 4 x 8 x 16 with noise, and a decaying tensor, each ``extent`` cubed.
 
     Budgets are a tenth, a third and all of ``most`` parameters. The exact shape by singular values, spectra included,
