@@ -56,7 +56,7 @@ class Node:
     def priced(self, rest: Floats) -> _Priced:
         """The ranks with what they cost and what ``rest`` says of each, those left out that no price makes best."""
         places = np.arange(len(self.ranks))
-        return _Priced(self.ranks, self.costs[self.ranks] + rest, places, places).pruned()
+        return _Priced(self.ranks.astype(np.float64), self.costs[self.ranks] + rest, places, places).pruned()
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,12 @@ class Choice:
 
 @dataclass
 class _Priced:
-    """Pairs (product of ranks, least price), the product rising and the price falling, and where each came from."""
+    """Pairs (product of ranks, least price), the product rising and the price falling, and where each came from.
 
-    product: Ints
+    Products of the ranks of many long modes are beyond whole numbers of 64 bits.
+    """
+
+    product: Floats
     price: Floats
     left: Ints
     right: Ints
@@ -97,12 +100,12 @@ class _Priced:
         return _Priced(self.product[order], self.price[order], self.left[order], self.right[order])
 
 
-def _slopes(product: Ints, price: Floats) -> Floats:
+def _slopes(product: Floats, price: Floats) -> Floats:
     return (price[1:] - price[:-1]) / (product[1:] - product[:-1])
 
 
 _END = np.ones(1, bool)
-_ONE = _Priced(np.ones(1, np.int64), np.zeros(1), np.zeros(1, np.int64), np.zeros(1, np.int64))
+_ONE = _Priced(np.ones(1), np.zeros(1), np.zeros(1, np.int64), np.zeros(1, np.int64))
 
 
 def _times(a: _Priced, b: _Priced) -> _Priced:

@@ -32,8 +32,10 @@ def choose_ranks(
     Returns:
         The rank of each bond, or None when even ranks of one have more than ``parameters``.
     """
-    squares = {bond: np.square(np.asarray(values, dtype=np.float64)) for bond, values in spectra.items()}
-    tails = {bond: np.append(values[::-1].cumsum()[::-1], 0.0) for bond, values in squares.items()}
+    values = {bond: np.asarray(spectrum, dtype=np.float64) for bond, spectrum in spectra.items()}
+    largest = max((float(spectrum[0]) for spectrum in values.values()), default=0.0) or 1.0
+    squares = {bond: np.square(spectrum / largest) for bond, spectrum in values.items()}
+    tails = {bond: np.append(square[::-1].cumsum()[::-1], 0.0) for bond, square in squares.items()}
     total = max((float(tail[0]) for tail in tails.values()), default=0.0)
     program = Program(rooted(structure, tails))
     found = program.solve(size=parameters) if error is None else program.solve(cost=error**2 * total)

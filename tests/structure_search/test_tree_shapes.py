@@ -22,8 +22,9 @@ from tenfold.structure_search.core_shapes import core_shape
 from tenfold.structure_search.spectra import bond_spectra, mode_spectra
 from tenfold.structure_search.tree_shapes import tree_shape
 
+TRAIN = Structure("i a, a j b, b k -> i j k", i=4, j=3, k=5, a=4, b=5)
 TREES = [
-    Structure("i a, a j b, b k -> i j k", i=4, j=3, k=5, a=4, b=5),
+    TRAIN,
     Structure("i a, a j b, b k c, c l -> i j k l", i=2, j=4, k=3, l=3, a=2, b=4, c=3),
     Structure("a b c, i a, j b, k c -> i j k", i=5, j=4, k=3, a=5, b=4, c=3),
     Structure("p q, a b p, c d q, i a, j b, k c, l d -> i j k l", i=3, j=2, k=4, l=2, a=3, b=2, c=4, d=2, p=3, q=3),
@@ -107,6 +108,22 @@ def test_order_eight_takes_no_enumeration() -> None:
     assert shapes["exact"].bound < min(shapes["greedy"].bound, shapes["bang_for_buck"].bound)
 
 
+def test_products_of_many_long_modes_are_no_whole_numbers_of_64_bits() -> None:
+    values = np.arange(1, 101) ** -0.6
+    shapes = {how: core_shape([values] * 10, (100,) * 10, 10**5, how=how) for how in ("exact", "bang_for_buck")}
+    assert shapes["exact"].parameters <= 10**5
+    assert shapes["exact"].bound <= shapes["bang_for_buck"].bound
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e200, 1e-200, 0.0])
+def test_the_scale_of_spectra_does_not_matter(scale: float) -> None:
+    spectra = {"a": [4.0, 2.0, 1.0, 0.5], "b": [4.0, 2.2, 0.6, 0.1, 0.0]}
+    scaled = {bond: [scale * value for value in values] for bond, values in spectra.items()}
+    ranks = choose_ranks(TRAIN, scaled, error=0.2)
+    assert ranks == (choose_ranks(TRAIN, spectra, error=0.2) if scale else {"a": 1, "b": 1})
+    assert ranks == tree_shape(TRAIN, scaled, error=0.2).ranks
+
+
 @pytest.mark.parametrize("name", ["tensor_train", "hierarchical_tucker"])
 def test_planted_ranks_are_found_and_errors_lie_between_the_bounds(name: str) -> None:
     shape = (5, 6, 4, 5)
@@ -136,7 +153,6 @@ def test_singular_values_across_a_bond_are_those_of_the_matricisation() -> None:
         bond_spectra(torch.ones(2, 3), structure)
 
 
-TRAIN = TREES[0]
 GOOD = {"a": [3.0, 1.0], "b": [3.0, 1.0]}
 
 
