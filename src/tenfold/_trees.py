@@ -43,21 +43,24 @@ def bond_limits(structure: Structure) -> dict[str, int]:
     total = structure.size
     limits = {}
     for index in structure.inner_indices:
-        start, other = structure.terms_with(index)
-        reached, todo = {start, other}, [start]
-        while todo:
-            for shared in structure.terms[todo.pop()].indices:
-                for place in structure.terms_with(shared):
-                    if place not in reached and shared != index:
-                        reached.add(place)
-                        todo.append(place)
-        reached.discard(other)
-        outside = set(structure.output_indices)
-        side = math.prod(
-            structure.sizes[i] for place in reached for i in structure.terms[place].indices if i in outside
-        )
+        side = math.prod(structure.sizes[i] for i in outputs_beyond(structure, index))
         limits[index] = min(side, total // side)
     return limits
+
+
+def outputs_beyond(structure: Structure, bond: str) -> list[str]:
+    """The outputs of a tree on the side of the first core that has ``bond``."""
+    start, other = structure.terms_with(bond)
+    reached, todo = {start, other}, [start]
+    while todo:
+        for shared in structure.terms[todo.pop()].indices:
+            for place in structure.terms_with(shared):
+                if place not in reached and shared != bond:
+                    reached.add(place)
+                    todo.append(place)
+    reached.discard(other)
+    outside = set(structure.output_indices)
+    return [i for place in sorted(reached) for i in structure.terms[place].indices if i in outside]
 
 
 def _truncated(structure: Structure, cores: Sequence[Tensor], error: float, ranks: Mapping[str, int]) -> TreeNodes:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from tenfold._tree_ranks import choose_ranks
 from tenfold.structure_search._registry import SearcherEntry, find_searcher, searcher, searchers
 from tenfold.structure_search.alternating import rank_trials
+from tenfold.structure_search.core_shapes import CoreShape, core_shape, core_shapes
 from tenfold.structure_search.held_out import as_whole, leaves_out, listed_size, observed_trials
 from tenfold.structure_search.ladder import climb
 from tenfold.structure_search.map_elites import Archive, elites
 from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin, WeightedSum
 from tenfold.structure_search.pareto import front, hypervolume, knee
+from tenfold.structure_search.refined_core_shape import refined_core_shape
+from tenfold.structure_search.reusable_holdout import ReusableHoldout
+from tenfold.structure_search.rre_greedy import rre_greedy
 from tenfold.structure_search.session import Evaluation, Session, Spent
 from tenfold.structure_search.spaces import (
     AnyGraph,
@@ -23,7 +27,9 @@ from tenfold.structure_search.spaces import (
     folded,
     spaces,
 )
+from tenfold.structure_search.spectra import bond_spectra, mode_spectra
 from tenfold.structure_search.targets import Dense, Loss, Observed, Target
+from tenfold.structure_search.tree_shapes import TreeShape, tree_shape
 from tenfold.structure_search.trees import tree_trials
 from tenfold.structure_search.trials import Budget, Trial
 
@@ -32,6 +38,7 @@ __all__ = [
     "Archive",
     "Budget",
     "Chain",
+    "CoreShape",
     "Dense",
     "ErrorWithin",
     "Evaluation",
@@ -40,6 +47,7 @@ __all__ = [
     "Objective",
     "Observed",
     "Point",
+    "ReusableHoldout",
     "Ring",
     "SearcherEntry",
     "Session",
@@ -48,12 +56,16 @@ __all__ = [
     "Spent",
     "Target",
     "Tree",
+    "TreeShape",
     "Trial",
     "Tucker",
     "WeightedSum",
     "as_whole",
+    "bond_spectra",
     "choose_ranks",
     "climb",
+    "core_shape",
+    "core_shapes",
     "elites",
     "find_searcher",
     "folded",
@@ -62,10 +74,14 @@ __all__ = [
     "knee",
     "leaves_out",
     "listed_size",
+    "mode_spectra",
     "observed_trials",
     "rank_trials",
+    "refined_core_shape",
+    "rre_greedy",
     "searcher",
     "searchers",
     "spaces",
+    "tree_shape",
     "tree_trials",
 ]
