@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
@@ -30,7 +30,7 @@ def greedy(
     space: Space,
     seed: int = 0,
     *,
-    choose: str = "value",
+    choose: str = "per_parameter",
     first_sweeps: int = 3,
     tries: int = 2,
     patience: int = 2,
@@ -41,15 +41,16 @@ def greedy(
 
     Each step looks at every edge that may grow, with a few sweeps from the network so far, and fits the best of them
     to the end; its error never rises. Growth ends where no larger network can win, or after steps that won nothing.
-    Then ranks are taken back one by one while the objective falls, and growth is tried again from there. Nothing is
-    drawn: ``seed`` changes nothing.
+    Then ranks are taken back one by one while the objective falls. Where that ends, one rank of each edge in turn is
+    taken away and the others are grown in its place, until no edge can be done with less. Nothing is drawn: ``seed``
+    changes nothing.
 
     Args:
-        choose: edges by the objective's ``"value"``, or by the decrease of the error ``"per_parameter"`` added.
+        choose: edges by the decrease of the error ``"per_parameter"`` added, or by the objective's ``"value"``.
         first_sweeps: of the first look at an edge.
         tries: how many edges are fitted to the end in each step.
         patience: how many steps may win nothing before growth ends.
-        prune: whether ranks are taken back.
+        prune: whether ranks are taken back, and others grown in their place.
         split: whether cores of the best network are split in two at the end where that makes it smaller; the new
             cores carry no mode, so this leaves the space.
 
@@ -66,62 +67,102 @@ def greedy(
             raise TenfoldError(f"{name} must be at least 1, not {number!r}")
     point = space.first()
     (seen,) = session.evaluate([space.structure(point)])
-    best = _At(point, seen)
-    while True:
-        found = _grown(session, space, best, choose, first_sweeps, tries, patience)
-        if prune:
-            found = _pruned(session, space, found)
-        if not _better(session, found, best):
-            break
-        best = found
-        if not prune:
-            break
-    if split:
-        _split(session, best.seen)
+    search = _Greedy(session, space, choose, first_sweeps, tries, patience)
+    best = search.grown(_At(point, seen))
+    if prune:
+        best = search.pruned(best)
+        while (found := search.exchanged(best)) is not best:
+            best = found
+    if split and best.seen.network is not None:
+        network = split_cores(best.seen.network)
+        if network.structure != best.seen.structure:
+            session.evaluate([network.structure], near=replace(best.seen, network=network))
 
 
-def _better(session: Session, one: _At, other: _At) -> bool:
-    rank = session.objective.rank
-    return rank(one.seen.parameters, one.seen.error) < rank(other.seen.parameters, other.seen.error)
+@dataclass(frozen=True)
+class _Greedy:
+    """A search and its options."""
 
+    session: Session
+    space: Space
+    choose: str
+    first_sweeps: int
+    tries: int
+    patience: int
 
-# --- growth -----------------------------------------------------------------------------------------------------------
+    def better(self, one: _At, other: _At) -> bool:
+        rank = self.session.objective.rank
+        return rank(one.seen.parameters, one.seen.error) < rank(other.seen.parameters, other.seen.error)
 
+    def grown(self, start: _At, goal: _At | None = None, held: Mapping[str, int] | None = None) -> _At:
+        """The best on the way up.
 
-def _grown(
-    session: Session, space: Space, start: _At, choose: str, first_sweeps: int, tries: int, patience: int
-) -> _At:
-    """The best on the way up."""
-    now = best = start
-    idle = 0
-    while idle < patience:
-        steps = [(s, point) for s, point in _larger(space, now.point) if _can_win(session, s, now, best)]
-        if not steps:
-            break
-        score = _score(choose, now.seen)
-        looks = session.evaluate([s for s, _ in steps], near=now.seen, sweeps=first_sweeps)
-        ranked = sorted((score(one), place) for place, one in enumerate(looks))[:tries]
-        tried = [steps[place] for _, place in ranked]
-        fitted = session.evaluate([s for s, _ in tried], near=now.seen)
-        reached = [_At(point, one) for (_, point), one in zip(tried, fitted, strict=True)]
-        # A larger network makes all that the smaller one did: one with a larger error was fitted badly.
-        able = [one for one in reached if one.seen.error <= now.seen.error]
-        if not able:
-            break
-        now = min(able, key=lambda one: score(one.seen))
-        if _better(session, now, best):
-            best, idle = now, 0
-        else:
-            idle += 1
-    return best
+        Args:
+            goal: what is to be beaten, if not ``start``; networks that cannot are left alone.
+            held: the most that these bonds may have.
+        """
+        now = best = start
+        idle = 0
+        while idle < self.patience:
+            steps = [
+                (structure, point)
+                for structure, point in _larger(self.space, now.point)
+                if self.can_win(structure, now, goal or best)
+                and all(structure.sizes.get(bond, 1) <= most for bond, most in (held or {}).items())
+            ]
+            if not steps:
+                break
+            score = _score(self.choose, now.seen)
+            looks = self.session.evaluate([s for s, _ in steps], near=now.seen, sweeps=self.first_sweeps)
+            ranked = sorted((score(one), place) for place, one in enumerate(looks))[: self.tries]
+            tried = [steps[place] for _, place in ranked]
+            fitted = self.session.evaluate([s for s, _ in tried], near=now.seen)
+            reached = [_At(point, one) for (_, point), one in zip(tried, fitted, strict=True)]
+            # A larger network makes all that the smaller one did: one with a larger error was fitted badly.
+            able = [one for one in reached if one.seen.error <= now.seen.error]
+            if not able:
+                break
+            now = min(able, key=lambda one: score(one.seen))
+            if self.better(now, best):
+                best, idle = now, 0
+            else:
+                idle += 1
+        return best
 
+    def can_win(self, structure: Structure, now: _At, goal: _At) -> bool:
+        """Whether some error would make this structure, or what grows from it, better than ``goal``."""
+        objective, parameters = self.session.objective, structure.parameters
+        if objective.met(now.seen.parameters, now.seen.error) and not objective.met(parameters, 0.0):
+            return False
+        return objective.error_for(parameters, goal.seen.value) >= 0
 
-def _can_win(session: Session, structure: Structure, now: _At, best: _At) -> bool:
-    """Whether some error would make this structure, or what grows from it, better than the best."""
-    objective, parameters = session.objective, structure.parameters
-    if objective.met(now.seen.parameters, now.seen.error) and not objective.met(parameters, 0.0):
-        return False
-    return objective.error_for(parameters, best.seen.value) >= 0
+    def pruned(self, start: _At) -> _At:
+        """Ranks taken back one by one, each time the one that the objective likes best, while it falls."""
+        now = start
+        while True:
+            smaller = list(_smaller(self.space, now.point))
+            seen = self.session.evaluate([s for s, _ in smaller], near=now.seen, beat=now.seen.value)
+            rank = self.session.objective.rank
+            able = [_At(point, one) for (_, point), one in zip(smaller, seen, strict=True) if one.finished]
+            found = min(able, key=lambda one: rank(one.seen.parameters, one.seen.error), default=None)
+            if found is None or not self.better(found, now):
+                return now
+            now = found
+
+    def exchanged(self, best: _At) -> _At:
+        """A better network with one rank less of some edge and more of others; ``best`` itself if there is none."""
+        smaller = list(_smaller(self.space, best.point))
+        looks = self.session.evaluate([s for s, _ in smaller], near=best.seen, sweeps=self.first_sweeps)
+        ranked = sorted((one.error, place) for place, one in enumerate(looks))
+        for _, place in ranked:
+            structure, point = smaller[place]
+            (seen,) = self.session.evaluate([structure], near=best.seen)
+            sizes = best.seen.structure.sizes
+            held = {b: structure.sizes.get(b, 1) for b in sizes if structure.sizes.get(b, 1) < sizes[b]}
+            found = self.grown(_At(point, seen), best, held)
+            if self.better(found, best):
+                return self.pruned(found)
+        return best
 
 
 def _score(choose: str, now: Evaluation) -> Callable[[Evaluation], tuple[float, int]]:
@@ -216,23 +257,6 @@ def _both_ways(piece: tuple[list[int], list[int]]) -> list[tuple[list[int], list
     return [piece, (modes[::-1], ranks[::-1])] if len(modes) > 1 else [piece]
 
 
-# --- back -------------------------------------------------------------------------------------------------------------
-
-
-def _pruned(session: Session, space: Space, start: _At) -> _At:
-    """Ranks taken back one by one, each time the one that the objective likes best, while it falls."""
-    now = start
-    while True:
-        smaller = list(_smaller(space, now.point))
-        seen = session.evaluate([s for s, _ in smaller], near=now.seen, beat=now.seen.value)
-        able = [_At(point, one) for (_, point), one in zip(smaller, seen, strict=True) if one.finished]
-        rank = session.objective.rank
-        found = min(able, key=lambda one: rank(one.seen.parameters, one.seen.error), default=None)
-        if found is None or not _better(session, found, now):
-            return now
-        now = found
-
-
 def _smaller(space: Space, now: Point) -> Iterator[tuple[Structure, Point]]:
     """The structures with one rank less, each once."""
     whole = space.structure(now)
@@ -247,15 +271,3 @@ def _smaller(space: Space, now: Point) -> Iterator[tuple[Structure, Point]]:
                 seen.add(structure.key)
                 yield structure, point
             break
-
-
-# --- cores in two -----------------------------------------------------------------------------------------------------
-
-
-def _split(session: Session, best: Evaluation) -> None:
-    """Evaluate the network with its cores split, if any of them is."""
-    if best.network is None:
-        return
-    network = split_cores(best.network)
-    if network.structure != best.structure:
-        session.evaluate([network.structure], near=replace(best, network=network))
