@@ -152,6 +152,18 @@ class Session:
             raise Spent
         return [self._recalled(key, near, sweeps) for key in keys]
 
+    def work(self) -> None:
+        """Count, as one evaluation, a piece of work that a searcher does itself and that takes about as long as a fit.
+
+        It is not kept in the journal, so it must come out the same when it is done again.
+
+        Raises:
+            Spent: the evaluations are used up.
+        """
+        if self.evaluations is not None and self.counted >= self.evaluations:
+            raise Spent
+        self.counted += 1
+
     @property
     def best(self) -> Evaluation | None:
         """The best that was fitted to the end, what keeps the budget before what does not."""
