@@ -1,0 +1,166 @@
+"""One search: what it is, and how it is run. Two verbs do: `search`, and `fit` with time left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tenfold.decomposition import kind_of
+from tenfold.errors import DataError, StructureError
+from tenfold.observations import Observations
+from tenfold.structure import Structure
+from tenfold.structure_search import as_whole
+from tenfold.structure_search._journal import Journal
+from tenfold.structure_search._registry import SearcherEntry, find_searcher, searchers
+from tenfold.structure_search.objectives import Objective
+from tenfold.structure_search.session import Session, Spent
+from tenfold.structure_search.spaces import Space
+from tenfold.structure_search.targets import Dense, Loss, Observed, Target
+from tenfold.verbs._options import check_options
+
+# The searcher that is taken where none is named: the first of these that can search the space.
+_PREFERRED = ("tnale", "random_search")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What makes a search what it is: with the same plan the same is found, whoever fits and however often it stops."""
+
+    target: Target
+    objective: Objective
+    space: Space
+    entry: SearcherEntry
+    options: Mapping[str, Any]
+    seed: int
+
+    def said(self) -> dict[str, Any]:
+        """The plan as text, to know it again."""
+        return {
+            "data": _fingerprint(self.target),
+            "objective": repr(self.objective),
+            "space": repr(self.space),
+            "method": self.entry.name,
+            "options": json.loads(json.dumps(dict(self.options), default=repr)),
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A search that came to its end.
+
+    Attributes:
+        why: ``"evaluations"`` or ``"seconds"`` where that was used up, ``"finished"`` where the searcher had nothing
+            more to ask, ``"interrupted"``.
+    """
+
+    session: Session
+    why: str
+
+
+def run(
+    plan: Plan,
+    *,
+    evaluations: int | None = None,
+    seconds: float | None = None,
+    workers: int = 1,
+    client: Any = None,
+    resume: str | os.PathLike[str] | None = None,
+    watch: Callable[[Session], None] | None = None,
+) -> Ended:
+    """Search until there is nothing more to ask, a budget is used up, or somebody interrupts."""
+    journal = None if resume is None else Journal(resume, plan.said())
+    with Session(
+        plan.target,
+        plan.objective,
+        seed=plan.seed,
+        evaluations=evaluations,
+        seconds=seconds,
+        workers=workers,
+        client=client,
+        journal=journal,
+        watch=watch,
+    ) as session:
+        try:
+            plan.entry.function(session, plan.space, seed=plan.seed, **plan.options)
+        except Spent:
+            used = evaluations is not None and session.counted >= evaluations
+            return Ended(session, "evaluations" if used else "seconds")
+        except KeyboardInterrupt:
+            if session.best is None:
+                raise
+            return Ended(session, "interrupted")
+    return Ended(session, "finished")
+
+
+def target_of(data: Tensor | Observations) -> Target:
+    """What structures are fitted to. Raises `DataError` where nothing can be."""
+    whole = as_whole(data)
+    values = whole.values if isinstance(whole, Observations) else whole
+    if not bool((values != 0).any()):
+        raise DataError("data is zero everywhere, so there is no structure to look for")
+    if not isinstance(whole, Observations):
+        return Dense(whole)
+    if kind_of(whole) == "sparse":
+        raise DataError(
+            f"the sparse array has {whole.size:,} cells, too many to search structures for; fit does with a structure"
+        )
+    return Observed(whole)
+
+
+def searcher_for(method: str | None, space: Space, options: Mapping[str, Any]) -> SearcherEntry:
+    """The searcher of a name, or the one to take for the space, its options checked.
+
+    Raises:
+        StructureError: it does not search such spaces.
+        TenfoldError: it is not known, or does not have an option.
+    """
+    if method is None:
+        known = searchers()
+        able = (known[name] for name in _PREFERRED if name in known and isinstance(space, known[name].spaces))
+        entry = next(able)
+    else:
+        entry = find_searcher(method)
+    if not isinstance(space, entry.spaces):
+        able_names = [name for name, one in searchers().items() if isinstance(space, one.spaces)]
+        raise StructureError(
+            f"searcher '{entry.name}' does not search {type(space).__name__}; {', '.join(able_names)} do"
+        )
+    check_options(entry, options, "search")
+    return entry
+
+
+def shown(structure: Structure) -> Structure:
+    """The structure with its bonds called r1, r2, ... in the order of its cores."""
+    outer = structure.output_indices
+    free = (name for n in count(1) if (name := f"r{n}") not in outer)
+    inner = dict.fromkeys(index for term in structure.terms for index in term.indices if index not in outer)
+    return structure.rename(dict(zip(inner, free, strict=False)))
+
+
+def _fingerprint(target: Target) -> str:
+    """A few letters that tell targets apart."""
+    digest = hashlib.blake2b(repr((type(target).__name__, target.shape)).encode(), digest_size=12)
+    if isinstance(target, Dense):
+        _add(digest, target.data)
+    elif isinstance(target, Observed):
+        for part in (target.data.coordinates, target.data.values, target.data.weights):
+            if part is not None:
+                _add(digest, part)
+    elif isinstance(target, Loss):
+        digest.update(getattr(target.loss, "__qualname__", type(target.loss).__qualname__).encode())
+    return digest.hexdigest()
+
+
+def _add(digest: Any, part: Tensor) -> None:
+    digest.update(str(part.dtype).encode())
+    flat = part.detach().cpu().contiguous().resolve_conj().resolve_neg()
+    digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.ndim else flat.reshape(1).view(torch.uint8).numpy())
