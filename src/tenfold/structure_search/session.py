@@ -235,6 +235,11 @@ class Session:
                 done[task.number] = Done(*kept)
             else:
                 left.append(task)
+        # Where nothing is to be fitted the time counts too, or a searcher that asks for the same again and again would
+        # never end; but not before everything that the journal knows has been asked for.
+        kept_all = self._journal is None or self.fits >= self._journal.lines
+        if not tasks and kept_all and self.seconds is not None and self.elapsed >= self.seconds:
+            raise Spent
         with closing(self._workers.run(left)) as rest:
             for key, task, lowest in tasks:
                 if task.number not in done:
