@@ -208,6 +208,12 @@ def test_more_evaluations_go_on_from_a_journal(tmp_path: Path) -> None:
     same(found(evaluations=64, resume=tmp_path), found(evaluations=64))
 
 
+def test_the_time_ends_a_search_that_has_seen_everything() -> None:
+    search = found(space="chain", max_rank=1, fixed_order=True, evaluations=None, seconds=0.5, error=0.99)
+    assert search.stopped == "seconds"
+    assert search.fits == 1
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +253,8 @@ def test_more_evaluations_go_on_from_a_journal(tmp_path: Path) -> None:
         ({"data": None, "loss": print}, TenfoldError, "loss needs the shape"),
         ({"data": None, "loss": 3, "shape": SHAPE}, TenfoldError, "loss must be a function of a Network, not int"),
         ({"data": None, "loss": print, "shape": SHAPE, "error": None}, TenfoldError, "loss is given without a budget"),
+        ({"data": None, "loss": lambda _: 1.0, "shape": SHAPE}, DataError, "loss must give a real scalar"),
+        ({"data": None, "loss": lambda n: n.norm() - 9, "shape": SHAPE}, DataError, "loss must be at least 0, not -"),
         (
             {"data": None, "loss": lambda network: network.norm(), "shape": SHAPE, "workers": 2},
             TenfoldError,
