@@ -26,8 +26,8 @@ from tenfold.structure_search.spaces import Space
 from tenfold.structure_search.targets import Dense, Loss, Observed, Target
 from tenfold.verbs._options import check_options
 
-# The searcher that is taken where none is named: the first of these that can search the space.
-_PREFERRED = ("tnale", "random_search")
+# The searcher that is taken where none is named.
+DEFAULT_METHOD = "tnale"
 
 
 @dataclass(frozen=True)
@@ -116,24 +116,17 @@ def target_of(data: Tensor | Observations) -> Target:
     return Observed(whole)
 
 
-def searcher_for(method: str | None, space: Space, options: Mapping[str, Any]) -> SearcherEntry:
-    """The searcher of a name, or the one to take for the space, its options checked.
+def searcher_for(method: str, space: Space, options: Mapping[str, Any]) -> SearcherEntry:
+    """The searcher of a name, its options checked.
 
     Raises:
         StructureError: it does not search such spaces.
         TenfoldError: it is not known, or does not have an option.
     """
-    if method is None:
-        known = searchers()
-        able = (known[name] for name in _PREFERRED if name in known and isinstance(space, known[name].spaces))
-        entry = next(able)
-    else:
-        entry = find_searcher(method)
+    entry = find_searcher(method)
     if not isinstance(space, entry.spaces):
-        able_names = [name for name, one in searchers().items() if isinstance(space, one.spaces)]
-        raise StructureError(
-            f"searcher '{entry.name}' does not search {type(space).__name__}; {', '.join(able_names)} do"
-        )
+        able = ", ".join(name for name, one in searchers().items() if isinstance(space, one.spaces))
+        raise StructureError(f"searcher '{method}' does not search {type(space).__name__}; {able} do")
     check_options(entry, options, "search")
     return entry
 

@@ -26,7 +26,7 @@ from tenfold.verbs._arrays import Prepared, as_dtype, as_names, as_text, prepare
 from tenfold.verbs._budget import DEFAULT_ERROR, budget_of, check_seed, in_words
 from tenfold.verbs._facts import observed_cells, rescaled, spectra_of
 from tenfold.verbs._progress import progress_bar
-from tenfold.verbs._searching import Ended, Plan, run, searcher_for, shown, target_of
+from tenfold.verbs._searching import DEFAULT_METHOD, Ended, Plan, run, searcher_for, shown, target_of
 from tenfold.verbs._spaces import Fold, roomy, space_of
 from tenfold.verbs.result import Fit
 from tenfold.verbs.search_result import Candidate, Search, label
@@ -47,7 +47,7 @@ def search(
     fixed_order: bool | None = None,
     fold: Fold | None = None,
     max_degree: int | None = None,
-    method: str | None = None,
+    method: str = DEFAULT_METHOD,
     evaluations: int | None = None,
     seconds: float | None = None,
     workers: int = 1,
