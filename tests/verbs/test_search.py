@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.structure_search.session import Session
 from tenfold.structure_search.spaces import Chain, Point, Ring
+from tenfold.structure_search.targets import Dense, Fitted
 
 SHAPE = (3, 3, 3, 3)
 # A ring whose neighbours are not those of the axes; 48 numbers of 81.
@@ -212,6 +214,19 @@ def test_the_time_ends_a_search_that_has_seen_everything() -> None:
     search = found(space="chain", max_rank=1, fixed_order=True, evaluations=None, seconds=0.5, error=0.99)
     assert search.stopped == "seconds"
     assert search.fits == 1
+
+
+def test_the_time_ends_a_search_between_two_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = Dense.fit
+
+    def slow(self: Dense, *arguments: object, **options: object) -> Fitted:
+        time.sleep(0.2)
+        return fit(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Dense, "fit", slow)
+    search = found(evaluations=None, seconds=0.5, max_rank=4, error=None, weight=1.0)
+    assert search.stopped == "seconds"
+    assert 1 <= search.fits <= 3
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ def fit(
     dtype: str | None = typer.Option(None, help="Compute in float32, float64, complex64 or complex128."),
     memory: str | None = typer.Option(None, help="Memory to get by with, as '2 GB'. [default: half of what is free]"),
     checkpoint: str | None = typer.Option(None, help="Folder to go on from when interrupted (whole arrays)."),
+    seconds: float | None = typer.Option(None, help="Search for better structures in what is left of this time."),
     output: str = typer.Option("fit.tn", "--output", "-o", help="Where the network goes; '-' for standard output."),
     report: str = typer.Option("report.html", help="Where the page goes; '' for no page."),
     plot: str = typer.Option("", help="Where a summary picture goes (.png, .svg, .pdf)."),
@@ -51,7 +52,8 @@ def fit(
 ) -> None:
     """Find the structure in an array and keep it as a small file and a page to look at.
 
-    With --structure it is fitted. Without, common formats are tried and the best within the budget is kept.
+    With --structure it is fitted. Without, common formats are tried and the best within the budget is kept; with
+    --seconds, what is left of them is spent on a search for other structures.
     """
     check_places(source, output, report, plot)
     sizes = _sizes(size)
@@ -81,6 +83,7 @@ def fit(
             source_dtype=dataset.dtype,
             memory=memory,
             checkpoint=checkpoint,
+            seconds=seconds,
             progress=False if quiet else None,
             **options_of(option, list(inspect.signature(run).parameters), fit),
         )

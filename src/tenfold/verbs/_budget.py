@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from tenfold._arguments import real_number
 from tenfold.errors import TenfoldError
 from tenfold.structure_search import Budget
 
@@ -51,3 +52,13 @@ def check_seed(seed: int) -> int:
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
         raise TenfoldError(f"seed must be a whole number of at least 0 and below 2**63, not {seed!r}")
     return int(seed)
+
+
+def check_seconds(seconds: float | None) -> float | None:
+    """The time that a search may take. Raises `TenfoldError` for anything but a positive number."""
+    if seconds is None:
+        return None
+    number = real_number("seconds", seconds, "a positive number")
+    if not 0 < number < math.inf:
+        raise TenfoldError(f"seconds must be a positive number, not {seconds!r}")
+    return number

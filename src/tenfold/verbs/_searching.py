@@ -15,16 +15,20 @@ from torch import Tensor
 
 from tenfold.decomposition import kind_of
 from tenfold.errors import DataError, StructureError
+from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
-from tenfold.structure_search import as_whole
+from tenfold.structure_search import Budget, Trial, as_whole
 from tenfold.structure_search._journal import Journal
 from tenfold.structure_search._registry import SearcherEntry, find_searcher, searchers
-from tenfold.structure_search.objectives import Objective
+from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin
 from tenfold.structure_search.session import Session, Spent
 from tenfold.structure_search.spaces import Space
 from tenfold.structure_search.targets import Dense, Loss, Observed, Target
+from tenfold.verbs._arrays import Prepared
 from tenfold.verbs._options import check_options
+from tenfold.verbs._spaces import roomy, space_of
+from tenfold.verbs.search_result import label
 
 # The searcher that is taken where none is named.
 DEFAULT_METHOD = "tnale"
@@ -137,6 +141,67 @@ def shown(structure: Structure) -> Structure:
     free = (name for n in count(1) if (name := f"r{n}") not in outer)
     inner = dict.fromkeys(index for term in structure.terms for index in term.indices if index not in outer)
     return structure.rename(dict(zip(inner, free, strict=False)))
+
+
+def trials_of(session: Session, plan: Plan) -> list[Trial]:
+    """Everything that was fitted to the end, in that order; the best one has its network."""
+    best = session.best
+    trials = []
+    for found in session.history:
+        one = found.evaluation
+        structure = shown(one.structure)
+        chosen = one is best and one.network is not None
+        trials.append(
+            Trial(
+                name=label(structure),
+                structure=structure,
+                parameters=one.parameters,
+                error=one.error,
+                seconds=one.seconds,
+                method=plan.entry.name,
+                held_out=one.error if isinstance(plan.target, Observed) else None,
+                network=Network(structure, one.network.cores) if chosen and one.network is not None else None,
+            )
+        )
+    return trials
+
+
+def after(
+    found: tuple[Trial, list[Trial], str],
+    ready: Prepared,
+    budget: Budget,
+    *,
+    seconds: float,
+    seed: int,
+    watch: Callable[[Session], None],
+) -> tuple[Trial, list[Trial], str]:
+    """What was found and what a search of so many seconds finds besides, the best of both first."""
+    best, trials, stopped = found
+    asked: Objective
+    if budget.error is not None:
+        asked = SizeWithin(budget.error)
+    else:
+        assert budget.parameters is not None
+        asked = ErrorWithin(budget.parameters)
+    try:
+        target = target_of(ready.whole)
+        space = space_of("any", ready.shape, ready.dims)
+    except (DataError, StructureError):  # nothing to search in: zeros, or a single mode
+        return found
+    try:
+        plan = Plan(target, asked, roomy(space, target, asked), find_searcher(DEFAULT_METHOD), {}, seed)
+        ended = run(plan, seconds=seconds, watch=watch)
+    except KeyboardInterrupt:
+        return best, trials, "interrupted"
+    more = trials_of(ended.session, plan)
+    leader = next((trial for trial in more if trial.network is not None), None)
+    stopped = "interrupted" if ended.why == "interrupted" else stopped
+    if leader is None or budget.rank(leader) >= budget.rank(best):
+        return best, [*trials, *(trial.without_network() for trial in more)], stopped
+    kept = [trial if trial is leader else trial.without_network() for trial in more]
+    if stopped != "interrupted":
+        stopped = "budget" if budget.met(leader) else "best"
+    return leader, [*(trial.without_network() for trial in trials), *kept], stopped
 
 
 def _fingerprint(target: Target) -> str:

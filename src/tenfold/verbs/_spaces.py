@@ -30,10 +30,10 @@ def space_of(
     shape: tuple[int, ...],
     names: tuple[str, ...],
     *,
-    max_rank: int | None,
-    fixed_order: bool | None,
-    fold: Fold | None,
-    max_degree: int | None,
+    max_rank: int | None = None,
+    fixed_order: bool | None = None,
+    fold: Fold | None = None,
+    max_degree: int | None = None,
 ) -> Space:
     """The space, with ranks up to 8 where nobody says how large they may be.
 

@@ -50,10 +50,11 @@ from tenfold.structure_search import (
     tree_trials,
 )
 from tenfold.verbs._arrays import Prepared, as_text, prepare
-from tenfold.verbs._budget import DEFAULT_ERROR, budget_of, check_seed, in_words
+from tenfold.verbs._budget import DEFAULT_ERROR, budget_of, check_seconds, check_seed, in_words
 from tenfold.verbs._facts import observed_cells, rescaled, spectra_of
 from tenfold.verbs._options import check_options
 from tenfold.verbs._progress import Bar, progress_bar
+from tenfold.verbs._searching import after
 from tenfold.verbs.result import Fit
 
 # What is asked for when nothing is and cells are missing.
@@ -91,6 +92,7 @@ def fit(
     memory: int | str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     client: Any = None,
+    seconds: float | None = None,
     progress: bool | None = None,
     **options: Any,
 ) -> Fit:
@@ -128,6 +130,8 @@ def fit(
         checkpoint: a folder for what is known so far of a whole array that is read box by box: the same call goes on
             from there, and ends with the same result.
         client: a ``dask.distributed.Client`` whose workers read a whole array box by box.
+        seconds: without a structure, what is left of this time after the ladder is spent on a search for a structure
+            (`search`); what is found is never worse than the ladder's.
         progress: show a progress bar on standard error; by default when that is a terminal.
         options: what the method takes beyond these (see its own documentation), such as ``constraints``.
 
@@ -165,6 +169,7 @@ def fit(
     budget = budget_of(error, parameters, ratio, ready.cells)
     modes = index_names(ready.dims)
     seed = check_seed(seed)
+    seconds = check_seconds(seconds)
     _check_sweeps(max_sweeps, tol)
     own = {name: value for name, value in options.items() if value is not None}
     options = {"init": init, "max_sweeps": max_sweeps, "tol": tol, **own}
@@ -173,13 +178,19 @@ def fit(
     power = ready.power
     asked = structure.replace("_", " ") if isinstance(structure, str) and "->" not in structure else None
     structure = _named(structure, ranks, sizes, ready, budget)
+    if structure is not None and seconds is not None:
+        raise TenfoldError("seconds is given beside a structure, and is for searching one; leave one of them out")
     with threads_for(ready.cells), progress_bar(progress) as bar, _resumable(checkpoint):
         if structure is None:
             _refuse({"method": method, "sizes": sizes or None, **options}, "without a structure; give a structure")
             if budget.error is None and budget.parameters is None and not leaves_out(ready.scaled):
                 budget = budget_of(DEFAULT_ERROR, None, None, ready.cells)
+            if seconds is not None:
+                _check_searchable(ready)
             searched = _searched(ready, budget, seed, streaming, bar, "any")
             found = _best_of(climb(searched, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
+            if seconds is not None and found[2] != "interrupted":
+                found = _searched_on(found, ready, budget, seconds - (time.perf_counter() - started), seed, bar)
         elif isinstance(structure, str) and "->" not in structure:
             _refuse({"method": method, **options}, f"but {structure} has no ranks; give ranks")
             searched = _searched(ready, budget, seed, streaming, bar, structure)
@@ -244,6 +255,27 @@ def _refuse(options: Mapping[str, Any], why: str) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise TenfoldError(f"{given[0]} is given {why}, or leave {given[0]} out")
+
+
+def _check_searchable(ready: Prepared) -> None:
+    """Raise where no structure can be searched in the time left after the ladder."""
+    if isinstance(ready.data, Blocks):
+        raise TenfoldError("seconds is given, but the array is read box by box, and a search needs it in memory")
+    if isinstance(as_whole(ready.data), Observations):
+        raise TenfoldError(
+            "seconds is given, but cells are missing or the sparse array is too large to search in; leave it out, or "
+            "use search"
+        )
+
+
+def _searched_on(
+    found: tuple[Trial, list[Trial], str], ready: Prepared, budget: Budget, left: float, seed: int, bar: Bar
+) -> tuple[Trial, list[Trial], str]:
+    """The time that is left spent on a search, beside what the ladder found."""
+    if left <= 0:
+        warnings.warn("the common formats took all the seconds; no other structure was searched for", stacklevel=3)
+        return found
+    return after(found, ready, budget, seconds=left, seed=seed, watch=bar.search)
 
 
 def _ranks_of(

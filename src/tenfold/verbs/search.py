@@ -18,18 +18,17 @@ from tenfold._threads import threads_for
 from tenfold.decomposition import relative_error
 from tenfold.errors import TenfoldError
 from tenfold.network import Network
-from tenfold.structure_search import Trial
 from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin, WeightedSum
 from tenfold.structure_search.spaces import Space
 from tenfold.structure_search.targets import Loss, Observed, Target
 from tenfold.verbs._arrays import Prepared, as_dtype, as_names, as_text, prepare
-from tenfold.verbs._budget import DEFAULT_ERROR, budget_of, check_seed, in_words
+from tenfold.verbs._budget import DEFAULT_ERROR, budget_of, check_seconds, check_seed, in_words
 from tenfold.verbs._facts import observed_cells, rescaled, spectra_of
 from tenfold.verbs._progress import progress_bar
-from tenfold.verbs._searching import DEFAULT_METHOD, Ended, Plan, run, searcher_for, shown, target_of
+from tenfold.verbs._searching import DEFAULT_METHOD, Ended, Plan, run, searcher_for, shown, target_of, trials_of
 from tenfold.verbs._spaces import Fold, roomy, space_of
 from tenfold.verbs.result import Fit
-from tenfold.verbs.search_result import Candidate, Search, label
+from tenfold.verbs.search_result import Candidate, Search
 
 # How long is searched if nobody says.
 DEFAULT_SECONDS = 60.0
@@ -114,10 +113,7 @@ def search(
     workers = whole_number("workers", workers, 1)
     if evaluations is not None:
         evaluations = whole_number("evaluations", evaluations, 1)
-    if seconds is not None:
-        seconds = real_number("seconds", seconds, "a positive number")
-        if not 0 < seconds < math.inf:
-            raise TenfoldError(f"seconds must be a positive number, not {seconds!r}")
+    seconds = check_seconds(seconds)
     if client is not None and not hasattr(client, "submit"):
         raise TenfoldError(f"client must be a dask.distributed.Client, not {type(client).__name__}")
     own = {name: value for name, value in options.items() if value is not None}
@@ -270,27 +266,19 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str) -> Search:
     assert best is not None
     assert best.network is not None
     met = session.objective.met(best.parameters, best.error)
-    history, trials = [], []
-    made: dict[int, Candidate] = {}
-    for found in session.history:
-        one = found.evaluation
-        structure = shown(one.structure)
-        made[id(one)] = Candidate(
-            structure, one.parameters, one.error, one.value, found.counted, one.seconds, found.elapsed
+    trials = trials_of(session, plan)
+    made = {
+        id(found.evaluation): Candidate(
+            structure=trial.structure,
+            parameters=trial.parameters,
+            error=trial.error,
+            value=found.evaluation.value,
+            counted=found.counted,
+            seconds=trial.seconds,
+            elapsed=found.elapsed,
         )
-        history.append(made[id(one)])
-        trials.append(
-            Trial(
-                label(structure),
-                structure,
-                one.parameters,
-                one.error,
-                one.seconds,
-                plan.entry.name,
-                held_out=one.error if isinstance(plan.target, Observed) else None,
-                chosen=one is best,
-            )
-        )
+        for found, trial in zip(session.history, trials, strict=True)
+    }
     error = best.error
     if ready is not None and isinstance(plan.target, Observed):
         error = relative_error(plan.target.data, best.network)
@@ -301,7 +289,7 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str) -> Search:
         seconds=session.elapsed,
         stopped="interrupted" if ended.why == "interrupted" else "budget" if met else "best",
         target=said,
-        front=tuple(trials),
+        front=tuple(trial.without_network(chosen=trial.network is not None) for trial in trials),
         dims=about.dims,
         coordinates={} if ready is None else ready.coordinates,
         units={} if ready is None else ready.units,
@@ -316,7 +304,7 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str) -> Search:
     return Search(
         fit=fit,
         error=best.error,
-        history=tuple(history),
+        history=tuple(made.values()),
         front=tuple(made[id(one)] for one in session.front),
         counted=session.counted,
         fits=session.fits,
