@@ -71,7 +71,7 @@ def render(fit: Fit, *, data: Any = None, search: Search | None = None) -> str:
     return _template().render(
         title=shorten(str(fit.source or "array"), 80),
         head=_head(fit),
-        facts=_facts(fit),
+        facts=_facts(fit) + ([] if search is None else [_evaluations(search)]),
         drawing=_marked(_drawing(fit)),
         search=None if search is None else _searched(search),
         front=_marked(front.panel(fit)),
@@ -175,11 +175,20 @@ def _drawing(fit: Fit) -> Panel:
     return Panel(svg(fig, label), wide=True)
 
 
+def _evaluations(search: Search) -> dict[str, str]:
+    return {
+        "name": "evaluations",
+        "value": f"{search.counted:,}",
+        "note": f"as papers count them; {search.fits:,} fitted",
+    }
+
+
 def _searched(search: Search) -> dict[str, Any]:
     """What the page says of a search beside its fit."""
     return {
         "space": search.summary()["space"],
         "method": search.method,
+        "heights": searched.heights(search),
         "rivals": _marked(searched.rivals(search)),
         "path": _marked(searched.path(search)),
         "map": _marked(searched.sizes_and_flops(search)),

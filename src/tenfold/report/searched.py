@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _RIVALS = 3
 # Errors at and below this are zero to rounding, which is nothing to tell structures apart by.
 _EXACT = 1e-7
+# How many times the best value the path reaches up to.
+_TALLEST = 1e4
 # Bins of the map along each axis, at most.
 _BINS = 14
 
@@ -70,7 +72,7 @@ def rivals(search: Search) -> Panel | None:
     if not others:
         return None
     shown = [chosen, *others]
-    fig = figure(2.75 * len(shown), 3.3)
+    fig = figure(2.75 * len(shown), 3.1)
     for ax, one in zip(fig.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         draw(one.structure, ax, names=[str(name) for name in search.fit.dims])
         said = f"{one.parameters:,} parameters\nerror {number(one.error)}"
@@ -95,6 +97,9 @@ def draw_path(ax: Axes, search: Search) -> None:
     counted = np.array([one.counted for one in search.history])
     values = np.array([_value(search, one) for one in search.history])
     finite = np.isfinite(values)
+    best = np.minimum.accumulate(np.where(finite, values, np.inf))
+    # What is far worse than the rest would leave no room for the others; it is drawn at the upper edge.
+    values = np.minimum(values, _TALLEST * best[-1])
     ax.plot(
         counted[finite],
         values[finite],
@@ -107,10 +112,10 @@ def draw_path(ax: Axes, search: Search) -> None:
         label="one structure",
         zorder=2,
     )
-    best = np.minimum.accumulate(np.where(finite, values, np.inf))
     known = np.isfinite(best)
     ends = np.append(counted[known], search.counted)
-    ax.step(ends, np.append(best[known], best[-1]), where="post", color=HUES[1], linewidth=1.6, label="best so far")
+    lows = np.minimum(np.append(best[known], best[-1]), _TALLEST * best[-1])
+    ax.step(ends, lows, where="post", color=HUES[1], linewidth=1.6, label="best so far")
     ax.set(yscale="log", xlabel="evaluations, as papers count them", ylabel=_called(search))
     ax.set_xlim(0, max(1, search.counted) * 1.02)
     log_axis(ax.yaxis)
@@ -214,6 +219,16 @@ def _against(one: Candidate, chosen: Candidate) -> str:
     return "larger, closer" if one.error < chosen.error else "as near"
 
 
+def heights(search: Search) -> str:
+    """What the heights in the picture of the path are, in words."""
+    what = "loss" if search.of_loss else "error"
+    if isinstance(search.objective, SizeWithin):
+        return f"the number of parameters, and where the {what} is above the one asked for, far more than that"
+    if isinstance(search.objective, ErrorWithin):
+        return f"the {what}, and where there are more parameters than asked for, more than that"
+    return f"parameters for each entry and the weighted square of the {what}"
+
+
 def _value(search: Search, one: Candidate) -> float:
     """What was minimised, in units that people know."""
     if isinstance(search.objective, SizeWithin | ErrorWithin):
@@ -222,8 +237,9 @@ def _value(search: Search, one: Candidate) -> float:
 
 
 def _called(search: Search) -> str:
+    what = "loss" if search.of_loss else "error"
     if isinstance(search.objective, SizeWithin):
-        return "parameters, more above the error asked for"
+        return f"parameters (raised above the {what})"
     if isinstance(search.objective, ErrorWithin):
-        return "error, more above the size asked for"
-    return "weighted sum of size and error"
+        return f"{what} (raised above the size)"
+    return f"weighted sum of size and {what}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from tenfold._arguments import whole_number
 from tenfold.errors import StructureError, TenfoldError
 from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin
-from tenfold.structure_search.spaces import AnyGraph, Chain, FullyConnected, Ring, Space, Tucker, folded, spaces
+from tenfold.structure_search.spaces import AnyGraph, Chain, FullyConnected, Ring, Space, Tree, Tucker, folded, spaces
 from tenfold.structure_search.targets import Target
 
 Fold = bool | int | Sequence[int | Sequence[int]]
@@ -23,6 +23,15 @@ _LONG, _PIECE, _MOST_MODES = 32, 16, 12
 _LEAST_RANK, _MOST_RANK = 8, 64
 # A network of the largest ranks has this many times the parameters that are allowed, or this part of the error.
 _ROOMY, _CLOSE = 4, 0.5
+
+_PLURALS: dict[type[Space], str] = {
+    Ring: "rings",
+    Chain: "chains",
+    Tree: "trees",
+    Tucker: "Tucker networks",
+    FullyConnected: "fully connected networks and parts of them",
+    AnyGraph: "graphs",
+}
 
 
 def space_of(
@@ -99,15 +108,14 @@ def roomy(space: Space, target: Target, objective: Objective) -> Space:
 
 def in_words(space: Space) -> str:
     """A space as people say it."""
-    name = next((name for name, kind in spaces().items() if type(space) is kind), type(space).__name__)
-    parts = [f"{name.replace('_', ' ')} of {space.modes} modes"]
+    parts = [f"{_PLURALS.get(type(space), type(space).__name__)} of {space.modes} modes"]
     if space.folds is not None:
         parts[0] += f" ({', '.join('·'.join(map(str, fold)) for fold in space.folds)})"
     if not isinstance(space, Tucker | FullyConnected):
         parts.append("their order free" if space.orders else "their order fixed")
     parts.append(f"ranks up to {space.max_rank}")
-    own = {field.name for field in fields(space)} - {field.name for field in fields(Space)}
-    parts.extend(f"{name} {value}" for name in sorted(own) if (value := getattr(space, name)) is not None)
+    if isinstance(space, AnyGraph):
+        parts.append(f"no core with more than {space.max_degree} bonds")
     return ", ".join(parts)
 
 
