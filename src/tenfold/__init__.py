@@ -21,12 +21,24 @@ _HOME = {
     "Observations": "tenfold.observations",
     "TenfoldError": "tenfold.errors",
     "Fit": "tenfold.verbs.result",
+    "Search": "tenfold.verbs.search_result",
     "fit": "tenfold.verbs.fit",
     "load": "tenfold.verbs.load",
+    "search": "tenfold.verbs.search",
     "select_rank": "tenfold.verbs.select_rank",
     "stability": "tenfold.verbs.stability",
 }
-_ROOMS = ("formats", "contraction", "components", "decomposition", "claims", "io", "models", "report")
+_ROOMS = (
+    "formats",
+    "contraction",
+    "components",
+    "decomposition",
+    "claims",
+    "io",
+    "models",
+    "report",
+    "structure_search",
+)
 
 # Spelled out, because type checkers read it and cannot follow the two tables above; a test compares them.
 __all__ = [
@@ -34,6 +46,7 @@ __all__ = [
     "Fit",
     "Network",
     "Observations",
+    "Search",
     "Structure",
     "TenfoldError",
     "__version__",
@@ -47,12 +60,14 @@ __all__ = [
     "load",
     "models",
     "report",
+    "search",
     "select_rank",
     "stability",
+    "structure_search",
 ]
 
 if TYPE_CHECKING:
-    from tenfold import claims, components, contraction, decomposition, formats, io, models, report
+    from tenfold import claims, components, contraction, decomposition, formats, io, models, report, structure_search
     from tenfold._blocks import Blocks
     from tenfold.errors import TenfoldError
     from tenfold.network import Network
@@ -61,6 +76,8 @@ if TYPE_CHECKING:
     from tenfold.verbs.fit import fit
     from tenfold.verbs.load import load
     from tenfold.verbs.result import Fit
+    from tenfold.verbs.search import search
+    from tenfold.verbs.search_result import Search
     from tenfold.verbs.select_rank import select_rank
     from tenfold.verbs.stability import stability
 

@@ -20,6 +20,8 @@ import tenfold as tn
 from tenfold.decomposition import Progress, find
 from tenfold.errors import DataError, FileError, StructureError, TenfoldError
 from tenfold.structure_search import ladder
+from tenfold.structure_search.spaces import Point, Ring
+from tenfold.verbs import _searching
 from tenfold.verbs import fit as verb
 
 
@@ -921,3 +923,60 @@ def test_a_rank_beyond_memory_a_sparse_array_of_nothing_and_an_array_for_a_metho
             find(name).function(
                 np.ones((4, 5, 6)), structure if name != "tree_svd" else tn.formats.tucker((4, 5, 6), 2)
             )
+
+
+# --- with time left ---------------------------------------------------------------------------------------------------
+
+
+def test_time_left_is_spent_on_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As many evaluations on a fast machine as on a slow one.
+    run = _searching.run
+    monkeypatch.setattr(_searching, "run", lambda plan, seconds, watch: run(plan, evaluations=200, watch=watch))
+    ring = Ring((3, 3, 3, 3)).structure(Point((2, 2, 2, 2), (0, 2, 1, 3)))
+    array = tn.Network.random(ring, seed=1).dense()
+    ladder = tn.fit(array, error=1e-3)
+    searched = tn.fit(array, error=1e-3, seconds=20.0)
+    assert ladder.parameters > 48  # no common format has the modes in this order
+    assert searched.parameters == 48
+    assert searched.error <= 1e-3
+    assert searched.stopped == "budget"
+    assert {trial.method for trial in ladder.front} < {trial.method for trial in searched.front}
+    assert len({trial.name for trial in ladder.front} - {trial.name for trial in searched.front}) == 0
+    assert [trial.structure for trial in searched.front if trial.chosen] == [searched.structure]
+    assert (searched.network.dense() - array).norm() / array.norm() <= 1e-3
+
+
+def test_a_search_that_finds_nothing_better_leaves_the_ladders() -> None:
+    array = tn.Network.random(tn.formats.cp((4, 4, 4), 1), seed=0).dense()
+    ladder, searched = tn.fit(array, error=1e-3), tn.fit(array, error=1e-3, seconds=1.0)
+    assert searched.parameters <= ladder.parameters
+    assert searched.error <= 1e-3
+
+
+def test_without_time_left_the_ladders_is_returned() -> None:
+    with pytest.warns(UserWarning, match="the common formats took all the seconds"):
+        fit = tn.fit(np.random.default_rng(0).standard_normal((4, 4, 4)), error=0.5, seconds=1e-3)
+    assert fit.error <= 0.5
+
+
+@pytest.mark.parametrize("data", [np.zeros((3, 3, 3)), np.arange(1.0, 8.0), np.array(3.0)])
+def test_what_cannot_be_searched_in_is_left_to_the_ladder(data: np.ndarray) -> None:
+    assert tn.fit(data, seconds=5.0).stopped == tn.fit(data).stopped
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seconds": 0}, "seconds must be a positive number, not 0"),
+        ({"seconds": "60"}, "seconds must be a positive number, not '60'"),
+        ({"seconds": 5.0, "structure": "cp", "ranks": 2}, "seconds is given beside a structure"),
+        ({"seconds": 5.0, "missing": True}, "seconds is given, but cells are missing"),
+    ],
+)
+def test_seconds_that_mean_nothing_are_refused(options: dict[str, object], message: str) -> None:
+    array = np.random.default_rng(0).standard_normal((4, 4, 4))
+    data = array
+    if options.pop("missing", False):
+        data = tn.Observations.from_nan(np.where(array > 1, np.nan, array))
+    with pytest.raises(TenfoldError, match=message):
+        tn.fit(data, **options)

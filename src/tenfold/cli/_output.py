@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tenfold._files import atomic, check_writable
-from tenfold.errors import FileError
+from tenfold.errors import FileError, TenfoldError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,3 +73,44 @@ def save_figure(figure: Figure, place: str) -> None:
     """Write a figure in the format of the file's suffix, beside and then renamed."""
     with atomic(place) as beside:
         figure.savefig(beside, dpi=150)
+
+
+class Result(Protocol):
+    """What a verb returns."""
+
+    def summary(self) -> dict[str, Any]: ...
+
+
+def tell(result: Result, written: Sequence[str], *, as_json: bool, quiet: bool) -> None:
+    """Print a result, and where it was written."""
+    # With the network on standard output, words go to standard error.
+    aside = "-" in written
+    if as_json:
+        say(json.dumps(result.summary()), aside=aside)
+    elif not quiet:
+        say(str(result), aside=aside)
+        places = [place for place in written if place and place != "-"]
+        if places:
+            say(f"\nwrote {', '.join(places)}", aside=aside)
+
+
+def check_places(source: str, output: str, report: str, plot: str) -> None:
+    """What would fail after the work is refused before it."""
+    if not output:
+        raise TenfoldError("--output is empty; give a file name, or '-' for standard output")
+    if "-" in (report, plot):
+        option = "--report" if report == "-" else "--plot"
+        raise TenfoldError(f"{option} '-' is not possible; give a file name, or '' for none")
+    if plot and Path(plot).suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise TenfoldError(f"--plot '{plot}' is no picture; give a name that ends in .png, .svg or .pdf")
+    given = {"--output": output, "--report": report, "--plot": plot}
+    places = {option: place_of(place) for option, place in given.items() if place and place != "-"}
+    data = Path(os.path.realpath(Path(source).expanduser()))  # unlike resolve() not troubled by links in a circle
+    for option, place in places.items():
+        if place == data:
+            raise TenfoldError(f"{option} names the data, '{source}'; give it another name")
+        twin = next((other for other in places if other != option and places[other] == place), None)
+        if twin is not None:
+            raise TenfoldError(f"{option} and {twin} both name '{given[option]}'; give them different names")
+    if report and Path(report).suffix.lower() not in (".html", ".htm") and not Path(report).is_dir():
+        raise TenfoldError(f"--report '{report}' is no page; give a name that ends in .html (--plot makes pictures)")

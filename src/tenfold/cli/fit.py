@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import json
-import os
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
-from typer.models import OptionInfo
 
-from tenfold.cli._output import place_of, say
+from tenfold.cli._options import options_of
+from tenfold.cli._output import check_places, tell
 from tenfold.errors import TenfoldError
 
 if TYPE_CHECKING:
-    from tenfold.verbs.result import Fit
+    pass
 
 
 def register(app: typer.Typer) -> None:
@@ -47,6 +43,7 @@ def fit(
     dtype: str | None = typer.Option(None, help="Compute in float32, float64, complex64 or complex128."),
     memory: str | None = typer.Option(None, help="Memory to get by with, as '2 GB'. [default: half of what is free]"),
     checkpoint: str | None = typer.Option(None, help="Folder to go on from when interrupted (whole arrays)."),
+    seconds: float | None = typer.Option(None, help="Search for better structures in what is left of this time."),
     output: str = typer.Option("fit.tn", "--output", "-o", help="Where the network goes; '-' for standard output."),
     report: str = typer.Option("report.html", help="Where the page goes; '' for no page."),
     plot: str = typer.Option("", help="Where a summary picture goes (.png, .svg, .pdf)."),
@@ -55,9 +52,10 @@ def fit(
 ) -> None:
     """Find the structure in an array and keep it as a small file and a page to look at.
 
-    With --structure it is fitted. Without, common formats are tried and the best within the budget is kept.
+    With --structure it is fitted. Without, common formats are tried and the best within the budget is kept; with
+    --seconds, what is left of them is spent on a search for other structures.
     """
-    _check_places(source, output, report, plot)
+    check_places(source, output, report, plot)
     sizes = _sizes(size)
 
     from tenfold import io
@@ -85,8 +83,9 @@ def fit(
             source_dtype=dataset.dtype,
             memory=memory,
             checkpoint=checkpoint,
+            seconds=seconds,
             progress=False if quiet else None,
-            **_options(option, list(inspect.signature(run).parameters)),
+            **options_of(option, list(inspect.signature(run).parameters), fit),
         )
     except KeyboardInterrupt:
         if checkpoint is None:
@@ -103,43 +102,9 @@ def fit(
         raise Interrupted(f"the network is in {kept}, not everything else was written") from None
     except TenfoldError as error:
         raise type(error)(f"{error}; the network is in {kept}") from error
-    _tell(result, [output, report, plot], as_json=as_json, quiet=quiet)
+    tell(result, [output, report, plot], as_json=as_json, quiet=quiet)
     if result.interrupted:
         raise Interrupted(f"the best that was found so far is in {kept}")
-
-
-def _tell(result: Fit, written: Sequence[str], *, as_json: bool, quiet: bool) -> None:
-    # With the network on standard output, words go to standard error.
-    aside = "-" in written
-    if as_json:
-        say(json.dumps(result.summary()), aside=aside)
-    elif not quiet:
-        say(str(result), aside=aside)
-        places = [place for place in written if place and place != "-"]
-        if places:
-            say(f"\nwrote {', '.join(places)}", aside=aside)
-
-
-def _check_places(source: str, output: str, report: str, plot: str) -> None:
-    """What would fail after the work is refused before it."""
-    if not output:
-        raise TenfoldError("--output is empty; give a file name, or '-' for standard output")
-    if "-" in (report, plot):
-        option = "--report" if report == "-" else "--plot"
-        raise TenfoldError(f"{option} '-' is not possible; give a file name, or '' for none")
-    if plot and Path(plot).suffix.lower() not in (".png", ".svg", ".pdf"):
-        raise TenfoldError(f"--plot '{plot}' is no picture; give a name that ends in .png, .svg or .pdf")
-    given = {"--output": output, "--report": report, "--plot": plot}
-    places = {option: place_of(place) for option, place in given.items() if place and place != "-"}
-    data = Path(os.path.realpath(Path(source).expanduser()))  # unlike resolve() not troubled by links in a circle
-    for option, place in places.items():
-        if place == data:
-            raise TenfoldError(f"{option} names the data, '{source}'; give it another name")
-        twin = next((other for other in places if other != option and places[other] == place), None)
-        if twin is not None:
-            raise TenfoldError(f"{option} and {twin} both name '{given[option]}'; give them different names")
-    if report and Path(report).suffix.lower() not in (".html", ".htm") and not Path(report).is_dir():
-        raise TenfoldError(f"--report '{report}' is no page; give a name that ends in .html (--plot makes pictures)")
 
 
 def _sizes(given: list[str]) -> dict[str, int]:
@@ -163,28 +128,3 @@ def _ranks(given: str | None) -> int | list[int] | None:
     except ValueError:
         raise TenfoldError(f"--ranks takes whole numbers separated by commas, not '{given}'") from None
     return numbers[0] if len(numbers) == 1 else numbers
-
-
-def _options(given: list[str], known: Sequence[str]) -> dict[str, Any]:
-    """Options of a method: JSON where the text is JSON, else the text; ``known`` are the arguments of `tenfold.fit`."""
-    arguments = inspect.signature(fit).parameters
-    own = [name for name, argument in arguments.items() if isinstance(argument.default, OptionInfo)]
-    options: dict[str, Any] = {}
-    for item in given:
-        name, equals, text = item.partition("=")
-        if not equals or not name:
-            raise TenfoldError(f"--option takes a name and a value, as starts=3, not '{item}'")
-        if name in options:
-            raise TenfoldError(f"--option gives '{name}' twice")
-        if name in known:
-            for flag in (name, name.removesuffix("s")):  # sizes are given one by one
-                if flag in own:
-                    raise TenfoldError(
-                        f"--option gives '{name}', which has an option of its own: --{flag.replace('_', '-')}"
-                    )
-            raise TenfoldError(f"--option gives '{name}', which is no option of a method; leave it out")
-        try:
-            options[name] = json.loads(text)
-        except json.JSONDecodeError:
-            options[name] = text
-    return options

@@ -4,6 +4,7 @@
     tenfold.report.draw(structure)              # the network as a matplotlib figure
     print(tenfold.report.text(structure))       # the network in a terminal
     tenfold.report.plot(fit)                    # network, error against size and residual in one figure
+    tenfold.report.plot_search(search)          # network, error against size and path of a search in one figure
 
 matplotlib is imported when something is drawn, and never through pyplot: no global state is touched.
 """
@@ -16,16 +17,18 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "draw": "tenfold.report.drawing",
     "plot": "tenfold.report.summary",
+    "plot_search": "tenfold.report.searched",
     "text": "tenfold.report.plain",
     "write": "tenfold.report.page",
 }
 
-__all__ = ["draw", "plot", "text", "write"]
+__all__ = ["draw", "plot", "plot_search", "text", "write"]
 
 if TYPE_CHECKING:
     from tenfold.report.drawing import draw
     from tenfold.report.page import write
     from tenfold.report.plain import text
+    from tenfold.report.searched import plot_search
     from tenfold.report.summary import plot
 
 

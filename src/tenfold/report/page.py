@@ -16,7 +16,7 @@ from markupsafe import Markup
 import tenfold
 from tenfold._files import atomic
 from tenfold.observations import Observations
-from tenfold.report import components, factors, front, pictures, spectra
+from tenfold.report import components, factors, front, pictures, searched, spectra
 from tenfold.report._axes import axes_of
 from tenfold.report._style import HUES, Panel, family, number, shorten, svg, times
 from tenfold.report.drawing import draw
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
     from tenfold.verbs.result import Fit
+    from tenfold.verbs.search_result import Search
 
 # Hues of the dark page, one for each of `HUES`: the same hues, lighter.
 _DARK_HUES = ("#58b0e3", "#f08a4b", "#3dbfa0", "#d98fb8", "#e0ac3c", "#8cc8ee", "#a99bea", "#a9afb8")
@@ -39,7 +40,7 @@ _STOPPED = {
 }
 
 
-def write(fit: Fit, path: str | os.PathLike[str], *, data: Any = None) -> None:
+def write(fit: Fit, path: str | os.PathLike[str], *, data: Any = None, search: Search | None = None) -> None:
     """Write a fit as one self-contained HTML page, which opens offline in any browser, light or dark.
 
     The page shows the network, everything that was tried, original against reconstruction, the spectra of the data and
@@ -49,17 +50,18 @@ def write(fit: Fit, path: str | os.PathLike[str], *, data: Any = None) -> None:
         fit: a `tenfold.Fit`.
         path: where; the file is written beside and renamed when it is whole.
         data: the original, for a fit that was loaded from a file; by default ``fit.data``.
+        search: the search that found it; then the page shows that too.
 
     Raises:
         DataError: ``data`` has another shape than the fit.
         FileError: the file cannot be written; what stood there before is unchanged.
     """
-    text = render(fit, data=data)
+    text = render(fit, data=data, search=search)
     with atomic(os.fspath(path)) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
-def render(fit: Fit, *, data: Any = None) -> str:
+def render(fit: Fit, *, data: Any = None, search: Search | None = None) -> str:
     """The page of `write` as text."""
     original = fit.data if data is None else data
     trials, other_trials = front.rows(fit)
@@ -69,8 +71,9 @@ def render(fit: Fit, *, data: Any = None) -> str:
     return _template().render(
         title=shorten(str(fit.source or "array"), 80),
         head=_head(fit),
-        facts=_facts(fit),
+        facts=_facts(fit) + ([] if search is None else [_evaluations(search)]),
         drawing=_marked(_drawing(fit)),
+        search=None if search is None else _searched(search),
         front=_marked(front.panel(fit)),
         trials=trials,
         held_out=any(trial.held_out is not None for trial in fit.front),
@@ -170,6 +173,26 @@ def _drawing(fit: Fit) -> Panel:
     fig = draw(fit.structure, names=names)
     label = f"Network of {len(fit.structure.terms)} cores for the axes {', '.join(names)}"
     return Panel(svg(fig, label), wide=True)
+
+
+def _evaluations(search: Search) -> dict[str, str]:
+    return {
+        "name": "evaluations",
+        "value": f"{search.counted:,}",
+        "note": f"as papers count them; {search.fits:,} fitted",
+    }
+
+
+def _searched(search: Search) -> dict[str, Any]:
+    """What the page says of a search beside its fit."""
+    return {
+        "space": search.summary()["space"],
+        "method": search.method,
+        "heights": searched.heights(search),
+        "rivals": _marked(searched.rivals(search)),
+        "path": _marked(searched.path(search)),
+        "map": _marked(searched.sizes_and_flops(search)),
+    }
 
 
 def _scalar(fit: Fit, original: Any) -> dict[str, str] | None:

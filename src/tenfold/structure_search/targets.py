@@ -215,7 +215,7 @@ class Loss:
     """Anything differentiable that is to be made small: ``loss(network)`` is a scalar, smaller is better.
 
     Args:
-        loss: a function that can be sent to other processes if there are any.
+        loss: a function that can be sent to other processes if there are any; at least 0.
         shape: of the tensor that networks stand for.
     """
 
@@ -249,11 +249,25 @@ class Loss:
         for step in range(steps + 1):
             optimizer.zero_grad()
             value = self.loss(Network(structure, cores))
-            if float(value) < lowest:
-                best, lowest = [core.detach().clone() for core in cores], float(value)
-            if step == steps or not math.isfinite(float(value)):
+            if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex() or not value.requires_grad:
+                raise DataError(f"loss must give a real scalar that depends on the cores, not {_shown(value)}")
+            now = value.item()
+            if now < 0:
+                raise DataError(f"loss must be at least 0, not {now:g}; add a constant to it")
+            if now < lowest:
+                best, lowest = [core.detach().clone() for core in cores], now
+            if step == steps or not math.isfinite(now):
                 break
             value.backward()
             optimizer.step()
             schedule.step()
         return Fitted(Network(structure, best), lowest, steps)
+
+
+def _shown(value: object) -> str:
+    """What a loss gave that is no loss."""
+    if not isinstance(value, Tensor):
+        return f"a value of type {type(value).__name__}"
+    if not value.requires_grad:
+        return "a tensor without a gradient"
+    return f"a tensor of shape {tuple(value.shape)} and dtype {str(value.dtype).removeprefix('torch.')}"

@@ -45,7 +45,7 @@ class Prepared:
     @property
     def named(self) -> bool:
         """Whether the axes have names of their own, not the letters that stand for none."""
-        return self.dims != _names(None, len(self.shape))
+        return self.dims != as_names(None, len(self.shape))
 
     @property
     def whole(self) -> Tensor | Observations:
@@ -106,7 +106,7 @@ def prepare(
         raise DataError(f"data is the name of a file, {str(data)!r}; read it first: tn.fit(tn.io.read({str(data)!r}))")
     elif isinstance(data, tuple) and data and isinstance(data[0], Observations):
         raise DataError("data is a tuple, as Observations.from_table gives: give its first element, the Observations")
-    wanted = _dtype(dtype)
+    wanted = as_dtype(dtype)
     data = _in_place(data, memory, in_blocks, wanted)
     ready: Tensor | Observations | Blocks
     if isinstance(data, Blocks):
@@ -128,7 +128,7 @@ def prepare(
         ready = _weighted(ready, shape, weights)
     if wanted is not None:
         ready = ready.to(wanted)
-    checked = _names(names, len(shape))
+    checked = as_names(names, len(shape))
     scaled, power = (ready, 0) if isinstance(ready, Blocks) else _in_range(ready)
     named = {dim: text for dim, mark in marks.items() if dim in checked and (text := as_text(mark).strip())}
     return Prepared(ready, scaled, power, shape, checked, _labels(labels, checked, shape), source, named, origin)
@@ -221,7 +221,8 @@ def _weighted(data: Tensor | Observations, shape: tuple[int, ...], weights: Any)
     return Observations.from_masked(data, observed=torch.ones(shape, dtype=torch.bool), weights=table)
 
 
-def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    """What numbers are computed in. Raises `DataError` for anything else."""
     if dtype is None:
         return None
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
@@ -230,7 +231,8 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     return found
 
 
-def _names(dims: Sequence[str] | None, order: int) -> tuple[str, ...]:
+def as_names(dims: Sequence[str] | None, order: int) -> tuple[str, ...]:
+    """The names of so many axes, letters where there are none. Raises `DataError` where they do not fit."""
     if dims is None:
         return tuple(_LETTERS[:order]) if order <= len(_LETTERS) else tuple(f"i{k + 1}" for k in range(order))
     if isinstance(dims, str) or len(dims) != order:

@@ -1,15 +1,14 @@
-"""What a method takes beyond the arguments of `fit`: whether it has an option, and whether a value is of its type."""
+"""What a method takes beyond the arguments of a verb: whether it has an option, and whether a value is of its type."""
 
 from __future__ import annotations
 
 import typing
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Protocol, Union, get_args, get_origin
 
 import numpy as np
 
-from tenfold.decomposition import Entry
 from tenfold.errors import TenfoldError
 
 # Arguments of `fit`, or of its own making, that some methods take as well.
@@ -23,19 +22,32 @@ _KINDS: dict[Any, tuple[type, ...]] = {
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
 
 
-def check_options(entry: Entry, options: Mapping[str, Any]) -> None:
+class Known(Protocol):
+    """A registered method."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def function(self) -> Any: ...
+
+    @property
+    def options(self) -> tuple[str, ...]: ...
+
+
+def check_options(entry: Known, options: Mapping[str, Any], verb: str = "fit") -> None:
     """Raise `TenfoldError` for an option that the method does not have, or a value that its type does not allow."""
     own = [name for name in entry.options if name not in _OF_FIT]
     hints = _hints(entry)
     for name, value in options.items():
         if name not in own:
             has = f"; it has {', '.join(own)}" if own else ""
-            raise TenfoldError(f"'{name}' is no argument of fit, nor an option of method '{entry.name}'{has}")
+            raise TenfoldError(f"'{name}' is no argument of {verb}, nor an option of method '{entry.name}'{has}")
         if name in hints and not _fits(value, hints[name]):
             raise TenfoldError(f"option {name} must be {' or '.join(_words(hints[name]))}, not {_shown(value)}")
 
 
-def _hints(entry: Entry) -> dict[str, Any]:
+def _hints(entry: Known) -> dict[str, Any]:
     """The types of the arguments of a method, as far as they are written down."""
     try:
         return typing.get_type_hints(entry.function)

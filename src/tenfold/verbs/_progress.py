@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+
+    from tenfold.structure_search.session import Session
+
+# Seconds between two lines of a search.
+_OFTEN = 0.2
 
 
 class Bar:
@@ -17,6 +23,7 @@ class Bar:
     def __init__(self, progress: Progress | None, task: TaskID | None) -> None:
         self._progress = progress
         self._task = task
+        self._next = 0.0
 
     def rung(self, label: str, number: int, total: int) -> None:
         self._show(f"trying {label}", number, total)
@@ -26,6 +33,22 @@ class Bar:
 
     def boxes(self, label: str, done: int, total: int) -> None:
         self._show(f"{label}, box {done:,} of {total:,}", done, total)
+
+    def search(self, session: Session) -> None:
+        now = time.monotonic()
+        best = None if self._progress is None or now < self._next else session.best
+        if best is None:
+            return
+        self._next = now + _OFTEN
+        text = (
+            f"best {best.parameters:,} parameters, error {best.error:.4g}; {len(session.front)} on the front; "
+            f"{session.counted:,} evaluations, {session.fits:,} fitted"
+        )
+        if session.seconds is not None:
+            text += f"; {max(0.0, session.seconds - session.elapsed):.0f} s left"
+            self._show(text, int(min(session.elapsed, session.seconds)), max(1, int(session.seconds)))
+        else:
+            self._show(text, session.counted, session.evaluations or session.counted)
 
     def _show(self, text: str, done: int, total: int) -> None:
         if self._progress is not None and self._task is not None:

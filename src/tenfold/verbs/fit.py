@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 import os
 import re
-import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
 from torch import Tensor
@@ -22,10 +19,8 @@ from torch import Tensor
 from tenfold import formats
 from tenfold._arguments import closest
 from tenfold._blocks import Blocks, memory_bytes, memory_text
-from tenfold._scales import times_power
 from tenfold._threads import threads_for
 from tenfold._trees import bond_limits, check_tree
-from tenfold.contraction import contract
 from tenfold.decomposition import (
     KINDS,
     Entry,
@@ -55,12 +50,13 @@ from tenfold.structure_search import (
     tree_trials,
 )
 from tenfold.verbs._arrays import Prepared, as_text, prepare
+from tenfold.verbs._budget import DEFAULT_ERROR, budget_of, check_seconds, check_seed, in_words
+from tenfold.verbs._facts import observed_cells, rescaled, spectra_of
 from tenfold.verbs._options import check_options
 from tenfold.verbs._progress import Bar, progress_bar
+from tenfold.verbs._searching import after
 from tenfold.verbs.result import Fit
 
-# What is asked for when nothing is.
-DEFAULT_ERROR = 0.1
 # What is asked for when nothing is and cells are missing.
 _PREDICTION = "the best prediction of missing cells"
 # What people call the kinds of data.
@@ -70,8 +66,6 @@ _KINDS = {
     "missing": "arrays with missing cells",
     "blocks": "arrays read block by block",
 }
-# Modes longer than this have no spectrum in the record: its Gram matrix would cost more than the fit.
-_SPECTRUM = 2048
 
 
 def fit(
@@ -98,6 +92,7 @@ def fit(
     memory: int | str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     client: Any = None,
+    seconds: float | None = None,
     progress: bool | None = None,
     **options: Any,
 ) -> Fit:
@@ -135,6 +130,8 @@ def fit(
         checkpoint: a folder for what is known so far of a whole array that is read box by box: the same call goes on
             from there, and ends with the same result.
         client: a ``dask.distributed.Client`` whose workers read a whole array box by box.
+        seconds: without a structure, what is left of this time after the ladder is spent on a search for a structure
+            (`search`); what is found is never worse than the ladder's.
         progress: show a progress bar on standard error; by default when that is a terminal.
         options: what the method takes beyond these (see its own documentation), such as ``constraints``.
 
@@ -169,10 +166,11 @@ def fit(
             f"decomposed in memory, and only arrays of several axes are read box by box: reshape it, or give more of it"
         )
     source = ready.source if source is None else source
-    budget = _budget(error, parameters, ratio, ready)
+    budget = budget_of(error, parameters, ratio, ready.cells)
     modes = index_names(ready.dims)
-    _check_numbers(seed, max_sweeps, tol)
-    seed = int(seed)
+    seed = check_seed(seed)
+    seconds = check_seconds(seconds)
+    _check_sweeps(max_sweeps, tol)
     own = {name: value for name, value in options.items() if value is not None}
     options = {"init": init, "max_sweeps": max_sweeps, "tol": tol, **own}
     streaming = {"memory": memory, "checkpoint": checkpoint, "client": client}
@@ -180,13 +178,19 @@ def fit(
     power = ready.power
     asked = structure.replace("_", " ") if isinstance(structure, str) and "->" not in structure else None
     structure = _named(structure, ranks, sizes, ready, budget)
+    if structure is not None and seconds is not None:
+        raise TenfoldError("seconds is given beside a structure, and is for searching one; leave one of them out")
     with threads_for(ready.cells), progress_bar(progress) as bar, _resumable(checkpoint):
         if structure is None:
             _refuse({"method": method, "sizes": sizes or None, **options}, "without a structure; give a structure")
             if budget.error is None and budget.parameters is None and not leaves_out(ready.scaled):
-                budget = _budget(DEFAULT_ERROR, None, None, ready)
+                budget = budget_of(DEFAULT_ERROR, None, None, ready.cells)
+            if seconds is not None:
+                _check_searchable(ready)
             searched = _searched(ready, budget, seed, streaming, bar, "any")
             found = _best_of(climb(searched, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
+            if seconds is not None and found[2] != "interrupted":
+                found = _searched_on(found, ready, budget, seconds - (time.perf_counter() - started), seed, bar)
         elif isinstance(structure, str) and "->" not in structure:
             _refuse({"method": method, **options}, f"but {structure} has no ranks; give ranks")
             searched = _searched(ready, budget, seed, streaming, bar, structure)
@@ -210,7 +214,7 @@ def fit(
                 power = 0 if entry.scales else power
         best, trials, stopped = found
         try:
-            spectra = _spectra(ready, searched)
+            spectra = spectra_of(ready, searched)
         except KeyboardInterrupt:
             spectra, stopped = {}, "interrupted"
     assert best.network is not None
@@ -220,17 +224,17 @@ def fit(
     if best.held_out is not None and best.baseline is not None and best.held_out >= best.baseline:
         warnings.warn(
             f"cells that were left out are predicted no better than by the mean of the others (held-out error "
-            f"{best.held_out:.3g}, of the mean {best.baseline:.3g}): {_observed(ready):,} observations are too few for "
-            f"any network that was tried",
+            f"{best.held_out:.3g}, of the mean {best.baseline:.3g}): {observed_cells(ready):,} observations are too "
+            f"few for any network that was tried",
             stacklevel=2,
         )
     return Fit(
-        network=_rescaled(best.network, power),
+        network=rescaled(best.network, power),
         error=best.error,
         method=best.method,
         seconds=time.perf_counter() - started,
         stopped=stopped,
-        target=_target(budget) if structure is not None or budget != Budget() else _PREDICTION,
+        target=in_words(budget) if structure is not None or budget != Budget() else _PREDICTION,
         front=front,
         dims=ready.dims,
         coordinates=ready.coordinates,
@@ -239,7 +243,7 @@ def fit(
         source=None if source is None else as_text(source),
         source_dtype=source_dtype or ready.source_dtype,
         deviance=best.deviance,
-        observed=_observed(ready),
+        observed=observed_cells(ready),
         cells=ready.cells,
         seed=seed,
         data=ready.data,
@@ -251,6 +255,27 @@ def _refuse(options: Mapping[str, Any], why: str) -> None:
     given = [name for name, value in options.items() if value is not None]
     if given:
         raise TenfoldError(f"{given[0]} is given {why}, or leave {given[0]} out")
+
+
+def _check_searchable(ready: Prepared) -> None:
+    """Raise where no structure can be searched in the time left after the ladder."""
+    if isinstance(ready.data, Blocks):
+        raise TenfoldError("seconds is given, but the array is read box by box, and a search needs it in memory")
+    if isinstance(as_whole(ready.data), Observations):
+        raise TenfoldError(
+            "seconds is given, but cells are missing or the sparse array is too large to search in; leave it out, or "
+            "use search"
+        )
+
+
+def _searched_on(
+    found: tuple[Trial, list[Trial], str], ready: Prepared, budget: Budget, left: float, seed: int, bar: Bar
+) -> tuple[Trial, list[Trial], str]:
+    """The time that is left spent on a search, beside what the ladder found."""
+    if left <= 0:
+        warnings.warn("the common formats took all the seconds; no other structure was searched for", stacklevel=3)
+        return found
+    return after(found, ready, budget, seconds=left, seed=seed, watch=bar.search)
 
 
 def _ranks_of(
@@ -348,7 +373,7 @@ def _best_of(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial
             raise
         stopped = "interrupted"
     if best is None:
-        raise TenfoldError(f"no network was found with {_target(budget)}; ask for less")
+        raise TenfoldError(f"no network was found with {in_words(budget)}; ask for less")
     return best, seen, stopped or ("budget" if budget.met(best) else "best")
 
 
@@ -398,7 +423,7 @@ def _run(
     taken, power = (ready.data, 0) if entry.scales else (ready.scaled, ready.power)
     if "init" in given:
         _check_init(given["init"], ready.data.dtype)
-        given["init"] = _rescaled(given["init"], -power)
+        given["init"] = rescaled(given["init"], -power)
     try:
         done = entry.function(taken, structure, error=budget.error, seed=seed, callback=watch, **given)
         network, reached, stopped, deviance = done.network, done.error, done.stopped, done.deviance
@@ -407,7 +432,7 @@ def _run(
             raise
         network, reached, stopped, deviance = latest[0].network(), latest[0].error, "interrupted", None
         if not isinstance(ready.scaled, Blocks):
-            reached = relative_error(ready.scaled, _rescaled(network, power - ready.power))
+            reached = relative_error(ready.scaled, rescaled(network, power - ready.power))
     seconds = time.perf_counter() - started
     trial = Trial(label, network.structure, network.parameters, reached, seconds, entry.name, network=network)
     if deviance is not None:
@@ -415,13 +440,6 @@ def _run(
         true = deviance * 2.0 ** min(power, 1023)
         trial = replace(trial, deviance=true if math.isfinite(true) else None)
     return trial, [trial], stopped
-
-
-def _rescaled(network: Network, power: int) -> Network:
-    """The network times ``2**power``, shared among its terms so that no core leaves the range of its dtype."""
-    if power == 0:
-        return network
-    return network.replace([times_power(core, power / len(network.structure.terms)) for core in network.cores])
 
 
 def _check_init(init: Any, dtype: torch.dtype) -> None:
@@ -562,69 +580,8 @@ def _resolve(
     return thin.replace({bond: limits[bond] for bond in missing}), missing
 
 
-def _budget(error: float | None, parameters: int | None, ratio: float | None, ready: Prepared) -> Budget:
-    given = [n for n, v in (("error", error), ("parameters", parameters), ("ratio", ratio)) if v is not None]
-    if len(given) > 1:
-        raise TenfoldError(f"{' and '.join(given)} are given; one of them is the budget")
-    if error is not None:
-        if isinstance(error, bool) or not isinstance(error, (int, float, np.floating)) or not 0 <= error < 1:
-            raise TenfoldError(f"error must be a relative error of at least 0 and below 1, not {error!r}")
-        # A little less, so that rounding where the network is expanded does not go beyond what was asked for.
-        return Budget(error=float(error) * (1 - 1e-9))
-    if ratio is not None:
-        if isinstance(ratio, bool) or not isinstance(ratio, (int, float, np.number)) or not 1 <= ratio < math.inf:
-            raise TenfoldError(f"ratio must be a number of at least 1, not {ratio!r}")
-        parameters = math.floor(ready.cells / Fraction(float(ratio)))
-        if parameters < 1:
-            raise TenfoldError(f"ratio {ratio:g} leaves no parameter for an array of {ready.cells:,} entries")
-    if parameters is not None:
-        if isinstance(parameters, bool) or not isinstance(parameters, (int, np.integer)) or parameters < 1:
-            raise TenfoldError(f"parameters must be a whole number of at least 1, not {parameters!r}")
-        return Budget(parameters=int(parameters))
-    return Budget()
-
-
-def _check_numbers(seed: int, max_sweeps: int | None, tol: float | None) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-        raise TenfoldError(f"seed must be a whole number of at least 0 and below 2**63, not {seed!r}")
+def _check_sweeps(max_sweeps: int | None, tol: float | None) -> None:
     if max_sweeps is not None and (isinstance(max_sweeps, bool) or not isinstance(max_sweeps, int) or max_sweeps < 1):
         raise TenfoldError(f"max_sweeps must be a whole number of at least 1, not {max_sweeps!r}")
     if tol is not None and not (isinstance(tol, (int, float)) and 0 <= tol < 1):
         raise TenfoldError(f"tol must be at least 0 and below 1, not {tol!r}")
-
-
-def _target(budget: Budget) -> str:
-    if budget.error is not None:
-        return f"error at most {budget.error:g}"
-    if budget.parameters is not None:
-        return f"at most {budget.parameters:,} parameters"
-    return "the structure given"
-
-
-def _observed(ready: Prepared) -> int:
-    """How many cells are known; the zeros of a sparse array are."""
-    if isinstance(ready.data, Observations) and ready.data.rest == "unknown":
-        return ready.data.distinct
-    return ready.cells
-
-
-def _spectra(ready: Prepared, searched: Any) -> dict[str, tuple[float, ...]]:
-    """Singular values along each axis, from the Gram matrix of the unfolding."""
-    if isinstance(searched, Projected):
-        known = zip(ready.dims, index_names(ready.dims), strict=True)
-        return {dim: searched.singular_values(mode) for dim, mode in known if mode in searched.reduced.spectra}
-    if not isinstance(ready.scaled, Tensor):
-        return {}
-    spectra = {}
-    largest = sys.float_info.max
-    names = [str(axis) for axis in range(len(ready.shape))]
-    for axis, dim in enumerate(ready.dims):
-        if not 1 < ready.shape[axis] <= _SPECTRUM:
-            continue
-        left = [name if n != axis else "row" for n, name in enumerate(names)]
-        right = [name if n != axis else "column" for n, name in enumerate(names)]
-        gram = contract([(left, ready.scaled), (right, ready.scaled.conj())], ("row", "column"))
-        values = torch.linalg.eigvalsh(gram.to(torch.promote_types(gram.dtype, torch.float64)))
-        values = times_power(values.clamp(min=0).sqrt().flip(0), ready.power)
-        spectra[dim] = tuple(values.clamp(max=largest).tolist())
-    return spectra

@@ -1,0 +1,224 @@
+"""One search: what it is, and how it is run. Two verbs do: `search`, and `fit` with time left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tenfold.decomposition import kind_of
+from tenfold.errors import DataError, StructureError
+from tenfold.network import Network
+from tenfold.observations import Observations
+from tenfold.structure import Structure
+from tenfold.structure_search import Budget, Trial, as_whole
+from tenfold.structure_search._journal import Journal
+from tenfold.structure_search._registry import SearcherEntry, find_searcher, searchers
+from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin
+from tenfold.structure_search.session import Session, Spent
+from tenfold.structure_search.spaces import Space
+from tenfold.structure_search.targets import Dense, Loss, Observed, Target
+from tenfold.verbs._arrays import Prepared
+from tenfold.verbs._options import check_options
+from tenfold.verbs._spaces import roomy, space_of
+from tenfold.verbs.search_result import label
+
+# The searcher that is taken where none is named.
+DEFAULT_METHOD = "tnale"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What makes a search what it is: with the same plan the same is found, whoever fits and however often it stops."""
+
+    target: Target
+    objective: Objective
+    space: Space
+    entry: SearcherEntry
+    options: Mapping[str, Any]
+    seed: int
+
+    def said(self) -> dict[str, Any]:
+        """The plan as text, to know it again."""
+        return {
+            "data": _fingerprint(self.target),
+            "objective": repr(self.objective),
+            "space": repr(self.space),
+            "method": self.entry.name,
+            "options": json.loads(json.dumps(dict(self.options), default=repr)),
+            "seed": self.seed,
+        }
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A search that came to its end.
+
+    Attributes:
+        why: ``"evaluations"`` or ``"seconds"`` where that was used up, ``"finished"`` where the searcher had nothing
+            more to ask, ``"interrupted"``.
+    """
+
+    session: Session
+    why: str
+
+
+def run(
+    plan: Plan,
+    *,
+    evaluations: int | None = None,
+    seconds: float | None = None,
+    workers: int = 1,
+    client: Any = None,
+    resume: str | os.PathLike[str] | None = None,
+    watch: Callable[[Session], None] | None = None,
+) -> Ended:
+    """Search until there is nothing more to ask, a budget is used up, or somebody interrupts."""
+    journal = None if resume is None else Journal(resume, plan.said())
+    with Session(
+        plan.target,
+        plan.objective,
+        seed=plan.seed,
+        evaluations=evaluations,
+        seconds=seconds,
+        workers=workers,
+        client=client,
+        journal=journal,
+        watch=watch,
+    ) as session:
+        try:
+            plan.entry.function(session, plan.space, seed=plan.seed, **plan.options)
+        except Spent:
+            used = evaluations is not None and session.counted >= evaluations
+            return Ended(session, "evaluations" if used else "seconds")
+        except KeyboardInterrupt:
+            if session.best is None:
+                raise
+            return Ended(session, "interrupted")
+    return Ended(session, "finished")
+
+
+def target_of(data: Tensor | Observations) -> Target:
+    """What structures are fitted to. Raises `DataError` where nothing can be."""
+    whole = as_whole(data)
+    values = whole.values if isinstance(whole, Observations) else whole
+    if not bool((values != 0).any()):
+        raise DataError("data is zero everywhere, so there is no structure to look for")
+    if not isinstance(whole, Observations):
+        return Dense(whole)
+    if kind_of(whole) == "sparse":
+        raise DataError(
+            f"the sparse array has {whole.size:,} cells, too many to search structures for; fit does with a structure"
+        )
+    return Observed(whole)
+
+
+def searcher_for(method: str, space: Space, options: Mapping[str, Any]) -> SearcherEntry:
+    """The searcher of a name, its options checked.
+
+    Raises:
+        StructureError: it does not search such spaces.
+        TenfoldError: it is not known, or does not have an option.
+    """
+    entry = find_searcher(method)
+    if not isinstance(space, entry.spaces):
+        able = ", ".join(name for name, one in searchers().items() if isinstance(space, one.spaces))
+        raise StructureError(f"searcher '{method}' does not search {type(space).__name__}; {able} do")
+    check_options(entry, options, "search")
+    return entry
+
+
+def shown(structure: Structure) -> Structure:
+    """The structure with its bonds called r1, r2, ... in the order of its cores."""
+    outer = structure.output_indices
+    free = (name for n in count(1) if (name := f"r{n}") not in outer)
+    inner = dict.fromkeys(index for term in structure.terms for index in term.indices if index not in outer)
+    return structure.rename(dict(zip(inner, free, strict=False)))
+
+
+def trials_of(session: Session, plan: Plan) -> list[Trial]:
+    """Everything that was fitted to the end, in that order; the best one has its network."""
+    best = session.best
+    trials = []
+    for found in session.history:
+        one = found.evaluation
+        structure = shown(one.structure)
+        chosen = one is best and one.network is not None
+        trials.append(
+            Trial(
+                name=label(structure),
+                structure=structure,
+                parameters=one.parameters,
+                error=one.error,
+                seconds=one.seconds,
+                method=plan.entry.name,
+                held_out=one.error if isinstance(plan.target, Observed) else None,
+                network=Network(structure, one.network.cores) if chosen and one.network is not None else None,
+            )
+        )
+    return trials
+
+
+def after(
+    found: tuple[Trial, list[Trial], str],
+    ready: Prepared,
+    budget: Budget,
+    *,
+    seconds: float,
+    seed: int,
+    watch: Callable[[Session], None],
+) -> tuple[Trial, list[Trial], str]:
+    """What was found and what a search of so many seconds finds besides, the best of both first."""
+    best, trials, stopped = found
+    asked: Objective
+    if budget.error is not None:
+        asked = SizeWithin(budget.error)
+    else:
+        assert budget.parameters is not None
+        asked = ErrorWithin(budget.parameters)
+    try:
+        target = target_of(ready.whole)
+        space = space_of("any", ready.shape, ready.dims)
+    except (DataError, StructureError):  # nothing to search in: zeros, or a single mode
+        return found
+    try:
+        plan = Plan(target, asked, roomy(space, target, asked), find_searcher(DEFAULT_METHOD), {}, seed)
+        ended = run(plan, seconds=seconds, watch=watch)
+    except KeyboardInterrupt:
+        return best, trials, "interrupted"
+    more = trials_of(ended.session, plan)
+    leader = next((trial for trial in more if trial.network is not None), None)
+    stopped = "interrupted" if ended.why == "interrupted" else stopped
+    if leader is None or budget.rank(leader) >= budget.rank(best):
+        return best, [*trials, *(trial.without_network() for trial in more)], stopped
+    kept = [trial if trial is leader else trial.without_network() for trial in more]
+    if stopped != "interrupted":
+        stopped = "budget" if budget.met(leader) else "best"
+    return leader, [*(trial.without_network() for trial in trials), *kept], stopped
+
+
+def _fingerprint(target: Target) -> str:
+    """A few letters that tell targets apart."""
+    digest = hashlib.blake2b(repr((type(target).__name__, target.shape)).encode(), digest_size=12)
+    if isinstance(target, Dense):
+        _add(digest, target.data)
+    elif isinstance(target, Observed):
+        for part in (target.data.coordinates, target.data.values, target.data.weights):
+            if part is not None:
+                _add(digest, part)
+    elif isinstance(target, Loss):
+        digest.update(getattr(target.loss, "__qualname__", type(target.loss).__qualname__).encode())
+    return digest.hexdigest()
+
+
+def _add(digest: Any, part: Tensor) -> None:
+    digest.update(str(part.dtype).encode())
+    flat = part.detach().cpu().contiguous().resolve_conj().resolve_neg()
+    digest.update(flat.view(torch.uint8).numpy().tobytes() if flat.ndim else flat.reshape(1).view(torch.uint8).numpy())

@@ -1,0 +1,331 @@
+"""`search`: an array in, the network structure that suits it best out."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tenfold._arguments import real_number, whole_number
+from tenfold._threads import threads_for
+from tenfold.decomposition import relative_error
+from tenfold.errors import TenfoldError
+from tenfold.network import Network
+from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin, WeightedSum
+from tenfold.structure_search.spaces import Space
+from tenfold.structure_search.targets import Loss, Observed, Target
+from tenfold.verbs._arrays import Prepared, as_dtype, as_names, as_text, prepare
+from tenfold.verbs._budget import DEFAULT_ERROR, budget_of, check_seconds, check_seed, in_words
+from tenfold.verbs._facts import observed_cells, rescaled, spectra_of
+from tenfold.verbs._progress import progress_bar
+from tenfold.verbs._searching import DEFAULT_METHOD, Ended, Plan, run, searcher_for, shown, target_of, trials_of
+from tenfold.verbs._spaces import Fold, roomy, space_of
+from tenfold.verbs.result import Fit
+from tenfold.verbs.search_result import Candidate, Search
+
+# How long is searched if nobody says.
+DEFAULT_SECONDS = 60.0
+
+
+def search(
+    data: Any = None,
+    *,
+    error: float | None = None,
+    parameters: int | None = None,
+    ratio: float | None = None,
+    weight: float | None = None,
+    space: str | Space = "any",
+    max_rank: int | None = None,
+    fixed_order: bool | None = None,
+    fold: Fold | None = None,
+    max_degree: int | None = None,
+    method: str = DEFAULT_METHOD,
+    evaluations: int | None = None,
+    seconds: float | None = None,
+    workers: int = 1,
+    client: Any = None,
+    resume: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    loss: Callable[[Network], Tensor] | None = None,
+    shape: Sequence[int] | None = None,
+    dtype: torch.dtype | str | None = None,
+    dims: Sequence[str] | None = None,
+    coordinates: Mapping[str, Any] | None = None,
+    units: Mapping[str, str] | None = None,
+    source: str | None = None,
+    source_dtype: str | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> Search:
+    """Search for the structure that suits data best: its topology, its ranks and the order of its modes.
+
+    Structures of a space are fitted, one after the other or side by side, until a budget is used up. What is found
+    depends on the data, the seed and the number of evaluations, and not on how many workers there are.
+
+    Args:
+        data: whatever `fit` takes as long as it is in memory: a whole array, a sparse one, or one with missing cells,
+            of which some known ones are then left out and predicted.
+        error: relative error not to exceed (that of the prediction where cells are missing), with as few parameters as
+            can be found; 0.1 if nothing is asked for.
+        parameters: a number of parameters not to exceed, with as small an error as can be found.
+        ratio: the same as ``parameters``: entries of the array for each parameter, at least.
+        weight: instead of these the sum that papers minimise, ``parameters / entries + weight * error^2``.
+        space: what is looked among: ``"ring"``, ``"chain"``, ``"tree"``, ``"tucker"``, ``"fully_connected"``,
+            ``"any_graph"`` (`structure_search.spaces`) or a `Space`; ``"any"`` takes rings, or chains of two modes.
+        max_rank: of every bond; by default 8, or as much more as the budget seems to need.
+        fixed_order: whether the modes stay in the order of the axes; by default their order is looked for too.
+        fold: how axes are cut into shorter modes: pieces of each, as ``((8, 8), (4, 16), 3)``, the longest that a piece
+            may be, or whether they are at all. By default matrices and axes longer than 32 are.
+        max_degree: for ``"any_graph"``, the most bonds of a core; 3 by default.
+        method: the name of a searcher (`structure_search.searchers`).
+        evaluations: how many may be asked for, as papers count them.
+        seconds: how long it may take; 60 if neither this nor ``evaluations`` is given.
+        workers: processes that fit side by side.
+        client: a ``dask.distributed.Client`` whose workers fit instead.
+        resume: a folder that everything is kept in while it is found: the same call goes on from there.
+        seed: fixes every random draw.
+        loss: instead of data, what a network is to be good at: ``loss(network)`` is a differentiable scalar of at
+            least 0. It stands where the error does.
+        shape: of the tensor that networks stand for, with ``loss``.
+        dtype: compute in this dtype instead of the data's own.
+        dims, coordinates, units, source, source_dtype: as in `fit`, for people.
+        progress: show a progress line on standard error; by default when that is a terminal.
+        options: what the searcher takes beyond these.
+
+    Returns:
+        A `Search`. An interrupt (Ctrl-C) returns the best found so far with ``search.interrupted`` set; before
+        anything is found it passes through.
+
+    Raises:
+        DataError: the data cannot be fitted (empty, NaN, infinite, zero, not in memory).
+        StructureError: the space does not suit the data, or the searcher the space.
+        TenfoldError: arguments contradict each other or are not known, the folder holds another search, or the time
+            was too short for a single fit.
+    """
+    seed = check_seed(seed)
+    workers = whole_number("workers", workers, 1)
+    if evaluations is not None:
+        evaluations = whole_number("evaluations", evaluations, 1)
+    seconds = check_seconds(seconds)
+    if client is not None and not hasattr(client, "submit"):
+        raise TenfoldError(f"client must be a dask.distributed.Client, not {type(client).__name__}")
+    own = {name: value for name, value in options.items() if value is not None}
+    if loss is None:
+        if shape is not None:
+            raise TenfoldError("shape is given without loss; data has a shape of its own")
+        ready = prepare(data, dtype=dtype, dims=dims, coordinates=coordinates, units=units)
+        target: Target = target_of(ready.whole)
+        about = _of_data(ready)
+    else:
+        target, about = _of_loss(data, loss, shape, dtype, dims, sent=workers > 1 or client is not None)
+    about = replace(
+        about,
+        source=about.source if source is None else as_text(source),
+        source_dtype=source_dtype or about.source_dtype,
+        journal=None if resume is None else os.fspath(resume),
+    )
+    objective, said = _objective(error, parameters, ratio, weight, about)
+    room = space_of(
+        space,
+        about.shape,
+        about.dims,
+        max_rank=max_rank,
+        fixed_order=fixed_order,
+        fold=fold,
+        max_degree=max_degree,
+    )
+    entry = searcher_for(method, room, own)
+    if evaluations is None and seconds is None:
+        seconds = DEFAULT_SECONDS
+        warnings.warn(f"neither evaluations nor seconds are given: the search ends after {seconds:g} s", stacklevel=2)
+    with threads_for(0), progress_bar(progress) as bar:
+        if not isinstance(space, Space) and max_rank is None:
+            room = roomy(room, target, objective)
+        plan = Plan(target, objective, room, entry, own, seed)
+        try:
+            ended = run(
+                plan,
+                evaluations=evaluations,
+                seconds=seconds,
+                workers=workers,
+                client=client,
+                resume=resume,
+                watch=bar.search,
+            )
+        except KeyboardInterrupt as stop:
+            if resume is not None:
+                stop.add_note(f"the same call goes on from '{os.fspath(resume)}'")
+            raise
+        if ended.session.best is None:
+            raise TenfoldError(f"no structure could be fitted within {seconds:g} s; give more seconds")
+        found = _result(ended, plan, about, said)
+    if not found.met and not found.interrupted:
+        warnings.warn(_missed(found, plan), stacklevel=2)
+    return found
+
+
+@dataclass(frozen=True)
+class _About:
+    """What a result says of what was searched for."""
+
+    shape: tuple[int, ...]
+    dims: tuple[str, ...]
+    source_dtype: str
+    observed: int
+    entries: int
+    power: int = 0
+    of_loss: bool = False
+    source: str | None = None
+    journal: str | None = None
+    ready: Prepared | None = None
+
+
+def _of_data(ready: Prepared) -> _About:
+    return _About(
+        shape=ready.shape,
+        dims=ready.dims,
+        source_dtype=ready.source_dtype,
+        observed=observed_cells(ready),
+        entries=ready.cells,
+        power=ready.power,
+        source=None if ready.source is None else as_text(ready.source),
+        ready=ready,
+    )
+
+
+def _of_loss(
+    data: Any,
+    loss: Any,
+    shape: Sequence[int] | None,
+    dtype: torch.dtype | str | None,
+    dims: Sequence[str] | None,
+    *,
+    sent: bool,
+) -> tuple[Target, _About]:
+    if data is not None:
+        raise TenfoldError("data and loss are given; one of them says what a network is to be good at")
+    if not callable(loss):
+        raise TenfoldError(f"loss must be a function of a Network, not {type(loss).__name__}")
+    if not isinstance(shape, Sequence):
+        raise TenfoldError(f"loss needs the shape of the tensor, as shape=(4, 4, 4), not {shape!r}")
+    sizes = tuple(whole_number("a size of shape", n, 1) for n in shape)
+    if sent:
+        try:
+            pickle.dumps(loss)
+        except (pickle.PicklingError, AttributeError, TypeError) as cause:
+            raise TenfoldError(
+                f"loss cannot be sent to other processes ({cause}); define it at the top of a module, or give workers=1"
+            ) from None
+    kind = as_dtype(dtype) or torch.float64
+    target = Loss(loss, sizes, kind)
+    cells = math.prod(sizes)
+    text = str(kind).removeprefix("torch.")
+    return target, _About(sizes, as_names(dims, len(sizes)), text, cells, cells, of_loss=True)
+
+
+def _objective(
+    error: float | None, parameters: int | None, ratio: float | None, weight: float | None, about: _About
+) -> tuple[Objective, str]:
+    """What is minimised, and in words."""
+    given = {"error": error, "parameters": parameters, "ratio": ratio, "weight": weight}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) > 1:
+        raise TenfoldError(f"{' and '.join(named)} are given; one of them is the budget")
+    if weight is not None:
+        weight = real_number("weight", weight, "a positive number")
+        if not 0 < weight < math.inf:
+            raise TenfoldError(f"weight must be a positive number, not {weight!r}")
+        what = "loss" if about.of_loss else "error"
+        return WeightedSum(about.observed, weight), f"least parameters / {about.observed:,} + {weight:g} {what}^2"
+    if about.of_loss:
+        if not named:
+            raise TenfoldError("loss is given without a budget; give error (of the loss), parameters or weight")
+        if error is not None:
+            error = real_number("error", error, "a loss of at least 0")
+            if not 0 <= error < math.inf:
+                raise TenfoldError(f"error must be a loss of at least 0, not {error!r}")
+            return SizeWithin(error), f"loss at most {error:g}"
+    budget = budget_of(DEFAULT_ERROR if not named else error, parameters, ratio, about.entries)
+    if budget.error is not None:
+        return SizeWithin(budget.error), in_words(budget)
+    assert budget.parameters is not None
+    return ErrorWithin(budget.parameters), in_words(budget)
+
+
+def _result(ended: Ended, plan: Plan, about: _About, said: str) -> Search:
+    """What a session found."""
+    session, ready = ended.session, about.ready
+    best = session.best
+    assert best is not None
+    assert best.network is not None
+    met = session.objective.met(best.parameters, best.error)
+    trials = trials_of(session, plan)
+    made = {
+        id(found.evaluation): Candidate(
+            structure=trial.structure,
+            parameters=trial.parameters,
+            error=trial.error,
+            value=found.evaluation.value,
+            counted=found.counted,
+            seconds=trial.seconds,
+            elapsed=found.elapsed,
+        )
+        for found, trial in zip(session.history, trials, strict=True)
+    }
+    error = best.error
+    if ready is not None and isinstance(plan.target, Observed):
+        error = relative_error(plan.target.data, best.network)
+    fit = Fit(
+        network=rescaled(Network(shown(best.structure), best.network.cores), about.power),
+        error=error,
+        method=plan.entry.name,
+        seconds=session.elapsed,
+        stopped="interrupted" if ended.why == "interrupted" else "budget" if met else "best",
+        target=said,
+        front=tuple(trial.without_network(chosen=trial.network is not None) for trial in trials),
+        dims=about.dims,
+        coordinates={} if ready is None else ready.coordinates,
+        units={} if ready is None else ready.units,
+        spectra={} if ready is None else spectra_of(ready, None),
+        source=about.source,
+        source_dtype=about.source_dtype,
+        observed=about.observed,
+        cells=math.prod(about.shape),
+        seed=plan.seed,
+        data=None if ready is None else ready.data,
+    )
+    return Search(
+        fit=fit,
+        error=best.error,
+        history=tuple(made.values()),
+        front=tuple(made[id(one)] for one in session.front),
+        counted=session.counted,
+        fits=session.fits,
+        space=plan.space,
+        method=plan.entry.name,
+        seed=plan.seed,
+        seconds=session.elapsed,
+        target=said,
+        objective=plan.objective,
+        stopped=ended.why,
+        journal=about.journal,
+        of_loss=about.of_loss,
+    )
+
+
+def _missed(found: Search, plan: Plan) -> str:
+    """What to say when what was asked for was not reached."""
+    would = "give more evaluations or seconds"
+    if found.stopped == "finished":
+        would = "another method or another seed may do better"
+    return (
+        f"nothing that was tried keeps to {found.target}; the nearest has {found.parameters:,} parameters and error "
+        f"{found.error:.4g}: {would}, or a larger max_rank than {plan.space.max_rank}"
+    )

@@ -1,0 +1,168 @@
+"""`Search`: what the verb `search` returns."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tenfold import formats
+from tenfold.contraction import ratio
+from tenfold.network import Network
+from tenfold.structure import Structure
+from tenfold.structure_search.objectives import Objective
+from tenfold.structure_search.spaces import Space
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from tenfold.verbs.result import Fit
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One structure that a search fitted to the end.
+
+    Attributes:
+        error: relative error of its network, on what was left out where cells are missing; the loss, where there is
+            one.
+        value: what the search minimises, made of size and error.
+        counted: evaluations until then, as papers count them.
+        seconds: what the fit took.
+        elapsed: seconds since the search began.
+    """
+
+    structure: Structure
+    parameters: int
+    error: float
+    value: float
+    counted: int
+    seconds: float
+    elapsed: float
+
+    @property
+    def name(self) -> str:
+        """The family and the ranks."""
+        return label(self.structure)
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What `search` found: a network, and all structures that it was chosen from.
+
+    Attributes:
+        fit: the network as a `Fit`, which shows, expands and reports it.
+        error: what was minimised or kept within its budget: relative Frobenius error (on what was left out where cells
+            are missing), or the loss.
+        history: every structure that was fitted to the end, in the order in which that was done.
+        front: those of them that no other beats in both size and error, smallest first.
+        counted: evaluations that were asked for, as papers count them.
+        fits: how many of those had to be fitted; the others had been seen before or could not win.
+        space: where was looked.
+        method: the searcher.
+        seed: of all random draws.
+        seconds: the time it took, that before it was taken up again included.
+        target: what was asked for, in words.
+        objective: the same as a value.
+        stopped: why it ended: ``"evaluations"``, ``"seconds"``, ``"finished"`` or ``"interrupted"``.
+        journal: the folder that it is kept in; None if it is not.
+        of_loss: whether ``error`` is a loss.
+    """
+
+    fit: Fit
+    error: float
+    history: tuple[Candidate, ...]
+    front: tuple[Candidate, ...]
+    counted: int
+    fits: int
+    space: Space
+    method: str
+    seed: int
+    seconds: float
+    target: str
+    objective: Objective
+    stopped: str
+    journal: str | None = None
+    of_loss: bool = False
+
+    @property
+    def network(self) -> Network:
+        return self.fit.network
+
+    @property
+    def structure(self) -> Structure:
+        return self.network.structure
+
+    @property
+    def parameters(self) -> int:
+        return self.network.parameters
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.network.shape
+
+    @property
+    def ratio(self) -> float:
+        """Entries of the array for each parameter of the network."""
+        return ratio(self.structure.size, self.parameters)
+
+    @property
+    def met(self) -> bool:
+        """Whether what was asked for was kept."""
+        return self.objective.met(self.parameters, self.error)
+
+    @property
+    def interrupted(self) -> bool:
+        return self.stopped == "interrupted"
+
+    def summary(self) -> dict[str, Any]:
+        """The result as plain numbers and text, for JSON."""
+        from tenfold.verbs._spaces import in_words
+
+        return {
+            **{name: getattr(self, name) for name in _PLAIN},
+            "structure": self.structure.pattern,
+            "sizes": dict(self.structure.sizes),
+            "format": formats.name(self.structure),
+            "shape": list(self.shape),
+            "parameters": self.parameters,
+            "ratio": self.ratio,
+            "space": in_words(self.space),
+            "front": [
+                {"parameters": one.parameters, "error": one.error, "structure": one.structure.pattern}
+                for one in self.front
+            ],
+        }
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write one HTML page that opens offline: the network and its rivals, front, path of the search, the fit."""
+        from tenfold import report
+
+        report.write(self.fit, path, search=self)
+
+    def plot(self) -> Figure:
+        """A matplotlib figure: the network, the front and the path of the search at a glance."""
+        from tenfold import report
+
+        return report.plot_search(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the network and what was tried to one file, ``.tn`` by custom; `tenfold.load` reads it as a `Fit`."""
+        self.fit.save(path)
+
+    def __str__(self) -> str:
+        from tenfold.verbs._search_table import table
+
+        return table(self)
+
+    __repr__ = __str__
+
+
+_PLAIN = ("error", "counted", "fits", "method", "seed", "seconds", "target", "met", "stopped", "journal")
+
+
+def label(structure: Structure) -> str:
+    """What a structure is called in tables: its family, or what its graph is, and its ranks."""
+    family = (formats.name(structure) or "network").replace("_", " ")
+    ranks = [structure.sizes[index] for index in structure.inner_indices]
+    return f"{family} {'·'.join(map(str, ranks))}" if ranks else family

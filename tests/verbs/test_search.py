@@ -1,0 +1,325 @@
+"""`search` on small tensors whose structure is known."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import tenfold as tn
+from tenfold.errors import DataError, StructureError, TenfoldError
+from tenfold.network import Network
+from tenfold.structure_search.session import Session
+from tenfold.structure_search.spaces import Chain, Point, Ring
+from tenfold.structure_search.targets import Dense, Fitted
+
+SHAPE = (3, 3, 3, 3)
+# A ring whose neighbours are not those of the axes; 48 numbers of 81.
+PLANTED = Ring(SHAPE).structure(Point((2, 2, 2, 2), (0, 2, 1, 3)))
+ARRAY = Network.random(PLANTED, seed=1).dense()
+
+
+def found(**options: object) -> tn.Search:
+    given = {"error": 1e-3, "max_rank": 2, "method": "random_search", "evaluations": 64, **options}
+    return tn.search(given.pop("data", ARRAY), **given)
+
+
+def distance(network: Network, array: Tensor) -> float:
+    return float((network.dense() - array).norm() / array.norm())
+
+
+# --- what is found ----------------------------------------------------------------------------------------------------
+
+
+def test_a_planted_ring_is_found_with_its_order() -> None:
+    search = found(evaluations=200)
+    assert search.structure.key == PLANTED.key
+    assert search.parameters == PLANTED.parameters == 48
+    assert search.met
+    assert search.stopped == "evaluations"
+    assert search.counted == 200
+    assert 0 < search.fits < search.counted
+    assert distance(search.network, ARRAY) == pytest.approx(search.error, abs=1e-12)
+    assert search.fit.error == search.error <= 1e-3
+    assert set(search.structure.inner_indices) == {"r1", "r2", "r3", "r4"}
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    search = found(evaluations=200)
+    sizes = [one.parameters for one in search.front]
+    errors = [one.error for one in search.front]
+    assert sizes == sorted(set(sizes))
+    assert errors == sorted(set(errors), reverse=True)
+    for one in search.history:
+        assert any(best.parameters <= one.parameters and best.error <= one.error for best in search.front)
+    assert search.structure.key in {one.structure.key for one in search.front}
+    assert [one.counted for one in search.history] == sorted(one.counted for one in search.history)
+
+
+def test_a_size_gives_the_least_error_within_it() -> None:
+    search = found(error=None, parameters=40, evaluations=100)
+    assert search.parameters <= 40
+    within = [one.error for one in search.history if one.parameters <= 40]
+    assert search.error == min(within)
+    assert found(error=None, ratio=81 / 40, evaluations=100).error == search.error
+
+
+def test_a_weighted_sum_is_what_papers_minimise() -> None:
+    search = found(error=None, weight=200.0)
+    sums = [one.parameters / 81 + 200 * one.error**2 for one in search.history]
+    assert search.parameters / 81 + 200 * search.error**2 == pytest.approx(min(sums))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex128])
+def test_the_dtype_of_the_data_is_kept(dtype: torch.dtype) -> None:
+    array = Network.random(PLANTED, seed=1, dtype=dtype).dense()
+    search = found(data=array, evaluations=16)
+    assert search.network.dtype == dtype
+    assert distance(search.network, array) == pytest.approx(search.error, abs=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e150, 1e-150])
+def test_far_scales_are_no_matter(scale: float) -> None:
+    search = found(data=ARRAY * scale, evaluations=16)
+    assert search.error == pytest.approx(found(evaluations=16).error, rel=1e-6)
+    assert distance(Network(search.structure, search.network.cores), ARRAY * scale) == pytest.approx(
+        search.error, abs=1e-9
+    )
+
+
+def test_a_matrix_is_folded() -> None:
+    matrix = torch.randn(64, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    asked = {"data": matrix, "error": None, "weight": 1.0, "evaluations": 2}
+    search = found(**asked)
+    assert search.space.folds == ((8, 8), (16,))
+    assert search.shape == (64, 16)
+    assert found(**asked, fold=4).space.folds == ((4, 4, 4), (4, 4))
+    assert found(**asked, fold=[[2, 32], 16]).space.folds == ((2, 32), (16,))
+    assert found(**asked, fold=False).space.folds is None
+    assert isinstance(found(**asked, fold=False).space, Chain)
+
+
+def test_missing_cells_are_predicted() -> None:
+    array = Network.random(PLANTED.replace(dict.fromkeys(PLANTED.inner_indices, 1)), seed=2).dense()
+    hidden = np.random.default_rng(0).random(SHAPE) < 0.2
+    known = tn.Observations.from_nan(np.where(hidden, np.nan, array.numpy()))
+    search = found(data=known, error=1e-3, evaluations=4)
+    assert search.fit.observed == int((~hidden).sum())
+    assert search.met
+    assert distance(search.network, array) < 1e-3
+    assert "held-out error" in str(search)
+
+
+def test_a_loss_stands_in_for_data() -> None:
+    search = tn.search(
+        loss=lambda network: (network.dense() - ARRAY).square().sum() / ARRAY.square().sum(),
+        shape=SHAPE,
+        parameters=30,
+        max_rank=2,
+        method="random_search",
+        evaluations=4,
+    )
+    assert search.of_loss
+    assert search.parameters <= 30
+    assert distance(search.network, ARRAY) ** 2 == pytest.approx(search.error, rel=1e-9)
+    assert "loss" in str(search)
+
+
+def test_without_a_budget_it_ends_after_a_time_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tenfold.verbs.search.DEFAULT_SECONDS", 0.4)
+    with pytest.warns(UserWarning, match="the search ends after 0.4 s"):
+        search = tn.search(ARRAY, max_rank=2, method="random_search")
+    assert search.stopped == "seconds"
+    assert search.target == "error at most 0.1"
+
+
+def test_what_was_not_reached_is_said() -> None:
+    with pytest.warns(UserWarning, match="nothing that was tried keeps to error at most 0.001"):
+        search = found(max_rank=1, evaluations=4)
+    assert not search.met
+    assert "NOT reached" in str(search)
+
+
+# --- the same again ---------------------------------------------------------------------------------------------------
+
+
+def same(one: tn.Search, other: tn.Search) -> None:
+    assert one.structure == other.structure
+    assert one.error == other.error
+    assert (one.counted, one.fits) == (other.counted, other.fits)
+    assert [(c.structure, c.error, c.counted) for c in one.history] == [
+        (c.structure, c.error, c.counted) for c in other.history
+    ]
+    for mine, theirs in zip(one.network.cores, other.network.cores, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_the_same_seed_finds_the_same() -> None:
+    same(found(), found())
+    assert found(seed=1).history[0].structure != found(seed=0).history[0].structure
+
+
+def test_workers_change_nothing() -> None:
+    same(found(evaluations=40), found(evaluations=40, workers=2))
+
+
+def test_an_interrupt_keeps_the_best_and_the_same_call_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = found()
+    note = Session._note
+    seen: list[int] = []
+
+    def stops(self: Session, *arguments: object) -> None:
+        note(self, *arguments)  # type: ignore[arg-type]
+        seen.append(self.fits)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "_note", stops)
+    half = found(resume=tmp_path / "j")
+    assert half.interrupted
+    assert half.fits == 3
+    assert half.stopped == half.fit.stopped == "interrupted"
+    assert half.journal == str(tmp_path / "j")
+    assert "the same call goes on from" in str(half)
+    monkeypatch.setattr(Session, "_note", note)
+    same(found(resume=tmp_path / "j"), whole)
+    with pytest.raises(TenfoldError, match="holds a search with seed 0, not 1"):
+        found(resume=tmp_path / "j", seed=1)
+    with pytest.raises(TenfoldError, match="holds a search with data"):
+        found(resume=tmp_path / "j", data=ARRAY + 1)
+
+
+def test_an_interrupt_before_anything_is_found_passes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(self: Session, *arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "_note", stops)
+    with pytest.raises(KeyboardInterrupt) as raised:
+        found(resume=tmp_path / "j")
+    assert "goes on from" in raised.value.__notes__[0]
+
+
+def test_more_evaluations_go_on_from_a_journal(tmp_path: Path) -> None:
+    found(evaluations=30, resume=tmp_path)
+    same(found(evaluations=64, resume=tmp_path), found(evaluations=64))
+
+
+def test_the_time_ends_a_search_that_has_seen_everything() -> None:
+    search = found(space="chain", max_rank=1, fixed_order=True, evaluations=None, seconds=0.5, error=0.99)
+    assert search.stopped == "seconds"
+    assert search.fits == 1
+
+
+def test_the_time_ends_a_search_between_two_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    fit = Dense.fit
+
+    def slow(self: Dense, *arguments: object, **options: object) -> Fitted:
+        time.sleep(0.2)
+        return fit(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Dense, "fit", slow)
+    search = found(evaluations=None, seconds=0.5, max_rank=4, error=None, weight=1.0)
+    assert search.stopped == "seconds"
+    assert 1 <= search.fits <= 3
+
+
+# --- bad input --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"data": np.zeros(SHAPE)}, DataError, "data is zero everywhere"),
+        ({"data": np.full(SHAPE, np.nan)}, DataError, "data has 81 NaN"),
+        ({"data": np.array(3.0)}, StructureError, "single number"),
+        ({"data": np.arange(7.0)}, StructureError, "one mode"),
+        ({"data": np.ones((0, 3))}, DataError, "empty"),
+        ({"data": None}, DataError, "must hold numbers"),
+        ({"error": 2.0}, TenfoldError, "error must be a relative error"),
+        ({"parameters": 30}, TenfoldError, "error and parameters are given; one of them is the budget"),
+        ({"error": None, "weight": -1}, TenfoldError, "weight must be a positive number, not -1"),
+        ({"error": None, "ratio": 0.5}, TenfoldError, "ratio must be a number of at least 1"),
+        ({"evaluations": 0}, TenfoldError, "evaluations must be a whole number of at least 1, not 0"),
+        ({"seconds": -3}, TenfoldError, "seconds must be a positive number"),
+        ({"seconds": 1e-9}, TenfoldError, "no structure could be fitted within 1e-09 s"),
+        ({"workers": 0}, TenfoldError, "workers must be a whole number of at least 1, not 0"),
+        ({"seed": -1}, TenfoldError, "seed must be"),
+        ({"client": 3}, TenfoldError, "client must be a dask.distributed.Client, not int"),
+        ({"method": "best"}, TenfoldError, "searcher 'best' is not known; there are"),
+        ({"radius": 3}, TenfoldError, "'radius' is no argument of search, nor an option of method 'random_search'"),
+        ({"space": "circle"}, TenfoldError, "space 'circle' is not known; there are any, ring, chain"),
+        ({"max_rank": 0}, TenfoldError, "max_rank must be a whole number of at least 1, not 0"),
+        ({"max_degree": 2}, TenfoldError, "max_degree is given for space 'any'; only any_graph has one"),
+        ({"fixed_order": True, "space": "tucker"}, TenfoldError, "whose modes have no order"),
+        ({"fixed_order": 3}, TenfoldError, "fixed_order must be true or false, not 3"),
+        ({"fold": ((3,), (3,), (3,), (2, 2))}, StructureError, "fold 2·2 does not make axis 3 of size 3"),
+        ({"fold": ((3,),)}, StructureError, "fold must say the pieces of each of the 4 axes"),
+        ({"space": Ring(SHAPE)}, TenfoldError, "max_rank is given beside a Ring"),
+        ({"space": Ring((3, 3, 3)), "max_rank": None}, StructureError, r"space is for shape \(3, 3, 3\)"),
+        ({"space": "ring", "data": np.ones((2, 3))}, StructureError, "Ring needs at least 3 modes, not 2"),
+        ({"shape": (3, 3)}, TenfoldError, "shape is given without loss"),
+        ({"loss": print}, TenfoldError, "data and loss are given"),
+        ({"data": None, "loss": print}, TenfoldError, "loss needs the shape"),
+        ({"data": None, "loss": 3, "shape": SHAPE}, TenfoldError, "loss must be a function of a Network, not int"),
+        ({"data": None, "loss": print, "shape": SHAPE, "error": None}, TenfoldError, "loss is given without a budget"),
+        ({"data": None, "loss": lambda _: 1.0, "shape": SHAPE}, DataError, "loss must give a real scalar"),
+        ({"data": None, "loss": lambda n: n.norm() - 9, "shape": SHAPE}, DataError, "loss must be at least 0, not -"),
+        (
+            {"data": None, "loss": lambda network: network.norm(), "shape": SHAPE, "workers": 2},
+            TenfoldError,
+            "loss cannot be sent to other processes",
+        ),
+    ],
+)
+def test_bad_input_is_told_in_one_line(options: dict[str, object], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message) as raised:
+        found(**options)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(TenfoldError, match="is no folder of a search"):
+        found(resume=tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["notes.txt"]
+
+
+# --- the result -------------------------------------------------------------------------------------------------------
+
+
+def test_a_search_saves_prints_and_reports(tmp_path: Path) -> None:
+    search = found(dims=("north", "east", "r1", "day"))
+    search.save(tmp_path / "found.tn")
+    loaded = tn.load(tmp_path / "found.tn")
+    assert isinstance(loaded, tn.Fit)
+    assert loaded.structure == search.structure
+    assert loaded.dims == ("north", "east", "r1", "day")
+    assert len(loaded.front) == len(search.history)
+    assert loaded.error == search.error
+    text = str(search)
+    assert "64 as papers count them" in text
+    assert f"{search.fits} of them fitted" in text
+    json.dumps(search.summary())
+    search.report(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    for heading in ("What came near", "The search", "What costs what", "Error against size"):
+        assert heading in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert len(search.plot().axes) >= 3
+
+
+def test_a_search_of_one_structure_reports(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        search = found(space=Chain((3, 3, 3, 3), max_rank=1), max_rank=None, evaluations=3)
+    assert len(search.history) == 1
+    search.report(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "What came near" not in page
+    assert "The search" in page
