@@ -99,11 +99,6 @@ class Journal:
         """Seconds that the search had taken when its last line was written."""
         return float(self._lines[-1].get("elapsed", 0.0)) if self._lines else 0.0
 
-    @property
-    def lines(self) -> int:
-        """How many fits are written down."""
-        return len(self._lines)
-
     def elapsed_at(self, number: int) -> float | None:
         """Seconds that the search had taken when the line of this fit was written, if it was."""
         return float(self._lines[number]["elapsed"]) if number < len(self._lines) else None
