@@ -33,9 +33,8 @@ def planted() -> Dense:
 
 
 def searched(target: Target, evaluations: int = 40, **options: Any) -> list[tuple[Any, ...]]:
-    with Session(target, SizeWithin(1e-3), evaluations=evaluations, **options) as session:
-        with pytest.raises(Spent):
-            random_search(session, SPACE, seed=2)
+    with Session(target, SizeWithin(1e-3), evaluations=evaluations, **options) as session, pytest.raises(Spent):
+        random_search(session, SPACE, seed=2)
     assert session.best is not None
     return [
         (f.counted, f.evaluation.number, f.evaluation.structure, f.evaluation.error, f.evaluation.sweeps)
