@@ -20,7 +20,6 @@ from tenfold.structure_search.objectives import Objective
 from tenfold.structure_search.pareto import front
 from tenfold.structure_search.targets import Target
 
-
 # What is as good as what is to be beaten is not given up for the rounding of logarithms.
 _ROUNDING = 1e-9
 
