@@ -20,6 +20,8 @@ from tenfold.structure_search.objectives import Objective
 from tenfold.structure_search.pareto import front
 from tenfold.structure_search.targets import Target
 
+# A network of so many times as many numbers as it replaces is not fitted, whatever its error.
+_POINTLESS = 2
 # What is as good as what is to be beaten is not given up for the rounding of logarithms.
 _ROUNDING = 1e-9
 
@@ -35,7 +37,8 @@ class Evaluation:
     Attributes:
         number: of the fit, in the order in which they were asked for; -1 where none was made.
         error: relative error of the network (what a loss says, where there is one); where no fit was made, an error
-            that no network of this structure is below.
+            that no network of this structure is below. None is made of structures with more than twice as many
+            parameters as the target has numbers: their value is infinite.
         value: what the objective makes of size and error; smaller is better. Where the structure was not fitted to the
             end it is only a bound: just above what was to be beaten, or what the bound on the error makes of it.
         finished: whether the structure was fitted to the end.
@@ -221,6 +224,10 @@ class Session:
         tasks: list[tuple[str, int, Task, float]] = []
         for key, (structure, counted) in fresh.items():
             parameters = structure.parameters
+            if parameters > _POINTLESS * self.target.size:
+                bound = self.target.bound(structure)
+                self._seen[key] = Evaluation(-1, structure, parameters, bound, math.inf, False, 0.0, 0, 0.0)
+                continue
             within, lowest = math.inf, -math.inf
             if beat < math.inf and sweeps is None:
                 bound = self.target.bound(structure)

@@ -17,6 +17,7 @@ from torch import Tensor
 from tenfold.decomposition import find, relative_error
 from tenfold.decomposition._iterate import is_tree
 from tenfold.decomposition._left_out import split
+from tenfold.decomposition._sweep_program import program
 from tenfold.decomposition.als_observed import als_observed
 from tenfold.decomposition.many_starts import ManyStarts
 from tenfold.errors import DataError
@@ -26,8 +27,10 @@ from tenfold.structure import Structure
 from tenfold.structure_search.cuts import Cuts
 from tenfold.structure_search.held_out import leaves_out
 
-# Random starts for each structure: as many as keep this many entries busy, between these bounds.
-_BUSY, _FEWEST, _MOST = 2**17, 2, 32
+# Random starts for each structure: as many as take this many multiplications a sweep, between these bounds.
+_BUSY, _FEWEST, _MOST = 2**24, 2, 32
+# Multiplications that one fit may take: it makes fewer sweeps rather, but so many at least.
+_WORK, _LEAST_SWEEPS = 2**35, 8
 # After so many sweeps only half of the starts goes on.
 _HALVINGS = (3, 6, 12, 24, 40)
 # Before so many sweeps no fit is given up.
@@ -146,18 +149,17 @@ class Dense:
         within: float = math.inf,
     ) -> Fitted:
         init = [] if near is None else [near]
-        starts = 0 if near is not None and sweeps is not None else self._starts()
+        work = program(structure, self.data.is_complex()).work
+        starts = 0 if near is not None and sweeps is not None else max(_FEWEST, min(_MOST, int(_BUSY / work)))
         if is_tree(structure) and len(structure.terms) > 1 and sweeps is None:
             # The sequential SVD of a tree is near the best there is; from there it is downhill.
             init.append(find("tree_svd").function(self.data, structure).network)
             starts = 0
         many = ManyStarts(self.data, structure, starts=starts, init=init, seed=seed)
-        done, finished = _run(many, sweeps or SWEEPS, self.exact, within, look=sweeps is not None)
+        affordable = max(_LEAST_SWEEPS, int(_WORK / (work * _FEWEST)))
+        done, finished = _run(many, sweeps or min(SWEEPS, affordable), self.exact, within, look=sweeps is not None)
         network = many.best()
         return Fitted(network, relative_error(self.data, network), done, finished)
-
-    def _starts(self) -> int:
-        return max(_FEWEST, min(_MOST, _BUSY // max(self.data.numel(), 1)))
 
 
 def _run(many: ManyStarts, most: int, exact: float, within: float, *, look: bool) -> tuple[int, bool]:
