@@ -58,7 +58,7 @@ def test_numbers_of_edges_and_points(space: Space, edges: int) -> None:
 
 
 def test_every_ring_of_four_modes_once() -> None:
-    """max_rank^4 ranks on (4 - 1)!/2 rings; those with a rank of one may coincide and are not counted."""
+    """Ranks on (4 - 1)!/2 rings; those with a rank of one may coincide, so only larger ones are counted."""
     space = Ring((9, 9, 9, 9), max_rank=3)
     made = {
         space.structure(Point(ranks, order)) for ranks in product((2, 3), repeat=4) for order in permutations(range(4))

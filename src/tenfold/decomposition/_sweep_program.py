@@ -146,12 +146,15 @@ class Program:
         layouts: the order of the axes that each core is kept in: shared with other cores and output, summed, its own.
         steps: products, moves, and one `Solve` for each term.
         slots: how many tensors there are on the way, the cores and the data first.
+        data: the slot of the data.
+        work: multiplications of a sweep of one network, about.
     """
 
     layouts: tuple[Names, ...]
     steps: tuple[_Multiply | _MultiplyData | _Move | Solve, ...]
     slots: int
     data: int
+    work: float
 
 
 def layout(structure: Structure, place: int) -> tuple[Names, Names, Names]:
@@ -184,7 +187,13 @@ class _Compiler:
         self.limit = max(_KEPT_ENTRIES, structure.size)
         self.work = 0.0
         self._visit(range(len(self.cores)), [] if whole else [self.data], [])
-        self.program = Program(tuple(core.names for core in self.cores), tuple(self.steps), self.slots, self.data.slot)
+        self.program = Program(
+            tuple(core.names for core in self.cores),
+            tuple(self.steps),
+            self.slots,
+            self.data.slot,
+            self.work / _TYPICAL,
+        )
 
     def _visit(self, mine: Sequence[int], data: list[_Operand], gram: list[_Operand]) -> None:
         if len(mine) == 1:
@@ -232,6 +241,7 @@ class _Compiler:
             right = self._contract(data, self.cores[place].names)
             matrix = self._contract(gram, (*shared, *inner, *self._primed(inner)))
         blocks, columns = (math.prod(self.sizes[i] for i in names) for names in (shared, inner))
+        self.work += _TYPICAL * blocks * columns**3 / 3
         self.steps.append(Solve(place, right, matrix, blocks, columns))
 
     def _primed(self, names: Names) -> Names:

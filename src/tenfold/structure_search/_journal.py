@@ -50,25 +50,30 @@ class Journal:
         wanted = {"version": _VERSION, **asked}
         header = self.folder / _HEADER
         try:
-            (self.folder / _NETWORKS).mkdir(parents=True, exist_ok=True)
-            for left in (self.folder / _NETWORKS).glob(".*.part.tn"):  # half written when the search was killed
-                left.unlink()
+            self.folder.mkdir(parents=True, exist_ok=True)
+            part = header.with_suffix(".part")
             if header.exists():
                 self._check(json.loads(header.read_text(encoding="utf-8")), wanted)
-            else:
-                if any(entry.name != _NETWORKS for entry in self.folder.iterdir()):
-                    raise TenfoldError(f"'{folder}' is no folder of a search; give an empty or a new one")
-                part = header.with_suffix(".part")
+            elif any(entry.name not in (_NETWORKS, part.name) for entry in self.folder.iterdir()):
+                raise TenfoldError(f"'{folder}' is no folder of a search; give an empty or a new one")
+            (self.folder / _NETWORKS).mkdir(exist_ok=True)
+            for left in (self.folder / _NETWORKS).glob(".*.part.tn"):  # half written when the search was killed
+                left.unlink()
+            if not header.exists():
                 part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
                 os.replace(part, header)
             self._lines = self._readable()
             self._file = (self.folder / _LINES).open("ab")
         except OSError as cause:
             raise TenfoldError(f"'{folder}' cannot be used for the search: {cause.strerror or cause}") from cause
+        except TenfoldError:
+            raise
         except ValueError as cause:
             raise TenfoldError(f"'{header}' is no record of a search: {cause}") from cause
 
-    def _check(self, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    def _check(self, found: Any, wanted: Mapping[str, Any]) -> None:
+        if not isinstance(found, dict):
+            raise ValueError("it holds no names and values")
         for name, value in json.loads(json.dumps(wanted)).items():
             if found.get(name) != value:
                 raise TenfoldError(

@@ -20,6 +20,11 @@ from tenfold.structure_search.objectives import Objective
 from tenfold.structure_search.pareto import front
 from tenfold.structure_search.targets import Target
 
+# A network of so many times as many numbers as it replaces is not fitted, whatever its error.
+_POINTLESS = 2
+# What is as good as what is to be beaten is not given up for the rounding of logarithms.
+_ROUNDING = 1e-9
+
 
 class Spent(Exception):
     """The evaluations or the seconds that a search may take are used up. Searchers let it pass."""
@@ -32,7 +37,8 @@ class Evaluation:
     Attributes:
         number: of the fit, in the order in which they were asked for; -1 where none was made.
         error: relative error of the network (what a loss says, where there is one); where no fit was made, an error
-            that no network of this structure is below.
+            that no network of this structure is below. None is made of structures with more than twice as many
+            parameters as the target has numbers: their value is infinite.
         value: what the objective makes of size and error; smaller is better. Where the structure was not fitted to the
             end it is only a bound: just above what was to be beaten, or what the bound on the error makes of it.
         finished: whether the structure was fitted to the end.
@@ -141,12 +147,12 @@ class Session:
         """
         asked = list(structures)
         cut = len(asked) if self.evaluations is None else min(len(asked), self.evaluations - self.counted)
-        fresh: dict[str, Structure] = {}
+        fresh: dict[str, tuple[Structure, int]] = {}
         keys = [structure.key for structure in asked[:cut]]
         for key, structure in zip(keys, asked, strict=False):
+            self.counted += 1
             if not self._known(key, beat, near, sweeps):
-                fresh.setdefault(key, structure)
-        self.counted += cut
+                fresh.setdefault(key, (structure, self.counted))
         self._fit(fresh, near, beat, sweeps)
         if cut < len(asked):
             raise Spent
@@ -212,15 +218,21 @@ class Session:
     def _recalled(self, key: str, near: Evaluation | None, sweeps: int | None) -> Evaluation:
         return self._seen[key] if sweeps is None else self._looks[self._look(key, near, sweeps)]
 
-    def _fit(self, fresh: dict[str, Structure], near: Evaluation | None, beat: float, sweeps: int | None) -> None:
-        tasks: list[tuple[str, Task, float]] = []
-        for key, structure in fresh.items():
+    def _fit(
+        self, fresh: dict[str, tuple[Structure, int]], near: Evaluation | None, beat: float, sweeps: int | None
+    ) -> None:
+        tasks: list[tuple[str, int, Task, float]] = []
+        for key, (structure, counted) in fresh.items():
             parameters = structure.parameters
+            if parameters > _POINTLESS * self.target.size:
+                bound = self.target.bound(structure)
+                self._seen[key] = Evaluation(-1, structure, parameters, bound, math.inf, False, 0.0, 0, 0.0)
+                continue
             within, lowest = math.inf, -math.inf
             if beat < math.inf and sweeps is None:
                 bound = self.target.bound(structure)
                 least = self.objective.value(parameters, bound)
-                within = self.objective.error_for(parameters, beat)
+                within = self.objective.error_for(parameters, beat) * (1 + _ROUNDING)
                 if least > beat:
                     # Sure to lose, whatever the fit: nothing is done.
                     self._seen[key] = Evaluation(-1, structure, parameters, bound, least, False, within, 0, 0.0)
@@ -233,10 +245,10 @@ class Session:
             if near is not None and near.network is not None:
                 start = adapted(near.network, structure, seed)
             path = None if self._journal is None else self._journal.path(number)
-            tasks.append((key, Task(number, structure, start, seed, sweeps, within, path), lowest))
+            tasks.append((key, counted, Task(number, structure, start, seed, sweeps, within, path), lowest))
         left: list[Task] = []
         done: dict[int, Done] = {}
-        for _, task, _ in tasks:
+        for _, _, task, _ in tasks:
             kept = None if self._journal is None else self._journal.found(task.number, task.structure)
             if kept is not None:
                 done[task.number] = Done(*kept)
@@ -248,14 +260,14 @@ class Session:
         if not tasks and not to_come and self.seconds is not None and self.elapsed >= self.seconds:
             raise Spent
         with closing(self._workers.run(left)) as rest:
-            for key, task, lowest in tasks:
+            for key, counted, task, lowest in tasks:
                 if task.number not in done:
                     if self.seconds is not None and self.elapsed >= self.seconds:
                         raise Spent
                     done[task.number] = next(rest)
-                self._note(key, task, done[task.number], near, lowest)
+                self._note(key, counted, task, done[task.number], near, lowest)
 
-    def _note(self, key: str, task: Task, made: Done, near: Evaluation | None, lowest: float) -> None:
+    def _note(self, key: str, counted: int, task: Task, made: Done, near: Evaluation | None, lowest: float) -> None:
         fitted, structure = made.fitted, task.structure
         value = self.objective.value(structure.parameters, fitted.error) if fitted.finished else lowest
         one = Evaluation(
@@ -281,7 +293,7 @@ class Session:
             self._seen[key] = one
         if one.finished and task.sweeps is None:
             before_now = None if self._journal is None else self._journal.elapsed_at(task.number)
-            self.history.append(Found(one, self.counted, self.elapsed if before_now is None else before_now))
+            self.history.append(Found(one, counted, self.elapsed if before_now is None else before_now))
         if self._journal is not None:
             self._journal.write(
                 {
@@ -294,7 +306,7 @@ class Session:
                     "finished": fitted.finished,
                     "look": task.sweeps is not None,
                     "near": None if near is None else near.number,
-                    "counted": self.counted,
+                    "counted": counted,
                     "seconds": round(made.seconds, 4),
                     "elapsed": round(self.elapsed, 3),
                 }

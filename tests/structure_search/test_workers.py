@@ -1,0 +1,149 @@
+"""Processes and clusters: the same results as in one process, whoever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from search_targets import Formula
+
+from tenfold.errors import TenfoldError
+from tenfold.network import Network
+from tenfold.structure_search._workers import Processes, Task
+from tenfold.structure_search.objectives import SizeWithin
+from tenfold.structure_search.random_search import random_search
+from tenfold.structure_search.session import Session, Spent
+from tenfold.structure_search.spaces import Point, Ring
+from tenfold.structure_search.targets import Dense, Target
+
+SHAPE = (3, 3, 3, 3)
+SPACE = Ring(SHAPE, max_rank=3)
+
+
+def planted() -> Dense:
+    return Dense(Network.random(SPACE.structure(Point((2, 3, 1, 2), (0, 2, 1, 3))), seed=3).dense())
+
+
+def searched(target: Target, evaluations: int = 40, **options: Any) -> list[tuple[Any, ...]]:
+    with Session(target, SizeWithin(1e-3), evaluations=evaluations, **options) as session, pytest.raises(Spent):
+        random_search(session, SPACE, seed=2)
+    assert session.best is not None
+    return [
+        (f.counted, f.evaluation.number, f.evaluation.structure, f.evaluation.error, f.evaluation.sweeps)
+        for f in session.history
+    ]
+
+
+def test_two_processes_find_what_one_finds() -> None:
+    assert searched(planted(), workers=2) == searched(planted())
+
+
+@pytest.mark.slow
+def test_a_cluster_finds_what_one_process_finds() -> None:
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, scheduler_port=0
+    )
+    with cluster, distributed.Client(cluster) as client:
+        assert searched(planted(), client=client) == searched(planted())
+
+
+def test_a_cluster_of_threads_finds_what_one_process_finds(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    from tenfold.structure_search._journal import Journal
+
+    with distributed.Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
+        journal = Journal(tmp_path, {"seed": 2})
+        found = searched(Formula(SHAPE), client=client, journal=journal)
+    assert found == searched(Formula(SHAPE))
+    assert len(list((tmp_path / "networks").iterdir())) == len((tmp_path / "journal.jsonl").read_bytes().splitlines())
+
+
+def test_one_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
+    mark = tmp_path / "died"
+    found = searched(Formula(SHAPE, dies=mark), workers=2)
+    assert mark.exists()
+    assert found == searched(Formula(SHAPE))
+
+
+@pytest.mark.slow
+def test_workers_that_are_always_killed_are_an_error(tmp_path: Path) -> None:
+    structure = next(s for s in map(SPACE.structure, (SPACE.first(2), SPACE.first(3))) if s.inner_indices)
+    target = Fatal(SHAPE)
+    workers = Processes(target, 1)
+    task = Task(0, structure, None, 0, None, float("inf"), None)
+    with pytest.raises(TenfoldError, match="worker processes keep being killed"):
+        next(workers.run([task]))
+    workers.close()
+
+
+class Fatal(Formula):
+    """Every process that fits is killed."""
+
+    def fit(self, *_: Any, **__: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_errors_of_workers_arrive_as_they_are() -> None:
+    other = Ring((2, 2, 2), max_rank=2)
+    with (
+        Session(planted(), SizeWithin(0.1), workers=2) as session,
+        pytest.raises(TenfoldError, match="data has shape"),
+    ):
+        session.evaluate([other.structure(other.first(2))])
+
+
+@pytest.mark.slow
+def test_what_nobody_wants_any_more_is_not_begun() -> None:
+    """Seconds run out in the middle of a batch: what waits is taken back, what runs ends by itself."""
+    target = Formula(SHAPE, pause=0.3)
+    with Session(target, SizeWithin(0.1), workers=2, seconds=0.5) as session:
+        started = time.perf_counter()
+        with pytest.raises(Spent):
+            random_search(session, SPACE)
+        assert time.perf_counter() - started < 60
+    assert session.fits < 16
+
+
+_ORPHANS = """
+    import os, sys
+    from search_targets import Formula
+    from tenfold.structure_search.objectives import SizeWithin
+    from tenfold.structure_search.random_search import random_search
+    from tenfold.structure_search.session import Session
+    from tenfold.structure_search.spaces import Ring
+
+    if __name__ == "__main__":
+        def told(session):
+            print("fits", session.fits, flush=True)
+        shape = (3, 3, 3, 3)
+        with Session(Formula(shape, pause=0.05), SizeWithin(1e-3), workers=2, watch=told) as session:
+            random_search(session, Ring(shape, max_rank=9))
+"""
+
+
+@pytest.mark.slow
+def test_no_process_survives_its_parent(tmp_path: Path) -> None:
+    script = tmp_path / "search.py"
+    script.write_text(textwrap.dedent(_ORPHANS))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline().startswith("fits")
+        children = psutil.Process(parent.pid).children(recursive=True)
+        assert len(children) >= 2
+        parent.send_signal(signal.SIGKILL)
+        gone, alive = psutil.wait_procs(children, timeout=20)
+        for process in alive:
+            process.kill()
+    assert not alive
+    assert len(gone) == len(children)
