@@ -41,9 +41,9 @@ def greedy(
 
     Each step looks at every edge that may grow, with a few sweeps from the network so far, and fits the best of them
     to the end; its error never rises. Growth ends where no larger network can win, or after steps that won nothing.
-    Then ranks are taken back one by one while the objective falls. Where that ends, one rank of each edge in turn is
-    taken away and the others are grown in its place, until no edge can be done with less. Nothing is drawn: ``seed``
-    changes nothing.
+    Then ranks are taken back one by one while the objective falls. Where that ends, modes change places, and a rank of
+    each edge in turn, or the whole edge, is taken away and others are grown in its place, until none of this helps.
+    Nothing is drawn: ``seed`` changes nothing.
 
     Args:
         choose: edges by the decrease of the error ``"per_parameter"`` added, or by the objective's ``"value"``.
@@ -150,16 +150,27 @@ class _Greedy:
             now = found
 
     def exchanged(self, best: _At) -> _At:
-        """A better network with one rank less of some edge and more of others; ``best`` itself if there is none."""
-        smaller = list(_smaller(self.space, best.point))
+        """A better network with less of some edge and more of others; ``best`` itself if there is none.
+
+        First with two modes in each other's place, then with one rank of an edge taken away, then with all of it.
+        """
+        swapped = [(self.space.structure(point), point) for point in self.space.transpositions(best.point)]
+        seen = self.session.evaluate([s for s, _ in swapped], near=best.seen, beat=best.seen.value)
+        able = [_At(point, one) for (_, point), one in zip(swapped, seen, strict=True) if one.finished]
+        for one in sorted(able, key=lambda one: one.seen.value)[:1]:
+            if self.better(one, best):
+                return self.pruned(self.grown(one))
+        smaller = list(
+            {s.key: (s, p) for less in (False, True) for s, p in _smaller(self.space, best.point, less)}.values()
+        )
         looks = self.session.evaluate([s for s, _ in smaller], near=best.seen, sweeps=self.first_sweeps)
         ranked = sorted((one.error, place) for place, one in enumerate(looks))
         for _, place in ranked:
             structure, point = smaller[place]
-            (seen,) = self.session.evaluate([structure], near=best.seen)
+            (start,) = self.session.evaluate([structure], near=best.seen)
             sizes = best.seen.structure.sizes
             held = {b: structure.sizes.get(b, 1) for b in sizes if structure.sizes.get(b, 1) < sizes[b]}
-            found = self.grown(_At(point, seen), best, held)
+            found = self.grown(_At(point, start), best, held)
             if self.better(found, best):
                 return self.pruned(found)
         return best
@@ -257,17 +268,17 @@ def _both_ways(piece: tuple[list[int], list[int]]) -> list[tuple[list[int], list
     return [piece, (modes[::-1], ranks[::-1])] if len(modes) > 1 else [piece]
 
 
-def _smaller(space: Space, now: Point) -> Iterator[tuple[Structure, Point]]:
-    """The structures with one rank less, each once."""
-    whole = space.structure(now)
-    seen = {whole.key}
+def _smaller(space: Space, now: Point, whole: bool = False) -> Iterator[tuple[Structure, Point]]:
+    """The structures with one rank less, or one whole edge, each once."""
+    structure = space.structure(now)
+    seen = {structure.key}
     for edge, rank in enumerate(now.ranks):
-        for less in range(rank - 1, 0, -1):
+        for less in (1,) if whole else range(rank - 1, 0, -1):
             point = now.with_rank(edge, less)
-            structure = space.structure(point)
-            if structure == whole:
+            smaller = space.structure(point)
+            if smaller == structure:
                 continue  # the edge was larger than its ends can use
-            if structure.key not in seen:
-                seen.add(structure.key)
-                yield structure, point
+            if smaller.key not in seen:
+                seen.add(smaller.key)
+                yield smaller, point
             break
