@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 
     from tenfold.verbs.search_result import Candidate, Search
 
-# Rivals that are drawn beside the network that was found.
-_RIVALS = 3
+# Rivals that are drawn beside the network that was found, one less where there are more cores than this.
+_RIVALS, _SMALL = 3, 5
+# How many times smaller or larger a rival is, so that there is something to choose.
+_APART = 1.1
 # Errors at and below this are zero to rounding, which is nothing to tell structures apart by.
 _EXACT = 1e-7
 # How many times the best value the path reaches up to.
@@ -72,7 +74,7 @@ def rivals(search: Search) -> Panel | None:
     if not others:
         return None
     shown = [chosen, *others]
-    fig = figure(2.75 * len(shown), 3.1)
+    fig = figure(11, 3.1 if len(shown) > _RIVALS else 4.0)
     for ax, one in zip(fig.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         draw(one.structure, ax, names=[str(name) for name in search.fit.dims])
         said = f"{one.parameters:,} parameters\nerror {number(one.error)}"
@@ -99,7 +101,9 @@ def draw_path(ax: Axes, search: Search) -> None:
     finite = np.isfinite(values)
     best = np.minimum.accumulate(np.where(finite, values, np.inf))
     # What is far worse than the rest would leave no room for the others; it is drawn at the upper edge.
-    values = np.minimum(values, _TALLEST * best[-1])
+    positive = bool((values[finite] > 0).all())
+    tallest = _TALLEST * best[-1] if positive else math.inf
+    values = np.minimum(values, tallest)
     ax.plot(
         counted[finite],
         values[finite],
@@ -114,11 +118,13 @@ def draw_path(ax: Axes, search: Search) -> None:
     )
     known = np.isfinite(best)
     ends = np.append(counted[known], search.counted)
-    lows = np.minimum(np.append(best[known], best[-1]), _TALLEST * best[-1])
+    lows = np.minimum(np.append(best[known], best[-1]), tallest)
     ax.step(ends, lows, where="post", color=HUES[1], linewidth=1.6, label="best so far")
-    ax.set(yscale="log", xlabel="evaluations, as papers count them", ylabel=_called(search))
+    ax.set(xlabel="evaluations, as papers count them", ylabel=_called(search))
     ax.set_xlim(0, max(1, search.counted) * 1.02)
-    log_axis(ax.yaxis)
+    if positive:
+        ax.set_yscale("log")
+        log_axis(ax.yaxis)
     ax.legend(
         fontsize=8, labelcolor=INK, frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.0), borderpad=0.2
     )
@@ -207,10 +213,16 @@ def _chosen(search: Search) -> Candidate:
 
 
 def _rivals(search: Search, chosen: Candidate) -> list[Candidate]:
-    """Those next to it on the front, by size."""
+    """Those nearest to it on the front, on either side, that are more than a little smaller or larger."""
+    many = _RIVALS if len(chosen.structure.terms) <= _SMALL else _RIVALS - 1
     others = [one for one in search.front if one.structure.key != chosen.structure.key]
-    near = sorted(others, key=lambda one: abs(math.log(one.parameters / chosen.parameters)))[:_RIVALS]
-    return sorted(near, key=lambda one: one.parameters)
+    apart = [one for one in others if abs(math.log(one.parameters / chosen.parameters)) > math.log(_APART)] or others
+    near = sorted(apart, key=lambda one: abs(math.log(one.parameters / chosen.parameters)))
+    smaller = [one for one in near if one.parameters < chosen.parameters]
+    larger = [one for one in near if one.parameters >= chosen.parameters]
+    picked = [*smaller[:1], *larger[:1]]
+    picked += [one for one in near if one not in picked][: many - len(picked)]
+    return sorted(picked, key=lambda one: one.parameters)
 
 
 def _against(one: Candidate, chosen: Candidate) -> str:
