@@ -28,7 +28,7 @@ from tenfold.structure_search.cuts import Cuts
 from tenfold.structure_search.held_out import leaves_out
 
 # Random starts for each structure: as many as take this many multiplications a sweep, between these bounds.
-_BUSY, _FEWEST, _MOST = 2**24, 2, 32
+_BUSY, _FEWEST, _MOST = 2**26, 2, 32
 # Multiplications that one fit may take: it makes fewer sweeps rather, but so many at least.
 _WORK, _LEAST_SWEEPS = 2**35, 8
 # After so many sweeps only half of the starts goes on.
