@@ -14,6 +14,7 @@ from itertools import product
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tenfold._scales import power_of, times_power
@@ -28,6 +29,9 @@ _MOST_MODES = 12
 _LONGEST = 4096
 # Rounding of one squared singular value, relative to the sum of all.
 _ROUNDING = 2e-15
+
+# The logarithm of a rank that is as good as any.
+_FULL = 42.0
 
 
 class Cuts:
@@ -49,6 +53,7 @@ class Cuts:
         self.order = order
         self._masks: list[int] = []
         self._tails: list[np.ndarray] = []
+        self._table: np.ndarray | None = None
         if order > _MOST_MODES or not 0 < total < math.inf:
             return
         sides = []
@@ -85,6 +90,41 @@ class Cuts:
                 worst = max(worst, float(tail[rank]))
         return math.sqrt(worst)
 
+    def profiles(
+        self, places: Sequence[tuple[int, int]], modes: Sequence[int], ranks: Int[np.ndarray, "n edges"]
+    ) -> Float[np.ndarray, "n 2"]:
+        """What `bound` says of many networks on one graph at once, and the root of the mean over all cuts.
+
+        Args:
+            places: the two vertices that each edge joins; those from the number of modes on carry none.
+            modes: the mode on each vertex that carries one.
+            ranks: of the edges, one row for each network.
+
+        Cost: a product of matrices, of networks x edges by edges x cuts, for each way to place vertices without modes.
+        """
+        if not self._masks:
+            return np.zeros((len(ranks), 2))
+        cuts = np.asarray(self._masks)
+        free = max([*(max(pair) for pair in places), self.order - 1]) + 1 - self.order
+        sides = np.empty((self.order + free, len(cuts)), dtype=bool)
+        for vertex, mode in enumerate(modes):
+            sides[vertex] = cuts >> mode & 1
+        logs = np.log(ranks)
+        ends = np.asarray(places).reshape(-1, 2)
+        least = np.full((len(ranks), len(cuts)), _FULL)
+        for choice in product((False, True), repeat=free):
+            sides[self.order :] = np.asarray(choice)[:, None]
+            crossed = (sides[ends[:, 0]] != sides[ends[:, 1]]).astype(float)
+            least = np.minimum(least, logs @ crossed)
+        if self._table is None:
+            self._table = np.zeros((len(cuts), max(map(len, self._tails)) + 1))
+            for row, tail in zip(self._table, self._tails, strict=True):
+                row[: len(tail)] = tail
+        # Ranks are whole numbers, known here to rounding; beyond the table nothing is lost.
+        whole = np.minimum(np.rint(np.exp(least)), self._table.shape[1] - 1).astype(np.int64)
+        lost = self._table[np.arange(len(cuts)), whole]
+        return np.sqrt(np.stack([lost.max(1), lost.mean(1)], axis=1))
+
     def _ranks(self, structure: Structure) -> Sequence[int]:
         """The product of the bonds that each cut goes through, at the least."""
         modes = {index: mode for mode, index in enumerate(structure.output_indices)}
@@ -119,4 +159,4 @@ def _least_ranks(
             part = sides[list(places)]
             logs += np.where(part.any(0) & ~part.all(0), math.log(size), 0.0)
         best = np.minimum(best, logs)
-    return tuple(np.rint(np.exp(np.minimum(best, 42.0))).astype(np.int64).tolist())
+    return tuple(np.rint(np.exp(np.minimum(best, _FULL))).astype(np.int64).tolist())

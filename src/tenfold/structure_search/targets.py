@@ -134,10 +134,13 @@ class Dense:
         return self.data.numel()
 
     def bound(self, structure: Structure) -> float:
-        shape = structure.output_shape
+        return self.cuts(structure.output_shape).bound(structure)
+
+    def cuts(self, shape: tuple[int, ...]) -> Cuts:
+        """The singular values across all cuts of the data with this shape."""
         if shape not in self._cuts:
             self._cuts[shape] = Cuts(self.data.reshape(shape))
-        return self._cuts[shape].bound(structure)
+        return self._cuts[shape]
 
     def fit(
         self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tenfold.errors import TenfoldError
-from tenfold.structure_search._bound_descent import descended
+from tenfold.structure_search._foresight import foresight
 from tenfold.structure_search._registry import searcher
 from tenfold.structure_search.session import Evaluation, Session
 from tenfold.structure_search.spaces import Point, Space
@@ -63,9 +63,12 @@ def tnale(
     if start not in ("random", "bounds"):
         raise TenfoldError(f"start must be 'random' or 'bounds', not {start!r}")
     generator = np.random.default_rng(seed)
+    guide = foresight(session, space) if start == "bounds" else None
     while True:
-        first = descended(session, space, generator) if start == "bounds" else None
-        centre = first if first is not None else space.random(generator)
+        centre = space.random(generator)
+        if guide is not None:
+            ends = [guide.descent(point) for point in (centre, space.random(generator), space.random(generator))]
+            centre = min(ends, key=lambda end: end[0])[1]
         _Climb(session, space, generator, centre).run(radius, first_radius, first_trips, interpolate)
 
 

@@ -1,0 +1,118 @@
+"""What is expected of points before any of them is fitted, from singular values across cuts; and descents on that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from tenfold.structure_search.cuts import Cuts
+from tenfold.structure_search.objectives import Objective
+from tenfold.structure_search.session import Evaluation, Session
+from tenfold.structure_search.spaces import Point, Space
+from tenfold.structure_search.targets import Dense
+
+# Bounds below this say nothing of how large errors are.
+_NOTHING = 1e-6
+# How many evaluations it takes to believe them rather than that errors are what the bound is.
+_TRUST = 0.3
+# Steps of a descent at most.
+_STEPS = 60
+
+
+def foresight(session: Session, space: Space) -> Foresight | None:
+    """What can be foretold for the target of a session; None where nothing is known of errors before they are made."""
+    if not isinstance(session.target, Dense):
+        return None
+    cuts = session.target.cuts(space.sizes)
+    first = Foresight(cuts, space, session.objective)
+    return first if cuts.bound(space.structure(space.first())) > _NOTHING else None
+
+
+class Foresight:
+    """Values of the objective with foretold errors.
+
+    An error is foretold as the bound across cuts at first; evaluations teach its logarithm as a linear function of those
+    of the bound and of the root mean square over the cuts (ridge regression). It is never below the bound.
+    """
+
+    def __init__(self, cuts: Cuts, space: Space, objective: Objective) -> None:
+        self._cuts, self._space, self._objective = cuts, space, objective
+        vertices = max((max(edge) for edge in space.edges), default=0) + 1
+        self._ends = np.zeros((len(space.edges), max(vertices, space.modes)))
+        for number, (a, b) in enumerate(space.edges):
+            self._ends[number, [a, b]] = 1
+        self._seen: list[tuple[float, float, float]] = []
+        self._weights = np.array([0.0, 1.0, 0.0])
+
+    def values(self, points: Sequence[Point]) -> list[float]:
+        """The foretold value of each point, as the bonds are, without what `Space.structure` saves by capping them."""
+        found = [math.inf] * len(points)
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for place, point in enumerate(points):
+            groups.setdefault(point.order, []).append(place)
+        sizes = np.asarray(self._space.sizes, dtype=float)
+        for order, places in groups.items():
+            ranks = np.array([points[place].ranks for place in places], dtype=float).reshape(len(places), -1)
+            profiles = self._cuts.profiles(self._space.edges, order, ranks)
+            vertex = np.exp(np.log(ranks) @ self._ends)
+            vertex[:, : len(order)] *= sizes[list(order)]
+            parameters = np.rint(vertex.sum(1) - (vertex[:, len(order) :] == 1).sum(1))
+            errors = self._errors(profiles)
+            for place, size, error in zip(places, parameters.tolist(), errors.tolist(), strict=True):
+                found[place] = self._objective.value(max(int(size), 1), error)
+        return found
+
+    def _errors(self, profiles: np.ndarray) -> np.ndarray:
+        bound, spread = profiles.T
+        logs = np.log(np.maximum(profiles, _NOTHING))
+        learnt = np.exp(self._weights[0] + logs @ self._weights[1:])
+        return np.where(spread > _NOTHING, np.maximum(learnt, bound), bound)
+
+    def learn(self, points: Iterable[Point], evaluations: Iterable[Evaluation]) -> None:
+        """Take what was found into account."""
+        for point, one in zip(points, evaluations, strict=True):
+            if not one.finished or not _NOTHING < one.error < math.inf:
+                continue
+            ranks = np.array([point.ranks], dtype=float).reshape(1, -1)
+            ((bound, spread),) = self._cuts.profiles(self._space.edges, point.order, ranks).tolist()
+            if bound > _NOTHING:
+                self._seen.append((math.log(bound), math.log(spread), math.log(one.error)))
+        if self._seen:
+            known = np.array(self._seen)
+            design = np.column_stack([np.ones(len(known)), known[:, :2]])
+            prior = np.array([0.0, 1.0, 0.0])
+            pull = _TRUST * np.eye(3)
+            left = design.T @ design + pull
+            self._weights = np.linalg.solve(left, design.T @ known[:, 2] + pull @ prior)
+
+    def descent(self, start: Point) -> tuple[float, Point, dict[Point, float]]:
+        """Where steepest descent from a point ends, and the foretold values of all that was passed on the way."""
+        point = start
+        (value,) = self.values([point])
+        passed = {point: value}
+        for _ in range(_STEPS):
+            around = list(self._around(point))
+            if not around:
+                break
+            values = self.values(around)
+            passed.update(zip(around, values, strict=True))
+            best = min(range(len(around)), key=values.__getitem__)
+            if values[best] >= value:
+                break
+            point, value = around[best], values[best]
+        return value, point, passed
+
+    def _around(self, point: Point) -> Iterator[Point]:
+        """The neighbours of a point, and those with one rank more and another less."""
+        yield from self._space.neighbours(point)
+        for a, rank in enumerate(point.ranks):
+            if rank == 1:
+                continue
+            less = point.with_rank(a, rank - 1)
+            for b, other in enumerate(point.ranks):
+                if a != b:
+                    near = less.with_rank(b, other + 1)
+                    if self._space.allows(near):
+                        yield near
