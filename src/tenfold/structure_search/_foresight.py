@@ -17,6 +17,8 @@ from tenfold.structure_search.targets import Dense
 _NOTHING = 1e-6
 # How many evaluations it takes to believe them rather than that errors are what the bound is.
 _TRUST = 0.3
+# The value of what is too large, before its logarithm is added.
+_TOO_LARGE = 1e6
 # Steps of a descent at most.
 _STEPS = 60
 
@@ -33,8 +35,9 @@ def foresight(session: Session, space: Space) -> Foresight | None:
 class Foresight:
     """Values of the objective with foretold errors.
 
-    An error is foretold as the bound across cuts at first; evaluations teach its logarithm as a linear function of those
-    of the bound and of the root mean square over the cuts (ridge regression). It is never below the bound.
+    An error is foretold as the bound across cuts at first; evaluations teach its logarithm as a linear function of
+    those of the bound and of the root mean square over the cuts (ridge regression). It is never below the bound. Sizes
+    are known: what cannot keep the budget whatever its error comes after all that can.
     """
 
     def __init__(self, cuts: Cuts, space: Space, objective: Objective) -> None:
@@ -61,7 +64,9 @@ class Foresight:
             parameters = np.rint(vertex.sum(1) - (vertex[:, len(order) :] == 1).sum(1))
             errors = self._errors(profiles)
             for place, size, error in zip(places, parameters.tolist(), errors.tolist(), strict=True):
-                found[place] = self._objective.value(max(int(size), 1), error)
+                size = max(int(size), 1)
+                able = self._objective.met(size, 0.0)
+                found[place] = self._objective.value(size, error) if able else _TOO_LARGE + math.log(size)
         return found
 
     def _errors(self, profiles: np.ndarray) -> np.ndarray:
