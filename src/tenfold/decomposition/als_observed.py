@@ -61,6 +61,11 @@ _NOTHING = 0.98
 _SMALL = 0.01
 # Sweeps that watch what is left out once its ridge is chosen.
 _MORE = 20
+# With so many times more cells than unknowns, in every row and in all, a ridge will hardly matter. It does not where
+# what is left out is predicted as well as the rest is fitted, to this part of the error: no ridge mends more than that.
+_PLENTY, _AS_WELL = 10, 0.05
+# Changes of the error that end the fit to the rest, and errors that are none.
+_ENDED, _ROUNDING = 1e-4, 1e-6
 
 
 @dataclass(frozen=True)
@@ -353,6 +358,10 @@ def _chosen(
         cores = _near_mean(loss, seed) if init is None else loss.start(init)
         return run.finish(Ridge(loss), cores, _DEFAULT if ridge is None else ridge)
     outside, problem = _Outside(inside, held), Ridge(inside)
+    if init is None and ridge is None and starts > 1 and _plenty(problem):
+        found = _straight(run, problem, outside, seed, starts)
+        if found is not None:
+            return _on_all(run, loss, inside, outside, found, None)
     levels = _UP if ridge is None else ((ridge, _GIVEN),)
     if init is not None:
         best = _climbed(run, problem, outside, inside.start(init), (), levels, None)
@@ -373,6 +382,11 @@ def _chosen(
                 found = _climbed(run, problem, outside, cores, (), levels, None)
                 best = found if found.error < best.error else best
     best, wanted = _continued(run, problem, outside, best, ridge is None)
+    return _on_all(run, loss, inside, outside, best, wanted)
+
+
+def _on_all(run: _Run, loss: Loss, inside: Loss, outside: _Outside, best: _Best, wanted: int | None) -> Observed:
+    """On from the best network with its ridge on all cells."""
     factor = (inside.scale / loss.scale) ** (1 / len(loss.structure.terms))
     cores = [core * factor for core in best.cores]
     return run.finish(
@@ -384,6 +398,41 @@ def _chosen(
         baseline=outside.baseline,
         residuals=torch.stack([outside.residuals(best.cores), outside.mean]),
     )
+
+
+def _plenty(problem: Ridge) -> bool:
+    """Whether there are many times more cells than unknowns, in all rows of all cores."""
+    if problem.masked is None:
+        return False
+    structure, cells = problem.loss.structure, problem.cells
+    each = []
+    for place in range(len(structure.terms)):
+        columns = math.prod(structure.sizes[i] for i in cells.inner(place))
+        each.append(float(problem.masked.counts[cells.outer(place)].min()) / columns)
+    return min(*each, len(cells) / structure.parameters) >= _PLENTY
+
+
+def _straight(run: _Run, problem: Ridge, outside: _Outside, seed: int, starts: int) -> _Best | None:
+    """Without a ridge, from singular vectors, or from the best start where those leave much; None where a ridge could
+    predict what is left out better."""
+
+    def step(state: list[Tensor]) -> tuple[list[Tensor], float]:
+        after, error, _ = run.sweep(problem, state, 0.0)
+        return after, 0.0 if run.goal is not None and error <= run.goal else error
+
+    def fitted(cores: list[Tensor]) -> tuple[float, list[Tensor]]:
+        done = _anderson.iterate(step, cores, error=run.goal, tol=_ENDED, max_sweeps=max(run.left // 4, 1))
+        return done.errors[-1], done.state
+
+    start = spectral_start(problem.loss, seed)
+    found = [] if start is None else [fitted(start)]
+    if not found or found[0][0] > _PART:
+        found.append(fitted(_damped(run, problem, seed, 0.0, starts - 1)[0]))
+    reached, cores = min(found, key=lambda pair: pair[0])
+    error = outside.error(cores)
+    if not error <= (1 + _AS_WELL) * reached + _ROUNDING:
+        return None
+    return _Best(error, 0.0, 0, cores, cores)
 
 
 Ladder = tuple[tuple[float, int], ...]
