@@ -47,10 +47,19 @@ class Masked:
 
         self.weights = indices, spread(weights).to(numbers.dtype)
         self.numbers = indices, spread(numbers)
-        listed = spread(torch.ones_like(weights))
-        self.counts: dict[tuple[str, ...], Float[Tensor, " g"]] = {}
-        for outer in {cells.outer(n) for n in range(len(self.structure.terms))}:
-            self.counts[outer] = contract([(indices, listed)], outer).reshape(-1)
+        self._listed = indices, spread(torch.ones_like(weights))
+        self._counts: dict[tuple[str, ...], Float[Tensor, " g"]] = {}
+
+    def counts(self, place: int) -> Float[Tensor, " g"]:
+        """How many cells each row of a term reads."""
+        outer = self.cells.outer(place)
+        if outer not in self._counts:
+            self._counts[outer] = contract([self._listed], outer).reshape(-1)
+        return self._counts[outer]
+
+    def sums(self, place: int) -> Float[Tensor, " g"]:
+        """The weights of the cells that each row of a term reads."""
+        return contract([self.weights], self.cells.outer(place)).real.reshape(-1)
 
     def system(self, cores: Sequence[Tensor], place: int) -> tuple[Shaped[Tensor, "g k k"], Shaped[Tensor, "g k"]]:
         """Gram matrices and right-hand sides of all rows of one term."""

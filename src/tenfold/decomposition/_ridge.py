@@ -47,6 +47,9 @@ class Ridge:
         self.masked = Masked(self.cells, self.weights, self.numbers) if worthwhile(self.cells) else None
         self.shares: list[Float[Tensor, " g"]] = []
         for place in range(len(loss.structure.terms)):
+            if self.masked is not None:
+                self.shares.append(self.masked.sums(place) / loss.total)
+                continue
             rows = math.prod(loss.structure.sizes[i] for i in self.cells.outer(place))
             share = torch.zeros(rows, dtype=torch.float64, device=loss.device)
             self.shares.append(share.index_add_(0, self.cells.rows(place), self.weights) / loss.total)
@@ -146,7 +149,7 @@ class Ridge:
         if self.masked is None:
             return self.cells.systems(cores, place, self.weights, self.numbers)
         gram, right = self.masked.system(cores, place)
-        return iter([(slice(0, len(gram)), gram, right, self.masked.counts[self.cells.outer(place)])])
+        return iter([(slice(0, len(gram)), gram, right, self.masked.counts(place))])
 
     def _response(self, system: System, pull: Float[Tensor, " g"]) -> Response:
         """Rows, and ``(G + pull)^-1`` times each column of G and the right-hand side of each."""

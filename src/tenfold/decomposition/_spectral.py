@@ -33,7 +33,9 @@ _SWEEPS = 100
 _ROOM = 2**24
 
 
-def spectral_start(loss: Loss, seed: int, near: Sequence[Tensor] | None = None) -> list[Tensor] | None:
+def spectral_start(
+    loss: Loss, seed: int, near: Sequence[Tensor] | None = None, starts: int | None = None
+) -> list[Tensor] | None:
     """Cores, for the scaled data, from the data projected on its leading singular vectors; None where none are made.
 
     The observed cells minus their mean, zeros elsewhere, are in expectation the whole array, thinned out. So are the
@@ -42,6 +44,7 @@ def spectral_start(loss: Loss, seed: int, near: Sequence[Tensor] | None = None) 
     fitted to what is left of the data between those directions and that of the mean, which is a small array.
 
     ``near`` are cores that have found some of it: they take the place of the mean, and what they leave is less noise.
+    ``starts`` goes to the method for the small array, if that has such an option.
 
     Nothing is made where an axis of the data is a group of indices or lies on several cores, for bonds so wide that
     the small array is none, nor for data on other devices.
@@ -95,7 +98,11 @@ def spectral_start(loss: Loss, seed: int, near: Sequence[Tensor] | None = None) 
     if not bool(core.any()):
         return None
     small = structure.replace(dict(zip(indices, core.shape, strict=True)))
-    found = choose(small, core).function(core, small, seed=seed, max_sweeps=_SWEEPS, tol=1e-4).network
+    entry = choose(small, core)
+    options: dict[str, Any] = {"seed": seed, "max_sweeps": _SWEEPS, "tol": 1e-4}
+    if starts is not None and "starts" in entry.options:
+        options["starts"] = starts
+    found = entry.function(core, small, **options).network
     return balance(structure, _along([part.detach().to(loss.dtype) for part in found.cores], structure, bases))
 
 

@@ -408,7 +408,7 @@ def _plenty(problem: Ridge) -> bool:
     each = []
     for place in range(len(structure.terms)):
         columns = math.prod(structure.sizes[i] for i in cells.inner(place))
-        each.append(float(problem.masked.counts[cells.outer(place)].min()) / columns)
+        each.append(float(problem.masked.counts(place).min()) / columns)
     return min(*each, len(cells) / structure.parameters) >= _PLENTY
 
 
@@ -424,7 +424,7 @@ def _straight(run: _Run, problem: Ridge, outside: _Outside, seed: int, starts: i
         done = _anderson.iterate(step, cores, error=run.goal, tol=_ENDED, max_sweeps=max(run.left // 4, 1))
         return done.errors[-1], done.state
 
-    start = spectral_start(problem.loss, seed)
+    start = spectral_start(problem.loss, seed, starts=1)
     found = [] if start is None else [fitted(start)]
     if not found or found[0][0] > _PART:
         found.append(fitted(_damped(run, problem, seed, 0.0, starts - 1)[0]))
