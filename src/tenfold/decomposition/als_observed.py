@@ -12,6 +12,7 @@ from torch import Tensor
 from tenfold.decomposition import _anderson
 from tenfold.decomposition._cells import Cells
 from tenfold.decomposition._error import relative_error
+from tenfold.decomposition._iterate import is_tree
 from tenfold.decomposition._left_out import split
 from tenfold.decomposition._loss import Loss, balance
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
@@ -64,6 +65,8 @@ _MORE = 20
 # With so many times more cells than unknowns, in every row and in all, a ridge will hardly matter. It does not where
 # what is left out is predicted as well as the rest is fitted, to this part of the error: no ridge mends more than that.
 _PLENTY, _AS_WELL = 10, 0.05
+# Where not all starts lead to one error, one to which two of them lead, to this part of it, is likely the smallest.
+_TWICE = 0.01
 # Changes of the error that end the fit to the rest, and errors that are none.
 _ENDED, _ROUNDING = 1e-4, 1e-6
 
@@ -413,8 +416,10 @@ def _plenty(problem: Ridge) -> bool:
 
 
 def _straight(run: _Run, problem: Ridge, outside: _Outside, seed: int, starts: int) -> _Best | None:
-    """Without a ridge, from singular vectors, or from the best start where those leave much; None where a ridge could
-    predict what is left out better."""
+    """Without a ridge, from singular vectors; where those leave much, from several starts, of which two must agree.
+
+    None where they do not, and where a ridge could predict what is left out better.
+    """
 
     def step(state: list[Tensor]) -> tuple[list[Tensor], float]:
         after, error, _ = run.sweep(problem, state, 0.0)
@@ -426,11 +431,15 @@ def _straight(run: _Run, problem: Ridge, outside: _Outside, seed: int, starts: i
 
     start = spectral_start(problem.loss, seed, starts=1)
     found = [] if start is None else [fitted(start)]
-    if not found or found[0][0] > _PART:
-        found.append(fitted(_damped(run, problem, seed, 0.0, starts - 1)[0]))
-    reached, cores = min(found, key=lambda pair: pair[0])
+    if not found or found[0][0] > (_PART if is_tree(problem.loss.structure) else _PART / 2):
+        found.extend(fitted(cores) for cores in _damped(run, problem, seed, 0.0, starts - 1)[:_FOLLOWED])
+        found.sort(key=lambda pair: pair[0])
+        if len(found) < 2 or found[1][0] > (1 + _TWICE) * found[0][0] + _ROUNDING:
+            return None
+    reached, cores = found[0]
     error = outside.error(cores)
-    if not error <= (1 + _AS_WELL) * reached + _ROUNDING:
+    # How well so many cells are predicted is known to two standard errors only.
+    if not error <= (1 + _AS_WELL + 2 / math.sqrt(2 * len(outside.cells))) * reached + _ROUNDING:
         return None
     return _Best(error, 0.0, 0, cores, cores)
 
