@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -80,7 +79,7 @@ def em_imputation(
     if norm == 0:
         zeros = [torch.zeros(core.shape, dtype=data.dtype, device=data.device) for core in structure.cores]
         return Decomposition(Network(structure, zeros), 0.0, (), "exact")
-    filled = _Filled(data, norm)
+    filled = _Filled(data, structure, norm)
     entry = choose(structure, filled.values) if inner is None else find(inner)
     if "array" not in entry.takes:
         raise TenfoldError(f"inner method '{entry.name}' does not take whole arrays; leave inner out")
@@ -124,8 +123,8 @@ class _Filled:
     known.
     """
 
-    def __init__(self, data: Observations, norm: float) -> None:
-        cells = data.coalesce("mean")
+    def __init__(self, data: Observations, structure: Structure, norm: float) -> None:
+        cells = data if data.distinct == len(data) else data.coalesce("mean")
         weights = torch.ones_like(cells.values.real, dtype=torch.float64)
         if cells.weights is not None:
             weights = cells.weights.double()
@@ -134,10 +133,10 @@ class _Filled:
         self.scale = norm / math.sqrt(total)
         values = cells.values.to(dtype) / self.scale
         mean = (weights * values).sum() / weights.sum()
-        plain = replace(cells, values=values, weights=None)
-        self.known: Tensor = plain.dense(complex(mean) if dtype.is_complex else float(mean.real))
-        share = replace(cells, values=weights / weights.max(), weights=None, rest="zero")
-        self.share: Tensor = share.dense()
+        place, shape = cells.linear(), structure.shape
+        self.known: Tensor = mean.repeat(structure.size).index_copy_(0, place, values).reshape(shape)
+        share = weights.new_zeros(structure.size).index_copy_(0, place, weights / weights.max())
+        self.share: Tensor = share.reshape(shape)
         # Weights of a repeated cell add up; what its values differ by among themselves no network can fit.
         self.total = float((weights * values.abs().square()).sum())
         self.largest = float(weights.max())
