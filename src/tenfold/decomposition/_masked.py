@@ -86,9 +86,6 @@ def worthwhile(cells: Cells) -> bool:
     for place, term in enumerate(structure.terms):
         others = [n for n in range(len(structure.terms)) if n != place]
         inner = cells.inner(place)
-        seen = {i for n in others for i in cells.inner(n)}
-        if not seen.issuperset(inner):
-            return False  # an index of one core alone
         columns = math.prod(sizes[i] for i in inner)
         if math.prod(sizes[i] for i in term.indices) * columns > _ENTRIES:
             return False

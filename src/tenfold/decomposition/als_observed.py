@@ -438,8 +438,10 @@ def _straight(run: _Run, problem: Ridge, outside: _Outside, seed: int, starts: i
             return None
     reached, cores = found[0]
     error = outside.error(cores)
-    # How well so many cells are predicted is known to two standard errors only.
-    if not error <= (1 + _AS_WELL + 2 / math.sqrt(2 * len(outside.cells))) * reached + _ROUNDING:
+    # Cell by cell, for the cells left out may be larger or smaller than the others; how well so many are predicted is
+    # known to two standard errors only.
+    apart = error * math.sqrt(outside.total / float(outside.weights.sum()))
+    if not apart <= (1 + _AS_WELL + 2 / math.sqrt(2 * len(outside.cells))) * reached + _ROUNDING:
         return None
     return _Best(error, 0.0, 0, cores, cores)
 
