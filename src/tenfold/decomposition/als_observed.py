@@ -65,6 +65,9 @@ _MORE = 20
 # With so many times more cells than unknowns, in every row and in all, a ridge will hardly matter. It does not where
 # what is left out is predicted as well as the rest is fitted, to this part of the error: no ridge mends more than that.
 _PLENTY, _AS_WELL = 10, 0.05
+# Where little is found at all, pulling it to the mean is worth more: the squares of the two may differ by this part of
+# what the network predicts better than the mean does.
+_OF_FOUND = 0.1
 # Where not all starts lead to one error, one to which two of them lead, to this part of it, is likely the smallest.
 _TWICE = 0.01
 # Changes of the error that end the fit to the rest, and errors that are none.
@@ -440,8 +443,10 @@ def _straight(run: _Run, problem: Ridge, outside: _Outside, seed: int, starts: i
     error = outside.error(cores)
     # Cell by cell, for the cells left out may be larger or smaller than the others; how well so many are predicted is
     # known to two standard errors only.
-    apart = error * math.sqrt(outside.total / float(outside.weights.sum()))
-    if not apart <= (1 + _AS_WELL + 2 / math.sqrt(2 * len(outside.cells))) * reached + _ROUNDING:
+    size = math.sqrt(outside.total / float(outside.weights.sum()))
+    if not error * size <= (1 + _AS_WELL + 2 / math.sqrt(2 * len(outside.cells))) * reached + _ROUNDING:
+        return None
+    if (error * size) ** 2 - reached**2 > _OF_FOUND * (outside.baseline**2 - error**2) * size**2 + _ROUNDING**2:
         return None
     return _Best(error, 0.0, 0, cores, cores)
 
