@@ -676,7 +676,11 @@ class Observations:
         if self.continuous:
             _, group, counts = torch.unique(self.coordinates, dim=0, return_inverse=True, return_counts=True)
         else:
-            _, group, counts = torch.unique(self._keys(), return_inverse=True, return_counts=True)
+            keys = self._keys()
+            if (keys[1:] > keys[:-1]).all():
+                rows = torch.arange(len(self), device=self.device)
+                return rows, rows, torch.ones_like(rows)
+            _, group, counts = torch.unique(keys, return_inverse=True, return_counts=True)
         rows = torch.empty_like(counts)
         rows[group] = torch.arange(len(self), device=self.device)
         return rows, group, counts

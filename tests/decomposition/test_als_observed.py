@@ -14,6 +14,7 @@ from tenfold import formats
 from tenfold.decomposition import find, relative_error
 from tenfold.decomposition._left_out import split, whole_modes
 from tenfold.decomposition._loss import Loss
+from tenfold.decomposition._masked import Masked, worthwhile
 from tenfold.decomposition._ridge import Ridge
 from tenfold.decomposition._row_kernels import plain_row_systems, row_systems
 from tenfold.decomposition._spectral import spectral_start
@@ -187,6 +188,34 @@ def test_compiled_sums_are_those_of_torch(columns, cells, rows, is_complex, seed
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+@pytest.mark.parametrize("family", list(PLANTED))
+def test_contractions_of_the_whole_array_are_sums_over_its_cells(family, dtype):
+    structure = PLANTED[family]
+    data = Network.random(structure, seed=1, dtype=dtype).dense()
+    once, _ = part_of(data, 0.6, weights=True)
+    rows = torch.cat([torch.arange(len(once)), torch.arange(40)])
+    observed = Observations(once.coordinates[rows], once.values[rows], once.shape, once.weights[rows])
+    loss = Loss(observed, structure)
+    assert worthwhile(loss.cells)
+    weights, numbers = loss.gram_weights, loss.weighted_values()
+    masked = Masked(loss.cells, weights, numbers)
+    cores = loss.start(Network.random(structure, seed=2, dtype=dtype))
+    for place in range(len(structure.terms)):
+        gram, right = masked.system(cores, place)
+        for part, listed, numbers_of, count in loss.cells.systems(cores, place, weights, numbers):
+            assert torch.allclose(gram[part], listed, rtol=1e-10, atol=1e-10 * float(gram.abs().max()))
+            assert torch.allclose(right[part], numbers_of, rtol=1e-10, atol=1e-10 * float(right.abs().max()))
+            assert torch.equal(masked.counts(place)[part].long(), count)
+        sums = torch.zeros(len(gram), dtype=torch.float64).index_add_(0, loss.cells.rows(place), weights)
+        assert torch.allclose(masked.sums(place), sums)
+
+
+def test_few_cells_of_a_large_array_are_summed_one_by_one():
+    structure = formats.cp((200, 200, 200), 4)
+    assert not worthwhile(Loss(scattered(structure, 3000, 0.1, 0), structure).cells)
+
+
 def test_threads_do_not_change_the_sums(monkeypatch):
     monkeypatch.setattr("tenfold.decomposition._row_kernels._WORTH", 0)
     e = torch.randn(500, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -199,6 +228,43 @@ def test_threads_do_not_change_the_sums(monkeypatch):
     finally:
         torch.set_num_threads(before)
     assert all(torch.allclose(a, b, rtol=1e-12) for a, b in zip(one, three, strict=True))
+
+
+# --- many cells -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [0.1, 0.5])
+@pytest.mark.parametrize(
+    "structure",
+    [formats.cp((24, 25, 26), 3), formats.tucker((24, 25, 26), (3, 2, 3)), formats.tensor_train((12, 11, 10, 12), 2)],
+    ids=["cp", "tucker", "tensor_train"],
+)
+def test_where_cells_are_many_one_fit_without_a_ridge_is_enough(structure, missing):
+    data = noisy(structure, 0.1)
+    observed, known = part_of(data, 1 - missing)
+    found = als_observed(observed, structure)
+    assert found.sweeps < 30
+    assert found.ridge == 0
+    # What is left out is still predicted by a network that has not seen it.
+    train, held = observed.split(0.1, 0)
+    plain = find("als").function(train, structure, init=found.network, tol=1e-9)
+    assert found.held_out == pytest.approx(relative_error(held, plain.network), rel=1e-3)
+    assert found.residuals.shape == (2, len(held))
+    assert float(found.residuals[0].sum()) == pytest.approx(found.held_out**2)
+    clean = Network.random(structure, seed=0).dense()
+    assert float((found.network.dense() - clean).norm() / clean.norm()) < 0.1 * 0.3
+    # The ladder of ridges, from elsewhere, finds the same.
+    searched = als_observed(observed, structure, ridge=0.0)
+    assert unseen(found.network, data, known) == pytest.approx(unseen(searched.network, data, known), rel=5e-3)
+
+
+def test_a_ridge_is_searched_where_what_is_left_out_asks_for_one():
+    """Ten cells to an unknown, but noise nine times as large as the rest."""
+    structure = formats.tucker((14, 15, 16), (3, 3, 3))
+    observed, _ = part_of(noisy(structure, 9.0), 0.9)
+    found = als_observed(observed, structure)
+    assert found.ridge > 0
+    assert found.held_out <= found.baseline * 1.01
 
 
 # --- few cells --------------------------------------------------------------------------------------------------------

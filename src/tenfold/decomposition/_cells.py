@@ -47,6 +47,9 @@ class Cells:
         self.columns: dict[str, Int[Tensor, " n"]] = {}
         for axis, group in enumerate(structure.outputs):
             rest = data.coordinates[:, axis]
+            if len(group) == 1:
+                self.columns[group[0]] = rest.contiguous()
+                continue
             for index in reversed(group):
                 self.columns[index] = rest % structure.sizes[index]
                 rest = rest // structure.sizes[index]

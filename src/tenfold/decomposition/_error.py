@@ -18,6 +18,8 @@ from tenfold.structure import Structure
 _BLOCK = 2**22
 # Entries converted at once to double precision, 0.5 MiB of it.
 _CACHED = 2**16
+# Cells of a network are read off the whole array where that has at most so many times as many.
+_THICK = 4
 # Relative errors below this have lost digits when they come from norms: at 1e-4 eight of sixteen are left.
 _CANCELLED = 1e-4
 # Bounds on rounding above this part of the squared error ask for the residual too; `fit` leaves as much of a budget.
@@ -113,7 +115,10 @@ def _observed_error(data: Observations, network: Network) -> float:
         wide = data.to(_double(data.dtype))
         return _observed_error(replace(wide, values=wide.values / norm), _divided(network, norm))
     network = network.to(_double(network.dtype))
-    found = network.at(data.coordinates)
+    if network.structure.size <= min(_BLOCK, _THICK * len(data)):
+        found = network.dense().reshape(-1)[data.linear()]
+    else:
+        found = network.at(data.coordinates)
     weights = 1.0 if data.weights is None else data.weights.double()
     square = float((weights * (found - data.values).abs() ** 2).sum())
     if data.rest == "zero":

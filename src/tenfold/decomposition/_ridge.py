@@ -10,6 +10,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from tenfold.decomposition._loss import Loss, balance
+from tenfold.decomposition._masked import Masked, worthwhile
 from tenfold.decomposition._solve import conjugate_gradient, solve
 
 # How much less the mean of the rows is pulled to zero than the rows are pulled to their mean.
@@ -43,8 +44,12 @@ class Ridge:
         assert loss.gram_weights is not None
         self.loss, self.cells, self.weights = loss, loss.cells, loss.gram_weights
         self.numbers = loss.weighted_values()
+        self.masked = Masked(self.cells, self.weights, self.numbers) if worthwhile(self.cells) else None
         self.shares: list[Float[Tensor, " g"]] = []
         for place in range(len(loss.structure.terms)):
+            if self.masked is not None:
+                self.shares.append(self.masked.sums(place) / loss.total)
+                continue
             rows = math.prod(loss.structure.sizes[i] for i in self.cells.outer(place))
             share = torch.zeros(rows, dtype=torch.float64, device=loss.device)
             self.shares.append(share.index_add_(0, self.cells.rows(place), self.weights) / loss.total)
@@ -141,7 +146,10 @@ class Ridge:
         return square
 
     def _systems(self, cores: list[Tensor], place: int) -> Iterator[System]:
-        return self.cells.systems(cores, place, self.weights, self.numbers)
+        if self.masked is None:
+            return self.cells.systems(cores, place, self.weights, self.numbers)
+        gram, right = self.masked.system(cores, place)
+        return iter([(slice(0, len(gram)), gram, right, self.masked.counts(place))])
 
     def _response(self, system: System, pull: Float[Tensor, " g"]) -> Response:
         """Rows, and ``(G + pull)^-1`` times each column of G and the right-hand side of each."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,13 +25,17 @@ _DIRECTIONS, _CORE_ENTRIES = 40, 2**18
 _SMALL = 200
 # Of the others, this accuracy of the leading eigenvalues is enough: noise in them is larger.
 _ACCURATE = 1e-3
+# Data of which at least this part is known, of an array up to `_ROOM`, is a whole array with zeros.
+_THICK = 0.05
 # Sweeps on the core.
 _SWEEPS = 100
 # Entries of the largest array that is made on the way from the cells to the core.
 _ROOM = 2**24
 
 
-def spectral_start(loss: Loss, seed: int, near: Sequence[Tensor] | None = None) -> list[Tensor] | None:
+def spectral_start(
+    loss: Loss, seed: int, near: Sequence[Tensor] | None = None, starts: int | None = None
+) -> list[Tensor] | None:
     """Cores, for the scaled data, from the data projected on its leading singular vectors; None where none are made.
 
     The observed cells minus their mean, zeros elsewhere, are in expectation the whole array, thinned out. So are the
@@ -39,6 +44,7 @@ def spectral_start(loss: Loss, seed: int, near: Sequence[Tensor] | None = None) 
     fitted to what is left of the data between those directions and that of the mean, which is a small array.
 
     ``near`` are cores that have found some of it: they take the place of the mean, and what they leave is less noise.
+    ``starts`` goes to the method for the small array, if that has such an option.
 
     Nothing is made where an axis of the data is a group of indices or lies on several cores, for bonds so wide that
     the small array is none, nor for data on other devices.
@@ -68,16 +74,21 @@ def spectral_start(loss: Loss, seed: int, near: Sequence[Tensor] | None = None) 
         tables = [cells.table(near[structure.term_core[place]], place) for place in places]
     values = cells.values - known if cells.weights is None else cells.weights * (cells.values - known)
     generator = np.random.default_rng(seed)
+    whole = _whole(values, columns, shape)
     bases = []
     for mode, (table, directions) in enumerate(zip(tables, kept, strict=True)):
         if directions == shape[mode]:
             bases.append(torch.eye(directions, dtype=loss.dtype))
             continue
-        leading = _leading(values, columns, shape, mode, directions - table.shape[1], generator)
+        unfolded = _unfolded(values, columns, shape, mode) if whole is None else _matrix(whole, mode)
+        # In expectation the products of different rows are thinned out twice, that of a row with itself once.
+        own = 0.0 if whole is None else min(len(values) / whole.numel(), 1.0)
+        leading = _leading(unfolded, own, directions - table.shape[1], generator)
         if leading is None:
             return None
         bases.append(torch.linalg.qr(torch.cat([table, leading], 1)).Q)
-    core = _projected(values, columns, bases) * (structure.size / loss.total)
+    core = _projected(values, columns, bases) if whole is None else _on_bases(whole, bases)
+    core = core * (structure.size / loss.total)
     if near is None:
         for basis in bases:
             known = known[..., None] * basis.sum(0).conj()
@@ -87,7 +98,11 @@ def spectral_start(loss: Loss, seed: int, near: Sequence[Tensor] | None = None) 
     if not bool(core.any()):
         return None
     small = structure.replace(dict(zip(indices, core.shape, strict=True)))
-    found = choose(small, core).function(core, small, seed=seed, max_sweeps=_SWEEPS, tol=1e-4).network
+    entry = choose(small, core)
+    options: dict[str, Any] = {"seed": seed, "max_sweeps": _SWEEPS, "tol": 1e-4}
+    if starts is not None and "starts" in entry.options:
+        options["starts"] = starts
+    found = entry.function(core, small, **options).network
     return balance(structure, _along([part.detach().to(loss.dtype) for part in found.cores], structure, bases))
 
 
@@ -101,37 +116,60 @@ def _along(cores: Sequence[Tensor], structure: Structure, matrices: Sequence[Sha
     return made
 
 
-def _leading(
-    values: Shaped[Tensor, " n"],
-    columns: Sequence[Int[Tensor, " n"]],
-    shape: Sequence[int],
-    mode: int,
-    count: int,
-    generator: np.random.Generator,
-) -> Shaped[Tensor, "d k"] | None:
-    """Leading eigenvectors of the products of the rows of an unfolding, diagonal left out; None if all are zero."""
-    from scipy.sparse import csr_array
-    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+def _whole(values: Shaped[Tensor, " n"], columns: Sequence[Int[Tensor, " n"]], shape: Sequence[int]) -> Tensor | None:
+    """The array with zeros where nothing is known; None where that would be nearly all of it."""
+    size = math.prod(shape)
+    if size > min(_ROOM, len(values) / _THICK):
+        return None
+    place = torch.zeros_like(columns[0])
+    for column, extent in zip(columns, shape, strict=True):
+        place = place * extent + column
+    return torch.zeros(size, dtype=values.dtype).index_add_(0, place, values).reshape(tuple(shape))
 
-    extent = shape[mode]
+
+def _matrix(whole: Tensor, mode: int) -> np.ndarray:
+    return whole.movedim(mode, 0).reshape(whole.shape[mode], -1).resolve_conj().numpy()
+
+
+def _unfolded(
+    values: Shaped[Tensor, " n"], columns: Sequence[Int[Tensor, " n"]], shape: Sequence[int], mode: int
+) -> Any:
+    """The unfolding as a sparse matrix without the columns that are empty."""
+    from scipy.sparse import csr_array
+
     key = torch.zeros_like(columns[0])
     for other, column in enumerate(columns):
         if other != mode:
             key = key * shape[other] + column
     distinct, key = torch.unique(key, return_inverse=True)
     where = columns[mode].numpy(), key.numpy()
-    unfolded = csr_array((values.resolve_conj().numpy(), where), shape=(extent, len(distinct)))
-    adjoint = unfolded.conj().T.tocsr()
-    diagonal = np.asarray((abs(unfolded) ** 2).sum(1)).reshape(-1)
+    return csr_array((values.resolve_conj().numpy(), where), shape=(shape[mode], len(distinct)))
+
+
+def _leading(unfolded: Any, own: float, count: int, generator: np.random.Generator) -> Shaped[Tensor, "d k"] | None:
+    """Leading eigenvectors of the products of the rows of a matrix, None if all are zero.
+
+    Products of a row with itself count only ``own`` times.
+    """
+    from scipy.sparse import issparse
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+    extent = unfolded.shape[0]
+    adjoint = unfolded.conj().T
+    squares = abs(unfolded) ** 2
+    diagonal = (1 - own) * np.asarray(squares.sum(1)).reshape(-1)
+    if issparse(unfolded):
+        adjoint = adjoint.tocsr()
     if extent <= _SMALL:
-        gram = (unfolded @ adjoint).toarray() - np.diag(diagonal)
+        gram = unfolded @ adjoint
+        gram = (gram.toarray() if issparse(gram) else gram) - np.diag(diagonal)
         return torch.from_numpy(np.linalg.eigh(gram)[1][:, ::-1][:, :count].copy()) if gram.any() else None
 
     def apply(vector: np.ndarray) -> np.ndarray:
         return unfolded @ (adjoint @ vector) - diagonal * vector.reshape(-1)
 
     first = generator.standard_normal(extent).astype(unfolded.dtype)
-    if not np.linalg.norm(apply(first)) > 1e-12 * np.linalg.norm(diagonal):
+    if not np.linalg.norm(apply(first)) > 1e-12 * np.linalg.norm(squares.sum(1)):
         return None
     operator = LinearOperator((extent, extent), matvec=apply, dtype=unfolded.dtype)
     try:
@@ -139,6 +177,13 @@ def _leading(
     except ArpackNoConvergence as partly:
         vectors = partly.eigenvectors
     return torch.from_numpy(vectors.copy())
+
+
+def _on_bases(whole: Tensor, bases: Sequence[Shaped[Tensor, "d k"]]) -> Tensor:
+    """`_projected` for the whole array."""
+    for basis in bases:
+        whole = torch.tensordot(whole, basis.conj(), dims=([0], [0]))
+    return whole
 
 
 def _projected(

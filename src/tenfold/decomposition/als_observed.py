@@ -12,7 +12,8 @@ from torch import Tensor
 from tenfold.decomposition import _anderson
 from tenfold.decomposition._cells import Cells
 from tenfold.decomposition._error import relative_error
-from tenfold.decomposition._left_out import split
+from tenfold.decomposition._iterate import is_tree
+from tenfold.decomposition._left_out import split, whole_modes
 from tenfold.decomposition._loss import Loss, balance
 from tenfold.decomposition._registry import Callback, Data, Decomposition, Progress, method
 from tenfold.decomposition._ridge import Ridge
@@ -61,6 +62,16 @@ _NOTHING = 0.98
 _SMALL = 0.01
 # Sweeps that watch what is left out once its ridge is chosen.
 _MORE = 20
+# With so many times more cells than unknowns, in every row and in all, a ridge will hardly matter. It does not where
+# what is left out is predicted as well as the rest is fitted, to this part of the error: no ridge mends more than that.
+_PLENTY, _AS_WELL = 10, 0.05
+# Where little is found at all, pulling it to the mean is worth more: the squares of the two may differ by this part of
+# what the network predicts better than the mean does.
+_OF_FOUND = 0.1
+# Where not all starts lead to one error, one to which two of them lead, to this part of it, is likely the smallest.
+_TWICE = 0.01
+# Changes of the error that end the fit to the rest, and errors that are none.
+_ENDED, _ROUNDING = 1e-4, 1e-6
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,9 @@ def als_observed(
     which the cells left out were predicted best are kept, and the fit goes on from there on all cells: to its end, or,
     where more sweeps made the prediction worse, by as many sweeps as were good.
 
+    Where cells are ten times as many as unknowns, in all rows, a fit without a ridge from singular vectors comes first,
+    and is all, if it predicts what is left out nearly as well as it fits the rest.
+
     Args:
         data: partly known data.
         structure: any structure of the data's shape that uses each core once.
@@ -137,7 +151,8 @@ def als_observed(
         DataError: the data is a whole or sparse array or of another shape.
         StructureError: ``init`` has another structure, or the structure uses a core twice.
 
-    Cost of a sweep: ``n K^2`` for n cells and a core with bond indices of product K, and ``K^3`` for each of its rows.
+    Cost of a sweep: ``n K^2`` for n cells and a core with bond indices of product K, and ``K^3`` for each of its rows;
+    where that is less, the contraction of the whole array with the other cores, each times its own conjugate.
     Papers: "Large-scale parallel collaborative filtering for the Netflix prize", 2008; "Subspace estimation from
     unbalanced and incomplete data matrices: l2,inf statistical guarantees", 2021.
     """
@@ -157,7 +172,9 @@ def als_observed(
         cores = _damped(run, problem, seed, fixed, starts)[0] if init is None else loss.start(init)
         return run.finish(problem, cores, fixed)
     train, held = split(data, holdout, seed) if fibres else data.split(holdout, seed)
-    return _chosen(run, train, held, loss, init, seed, ridge, starts)
+    # Fibres are predicted from few others, however many cells those have.
+    straight = not (fibres and whole_modes(data)) and init is None and ridge is None and starts > 1
+    return _chosen(run, train, held, loss, init, seed, ridge, starts, straight)
 
 
 def _check(
@@ -346,6 +363,7 @@ def _chosen(
     seed: int,
     ridge: float | None,
     starts: int,
+    straight: bool,
 ) -> Observed:
     """The ridge and the number of sweeps by what is left out, then all cells."""
     inside = Loss(train, loss.structure, init=init)
@@ -353,6 +371,10 @@ def _chosen(
         cores = _near_mean(loss, seed) if init is None else loss.start(init)
         return run.finish(Ridge(loss), cores, _DEFAULT if ridge is None else ridge)
     outside, problem = _Outside(inside, held), Ridge(inside)
+    if straight and _plenty(problem):
+        found = _straight(run, problem, outside, seed, starts)
+        if found is not None:
+            return _on_all(run, loss, inside, outside, found, None)
     levels = _UP if ridge is None else ((ridge, _GIVEN),)
     if init is not None:
         best = _climbed(run, problem, outside, inside.start(init), (), levels, None)
@@ -373,6 +395,11 @@ def _chosen(
                 found = _climbed(run, problem, outside, cores, (), levels, None)
                 best = found if found.error < best.error else best
     best, wanted = _continued(run, problem, outside, best, ridge is None)
+    return _on_all(run, loss, inside, outside, best, wanted)
+
+
+def _on_all(run: _Run, loss: Loss, inside: Loss, outside: _Outside, best: _Best, wanted: int | None) -> Observed:
+    """On from the best network with its ridge on all cells."""
     factor = (inside.scale / loss.scale) ** (1 / len(loss.structure.terms))
     cores = [core * factor for core in best.cores]
     return run.finish(
@@ -384,6 +411,51 @@ def _chosen(
         baseline=outside.baseline,
         residuals=torch.stack([outside.residuals(best.cores), outside.mean]),
     )
+
+
+def _plenty(problem: Ridge) -> bool:
+    """Whether there are many times more cells than unknowns, in all rows of all cores."""
+    if problem.masked is None:
+        return False
+    structure, cells = problem.loss.structure, problem.cells
+    each = []
+    for place in range(len(structure.terms)):
+        columns = math.prod(structure.sizes[i] for i in cells.inner(place))
+        each.append(float(problem.masked.counts(place).min()) / columns)
+    return min(*each, len(cells) / structure.parameters) >= _PLENTY
+
+
+def _straight(run: _Run, problem: Ridge, outside: _Outside, seed: int, starts: int) -> _Best | None:
+    """Without a ridge, from singular vectors; where those leave much, from several starts, of which two must agree.
+
+    None where they do not, and where a ridge could predict what is left out better.
+    """
+
+    def step(state: list[Tensor]) -> tuple[list[Tensor], float]:
+        after, error, _ = run.sweep(problem, state, 0.0)
+        return after, 0.0 if run.goal is not None and error <= run.goal else error
+
+    def fitted(cores: list[Tensor]) -> tuple[float, list[Tensor]]:
+        done = _anderson.iterate(step, cores, error=run.goal, tol=_ENDED, max_sweeps=max(run.left // 4, 1))
+        return done.errors[-1], done.state
+
+    start = spectral_start(problem.loss, seed, starts=1)
+    found = [] if start is None else [fitted(start)]
+    if not found or found[0][0] > (_PART if is_tree(problem.loss.structure) else _PART / 2):
+        found.extend(fitted(cores) for cores in _damped(run, problem, seed, 0.0, starts - 1)[:_FOLLOWED])
+        found.sort(key=lambda pair: pair[0])
+        if len(found) < 2 or found[1][0] > (1 + _TWICE) * found[0][0] + _ROUNDING:
+            return None
+    reached, cores = found[0]
+    error = outside.error(cores)
+    # Cell by cell, for the cells left out may be larger or smaller than the others; how well so many are predicted is
+    # known to two standard errors only.
+    size = math.sqrt(outside.total / float(outside.weights.sum()))
+    if not error * size <= (1 + _AS_WELL + 2 / math.sqrt(2 * len(outside.cells))) * reached + _ROUNDING:
+        return None
+    if (error * size) ** 2 - reached**2 > _OF_FOUND * (outside.baseline**2 - error**2) * size**2 + _ROUNDING**2:
+        return None
+    return _Best(error, 0.0, 0, cores, cores)
 
 
 Ladder = tuple[tuple[float, int], ...]

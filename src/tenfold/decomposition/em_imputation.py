@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
+
+# Random starts of the inner method in the first round, if it has such.
+_STARTS = 1
 
 
 @method("em_imputation", takes=("missing",))
@@ -76,10 +79,12 @@ def em_imputation(
     if norm == 0:
         zeros = [torch.zeros(core.shape, dtype=data.dtype, device=data.device) for core in structure.cores]
         return Decomposition(Network(structure, zeros), 0.0, (), "exact")
-    filled = _Filled(data, norm)
+    filled = _Filled(data, structure, norm)
     entry = choose(structure, filled.values) if inner is None else find(inner)
     if "array" not in entry.takes:
         raise TenfoldError(f"inner method '{entry.name}' does not take whole arrays; leave inner out")
+    # The first array is filled with its mean: how well networks fit that is worth no search.
+    options: dict[str, Any] = {"seed": seed, **({"starts": _STARTS} if "starts" in entry.options else {})}
     factor = filled.scale ** (1 / len(structure.terms))
     latest = (
         None if init is None else Network(structure, [core.to(filled.values.dtype) / factor for core in init.cores])
@@ -95,7 +100,7 @@ def em_imputation(
         array = filled.with_missing(state[0])
         # Always on from the best network: one that Anderson's method led astray is forgotten.
         start = best[0][1] if best else latest
-        found = entry.function(array, structure, init=start, seed=seed, max_sweeps=inner_sweeps, tol=0.0).network
+        found = entry.function(array, structure, init=start, max_sweeps=inner_sweeps, tol=0.0, **options).network
         dense = found.dense().to(array.dtype)
         reached = filled.error(dense)
         if not best or reached <= best[0][0]:
@@ -118,8 +123,8 @@ class _Filled:
     known.
     """
 
-    def __init__(self, data: Observations, norm: float) -> None:
-        cells = data.coalesce("mean")
+    def __init__(self, data: Observations, structure: Structure, norm: float) -> None:
+        cells = data if data.distinct == len(data) else data.coalesce("mean")
         weights = torch.ones_like(cells.values.real, dtype=torch.float64)
         if cells.weights is not None:
             weights = cells.weights.double()
@@ -128,26 +133,28 @@ class _Filled:
         self.scale = norm / math.sqrt(total)
         values = cells.values.to(dtype) / self.scale
         mean = (weights * values).sum() / weights.sum()
-        plain = replace(cells, values=values, weights=None)
-        self.known: Tensor = plain.dense(complex(mean) if dtype.is_complex else float(mean.real))
-        share = replace(cells, values=weights / weights.max(), weights=None, rest="zero")
-        self.share: Tensor = share.dense()
+        place, shape = cells.linear(), structure.shape
+        self.known: Tensor = mean.repeat(structure.size).index_copy_(0, place, values).reshape(shape)
+        share = weights.new_zeros(structure.size).index_copy_(0, place, weights / weights.max())
+        self.share: Tensor = share.reshape(shape)
         # Weights of a repeated cell add up; what its values differ by among themselves no network can fit.
         self.total = float((weights * values.abs().square()).sum())
         self.largest = float(weights.max())
-        self.partial = self.share < 1
         self.values = self.known
+        # Places rather than a mask, which would be looked through each time.
+        self.partial = (self.share.reshape(-1) < 1).nonzero()[:, 0]
+        part = self.share.reshape(-1)[self.partial]
+        self.given, self.lacking = part * self.known.reshape(-1)[self.partial], 1 - part
 
     def missing(self, dense: Tensor) -> Tensor:
         """The cells of which something is missing."""
-        return dense[self.partial]
+        return dense.reshape(-1).index_select(0, self.partial)
 
     def with_missing(self, cells: Tensor) -> Tensor:
-        array = self.known.clone()
-        share = self.share[self.partial]
-        array[self.partial] = share * array[self.partial] + (1 - share) * cells
-        return array
+        filled = torch.addcmul(self.given, self.lacking, cells)
+        return self.known.reshape(-1).index_copy(0, self.partial, filled).reshape(self.known.shape)
 
     def error(self, dense: Tensor) -> float:
-        square = (self.share * (self.known - dense).abs().square()).sum() * self.largest
-        return math.sqrt(float(square) / self.total)
+        apart = (self.known - dense).reshape(-1)
+        square = torch.dot(self.share.reshape(-1), (apart.abs() if apart.is_complex() else apart).square())
+        return math.sqrt(float(square) * self.largest / self.total)
