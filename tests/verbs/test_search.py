@@ -114,9 +114,10 @@ def test_missing_cells_are_predicted() -> None:
     assert search.met
     assert distance(search.network, array) < 1e-3
     assert "held-out error" in str(search)
+    assert len(search.plot().axes) >= 3
 
 
-def test_a_loss_stands_in_for_data() -> None:
+def test_a_loss_stands_in_for_data(tmp_path: Path) -> None:
     search = tn.search(
         loss=lambda network: (network.dense() - ARRAY).square().sum() / ARRAY.square().sum(),
         shape=SHAPE,
@@ -129,6 +130,10 @@ def test_a_loss_stands_in_for_data() -> None:
     assert search.parameters <= 30
     assert distance(search.network, ARRAY) ** 2 == pytest.approx(search.error, rel=1e-9)
     assert "loss" in str(search)
+    search.report(tmp_path / "page.html")
+    assert "least loss" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    search.save(tmp_path / "found.tn")
+    assert tn.load(tmp_path / "found.tn").structure == search.structure
 
 
 def test_without_a_budget_it_ends_after_a_time_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
