@@ -210,6 +210,17 @@ def test_an_interrupt_before_anything_is_found_passes_through(tmp_path: Path, mo
     assert "goes on from" in raised.value.__notes__[0]
 
 
+def test_an_interrupt_after_the_search_loses_the_spectra_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tenfold.verbs.search.spectra_of", stops)
+    search = found(evaluations=16)
+    assert search.interrupted
+    assert search.fit.spectra == {}
+    assert distance(search.network, ARRAY) == pytest.approx(search.error, abs=1e-12)
+
+
 def test_more_evaluations_go_on_from_a_journal(tmp_path: Path) -> None:
     found(evaluations=30, resume=tmp_path)
     same(found(evaluations=64, resume=tmp_path), found(evaluations=64))
