@@ -604,7 +604,7 @@ def test_an_interrupt_after_the_fit_loses_the_spectra_only(monkeypatch: pytest.M
     def interrupted(*_: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(verb, "_spectra", interrupted)
+    monkeypatch.setattr(verb, "spectra_of", interrupted)
     fit = tn.fit(MIXED, error=0.2)
     assert fit.interrupted
     assert fit.spectra == {}

@@ -114,9 +114,10 @@ def test_missing_cells_are_predicted() -> None:
     assert search.met
     assert distance(search.network, array) < 1e-3
     assert "held-out error" in str(search)
+    assert len(search.plot().axes) >= 3
 
 
-def test_a_loss_stands_in_for_data() -> None:
+def test_a_loss_stands_in_for_data(tmp_path: Path) -> None:
     search = tn.search(
         loss=lambda network: (network.dense() - ARRAY).square().sum() / ARRAY.square().sum(),
         shape=SHAPE,
@@ -129,6 +130,10 @@ def test_a_loss_stands_in_for_data() -> None:
     assert search.parameters <= 30
     assert distance(search.network, ARRAY) ** 2 == pytest.approx(search.error, rel=1e-9)
     assert "loss" in str(search)
+    search.report(tmp_path / "page.html")
+    assert "least loss" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    search.save(tmp_path / "found.tn")
+    assert tn.load(tmp_path / "found.tn").structure == search.structure
 
 
 def test_without_a_budget_it_ends_after_a_time_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +208,17 @@ def test_an_interrupt_before_anything_is_found_passes_through(tmp_path: Path, mo
     with pytest.raises(KeyboardInterrupt) as raised:
         found(resume=tmp_path / "j")
     assert "goes on from" in raised.value.__notes__[0]
+
+
+def test_an_interrupt_after_the_search_loses_the_spectra_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tenfold.verbs.search.spectra_of", stops)
+    search = found(evaluations=16)
+    assert search.interrupted
+    assert search.fit.spectra == {}
+    assert distance(search.network, ARRAY) == pytest.approx(search.error, abs=1e-12)
 
 
 def test_more_evaluations_go_on_from_a_journal(tmp_path: Path) -> None:

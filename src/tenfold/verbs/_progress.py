@@ -41,8 +41,8 @@ class Bar:
             return
         self._next = now + _OFTEN
         text = (
-            f"best {best.parameters:,} parameters, error {best.error:.4g}; {len(session.front)} on the front; "
-            f"{session.counted:,} evaluations, {session.fits:,} fitted"
+            f"{best.parameters:,} parameters, error {best.error:.3g}; front of {len(session.front)}; "
+            f"{session.counted:,} asked, {session.fits:,} fitted"
         )
         if session.seconds is not None:
             text += f"; {max(0.0, session.seconds - session.elapsed):.0f} s left"

@@ -282,18 +282,23 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str) -> Search:
     error = best.error
     if ready is not None and isinstance(plan.target, Observed):
         error = relative_error(plan.target.data, best.network)
+    why, spectra = ended.why, {}
+    try:
+        spectra = {} if ready is None else spectra_of(ready, None)
+    except KeyboardInterrupt:
+        why = "interrupted"
     fit = Fit(
         network=rescaled(Network(shown(best.structure), best.network.cores), about.power),
         error=error,
         method=plan.entry.name,
         seconds=session.elapsed,
-        stopped="interrupted" if ended.why == "interrupted" else "budget" if met else "best",
+        stopped="interrupted" if why == "interrupted" else "budget" if met else "best",
         target=said,
         front=tuple(trial.without_network(chosen=trial.network is not None) for trial in trials),
         dims=about.dims,
         coordinates={} if ready is None else ready.coordinates,
         units={} if ready is None else ready.units,
-        spectra={} if ready is None else spectra_of(ready, None),
+        spectra=spectra,
         source=about.source,
         source_dtype=about.source_dtype,
         observed=about.observed,
@@ -314,7 +319,7 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str) -> Search:
         seconds=session.elapsed,
         target=said,
         objective=plan.objective,
-        stopped=ended.why,
+        stopped=why,
         journal=about.journal,
         of_loss=about.of_loss,
     )
