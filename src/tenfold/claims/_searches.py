@@ -69,15 +69,15 @@ def searched(
     planted: Callable[[int], tuple[Dense, Space, int]] = planted_ring,
     **options: Any,
 ) -> Run:
-    """Search for what is planted by a seed, with as many evaluations at most, until it is found."""
+    """Search for what is planted by a seed, or as good, with as many evaluations at most, until it is found."""
     target, space, size = planted(seed)
-
-    # Of the sum that is minimised; now and then something else is better still than what was planted.
-    planted = objective.value(size, _FOUND)
+    objective = WeightedSum(target.size)
+    # Now and then something else is better still than what was planted.
+    enough = objective.value(size, _FOUND)
 
     def found(session: Session) -> bool:
         best = session.best
-        return best is not None and best.value <= planted
+        return best is not None and best.value <= enough
 
     def watch(session: Session) -> None:
         if found(session):
