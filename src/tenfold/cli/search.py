@@ -35,7 +35,7 @@ def search(
         None, help="Cut axes into modes: 'no', the longest one, or pieces as 8x8,4x16,3. [default: matrices, long axes]"
     ),
     max_degree: int | None = typer.Option(None, help="The most bonds of a core in any_graph. [default: 3]"),
-    method: str = typer.Option("tnale", help="The searcher: tnale, tnls, bound_guided, random_search, ..."),
+    method: str | None = typer.Option(None, help="The searcher: bound_guided, tnale, tnls, greedy, ..."),
     option: list[str] = typer.Option(
         [], help="What the searcher takes besides, as radius=2 (JSON or text); repeat for more."
     ),

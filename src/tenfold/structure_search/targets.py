@@ -246,6 +246,12 @@ class Observed:
         error = found.error if self.held is None else relative_error(self.held, found.network)
         return Fitted(found.network, error, found.sweeps)
 
+    def whole(self, network: Network, seed: int = 0) -> Network:
+        """The network that goes on from one of `fit` with all cells, those that were left out too."""
+        if self.held is None:
+            return network
+        return als_observed(self.data, network.structure, init=network, seed=seed, max_sweeps=_OBSERVED_SWEEPS).network
+
 
 @dataclass(frozen=True)
 class Loss:

@@ -30,9 +30,6 @@ from tenfold.verbs._options import check_options
 from tenfold.verbs._spaces import roomy, space_of
 from tenfold.verbs.search_result import label
 
-# The searcher that is taken where none is named.
-DEFAULT_METHOD = "tnale"
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -120,17 +117,18 @@ def target_of(data: Tensor | Observations) -> Target:
     return Observed(whole)
 
 
-def searcher_for(method: str, space: Space, options: Mapping[str, Any]) -> SearcherEntry:
-    """The searcher of a name, its options checked.
+def searcher_for(method: str | None, target: Target, space: Space, options: Mapping[str, Any]) -> SearcherEntry:
+    """The searcher of a name, or the one for the target, its options checked.
 
     Raises:
         StructureError: it does not search such spaces.
         TenfoldError: it is not known, or does not have an option.
     """
-    entry = find_searcher(method)
+    # Of whole arrays something is known before any structure is fitted.
+    entry = find_searcher(method or ("bound_guided" if isinstance(target, Dense) else "tnale"))
     if not isinstance(space, entry.spaces):
         able = ", ".join(name for name, one in searchers().items() if isinstance(space, one.spaces))
-        raise StructureError(f"searcher '{method}' does not search {type(space).__name__}; {able} do")
+        raise StructureError(f"searcher '{entry.name}' does not search {type(space).__name__}; {able} do")
     check_options(entry, options, "search")
     return entry
 
@@ -189,7 +187,7 @@ def after(
     except (DataError, StructureError):  # nothing to search in: zeros, or a single mode
         return found
     try:
-        plan = Plan(target, asked, roomy(space, target, asked), find_searcher(DEFAULT_METHOD), {}, seed)
+        plan = Plan(target, asked, roomy(space, target, asked), searcher_for(None, target, space, {}), {}, seed)
         ended = run(plan, seconds=seconds, watch=watch)
     except KeyboardInterrupt:
         return best, trials, "interrupted"

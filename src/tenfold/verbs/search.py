@@ -25,7 +25,7 @@ from tenfold.verbs._arrays import Prepared, as_dtype, as_names, as_text, prepare
 from tenfold.verbs._budget import DEFAULT_ERROR, budget_of, check_seconds, check_seed, in_words
 from tenfold.verbs._facts import observed_cells, rescaled, spectra_of
 from tenfold.verbs._progress import progress_bar
-from tenfold.verbs._searching import DEFAULT_METHOD, Ended, Plan, run, searcher_for, shown, target_of, trials_of
+from tenfold.verbs._searching import Ended, Plan, run, searcher_for, shown, target_of, trials_of
 from tenfold.verbs._spaces import Fold, roomy, space_of
 from tenfold.verbs.result import Fit
 from tenfold.verbs.search_result import Candidate, Search
@@ -46,7 +46,7 @@ def search(
     fixed_order: bool | None = None,
     fold: Fold | None = None,
     max_degree: int | None = None,
-    method: str = DEFAULT_METHOD,
+    method: str | None = None,
     evaluations: int | None = None,
     seconds: float | None = None,
     workers: int = 1,
@@ -84,7 +84,8 @@ def search(
         fold: how axes are cut into shorter modes: pieces of each, as ``((8, 8), (4, 16), 3)``, the longest that a piece
             may be, or whether they are at all. By default matrices and axes longer than 32 are.
         max_degree: for ``"any_graph"``, the most bonds of a core; 3 by default.
-        method: the name of a searcher (`structure_search.searchers`).
+        method: the name of a searcher (`structure_search.searchers`); by default ``"bound_guided"`` for whole arrays
+            and ``"tnale"`` for others and for losses.
         evaluations: how many may be asked for, as papers count them.
         seconds: how long it may take; 60 if neither this nor ``evaluations`` is given.
         workers: processes that fit side by side.
@@ -141,7 +142,7 @@ def search(
         fold=fold,
         max_degree=max_degree,
     )
-    entry = searcher_for(method, room, own)
+    entry = searcher_for(method, target, room, own)
     if evaluations is None and seconds is None:
         seconds = DEFAULT_SECONDS
         warnings.warn(f"neither evaluations nor seconds are given: the search ends after {seconds:g} s", stacklevel=2)
@@ -279,16 +280,18 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str) -> Search:
         )
         for found, trial in zip(session.history, trials, strict=True)
     }
-    error = best.error
-    if ready is not None and isinstance(plan.target, Observed):
-        error = relative_error(plan.target.data, best.network)
+    network, error = best.network, best.error
     why, spectra = ended.why, {}
     try:
+        if isinstance(plan.target, Observed):
+            error = relative_error(plan.target.data, network)
+            network = plan.target.whole(network, plan.seed)
+            error = relative_error(plan.target.data, network)
         spectra = {} if ready is None else spectra_of(ready, None)
     except KeyboardInterrupt:
         why = "interrupted"
     fit = Fit(
-        network=rescaled(Network(shown(best.structure), best.network.cores), about.power),
+        network=rescaled(Network(shown(best.structure), network.cores), about.power),
         error=error,
         method=plan.entry.name,
         seconds=session.elapsed,
