@@ -55,3 +55,23 @@ def test_the_example_of_a_method_is_a_method(tmp_path: Path) -> None:
     script.write_text(blocks(ROOT / "CONTRIBUTING.md", "python")[0] + USE_OF_THE_EXAMPLE, encoding="utf-8")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+USE_OF_THE_SEARCHER = """
+import torch
+import tenfold as tn
+
+ring = tn.formats.tensor_ring((3, 3, 3, 3), [2, 2, 2, 2])
+data = tn.Network.random(ring, seed=0, dtype=torch.float64).dense()
+found = tn.search(data, error=1e-6, method="coin_flips", evaluations=40)
+assert found.parameters <= ring.parameters, found
+assert found.error < 1e-6, found
+"""
+
+
+def test_the_example_of_a_searcher_is_a_searcher(tmp_path: Path) -> None:
+    (example,) = [block for block in blocks(ROOT / "CONTRIBUTING.md", "python") if "coin_flips" in block]
+    script = tmp_path / "coin_flips.py"
+    script.write_text(example + USE_OF_THE_SEARCHER, encoding="utf-8")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr

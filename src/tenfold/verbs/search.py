@@ -165,7 +165,11 @@ def search(
                 stop.add_note(f"the same call goes on from '{os.fspath(resume)}'")
             raise
         if ended.session.best is None:
-            raise TenfoldError(f"no structure could be fitted within {seconds:g} s; give more seconds")
+            spent = f"{seconds:g} s" if ended.why == "seconds" else f"{ended.session.counted:,} evaluations"
+            raise TenfoldError(
+                f"no structure was fitted within {spent}: give more, or a smaller max_rank than {room.max_rank}, for "
+                f"structures larger than the data are not fitted"
+            )
         found = _result(ended, plan, about, said)
     if not found.met and not found.interrupted:
         warnings.warn(_missed(found, plan), stacklevel=2)
