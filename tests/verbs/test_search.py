@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import tenfold as tn
+from tenfold import formats
 from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.structure_search.session import Session
@@ -146,7 +147,7 @@ def test_without_a_budget_it_ends_after_a_time_and_says_so(monkeypatch: pytest.M
 
 def test_what_was_not_reached_is_said() -> None:
     with pytest.warns(UserWarning, match="nothing that was tried keeps to error at most 0.001"):
-        search = found(max_rank=1, evaluations=4)
+        search = found(space="ring", max_rank=1, evaluations=4)
     assert not search.met
     assert "NOT reached" in str(search)
 
@@ -167,7 +168,8 @@ def same(one: tn.Search, other: tn.Search) -> None:
 
 def test_the_same_seed_finds_the_same() -> None:
     same(found(), found())
-    assert found(seed=1).history[0].structure != found(seed=0).history[0].structure
+    first, second = (found(space="ring", seed=seed, evaluations=16).history[0] for seed in (0, 1))
+    assert first.structure != second.structure
 
 
 def test_workers_change_nothing() -> None:
@@ -206,7 +208,7 @@ def test_an_interrupt_before_anything_is_found_passes_through(tmp_path: Path, mo
 
     monkeypatch.setattr(Session, "_note", stops)
     with pytest.raises(KeyboardInterrupt) as raised:
-        found(resume=tmp_path / "j")
+        found(space="ring", resume=tmp_path / "j")
     assert "goes on from" in raised.value.__notes__[0]
 
 
@@ -224,6 +226,30 @@ def test_an_interrupt_after_the_search_loses_the_spectra_only(monkeypatch: pytes
 def test_more_evaluations_go_on_from_a_journal(tmp_path: Path) -> None:
     found(evaluations=30, resume=tmp_path)
     same(found(evaluations=64, resume=tmp_path), found(evaluations=64))
+
+
+def test_common_formats_come_first_where_the_space_is_open() -> None:
+    search = found(evaluations=8)
+    common = [one for one in search.history if one.counted == 0]
+    assert {formats.name(one.structure) for one in common} >= {"tucker", "tensor_train"}
+    ladder = tn.fit(ARRAY, error=search.objective.error)
+    assert search.parameters <= ladder.parameters
+    # Without time for a single fit they are the answer.
+    hurried = found(evaluations=None, seconds=1e-9)
+    assert hurried.fits == 0
+    assert hurried.parameters == ladder.parameters
+    assert distance(hurried.network, ARRAY) == pytest.approx(hurried.error, abs=1e-9)
+
+
+def test_an_interrupt_of_the_search_leaves_the_common_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(self: Session, *arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Session, "_note", stops)
+    search = found()
+    assert search.interrupted
+    assert search.fits == 0
+    assert search.met
 
 
 def test_the_time_ends_a_search_that_has_seen_everything() -> None:
@@ -263,7 +289,7 @@ def test_the_time_ends_a_search_between_two_fits(monkeypatch: pytest.MonkeyPatch
         ({"error": None, "ratio": 0.5}, TenfoldError, "ratio must be a number of at least 1"),
         ({"evaluations": 0}, TenfoldError, "evaluations must be a whole number of at least 1, not 0"),
         ({"seconds": -3}, TenfoldError, "seconds must be a positive number"),
-        ({"seconds": 1e-9}, TenfoldError, "no structure could be fitted within 1e-09 s"),
+        ({"seconds": 1e-9, "space": "ring"}, TenfoldError, "no structure was fitted within 1e-09 s"),
         ({"workers": 0}, TenfoldError, "workers must be a whole number of at least 1, not 0"),
         ({"seed": -1}, TenfoldError, "seed must be"),
         ({"client": 3}, TenfoldError, "client must be a dask.distributed.Client, not int"),

@@ -23,6 +23,7 @@ from tenfold.report._style import (
 )
 from tenfold.report.drawing import draw
 from tenfold.report.front import draw_front
+from tenfold.structure import Structure
 from tenfold.structure_search.objectives import ErrorWithin, SizeWithin
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def draw_map(fig: Figure, ax: Axes, table: list[tuple[int, float, float]], searc
     chosen = _chosen(search)
     ax.plot(
         chosen.parameters,
-        chosen.structure.cost().flops,
+        _flops(chosen.structure),
         "o",
         markersize=13,
         markerfacecolor="none",
@@ -191,8 +192,13 @@ def _table(search: Search) -> list[tuple[int, float, float]]:
             continue
         key = one.structure.key
         if key not in least or one.error < least[key][2]:
-            least[key] = (one.parameters, float(one.structure.cost().flops), one.error)
+            least[key] = (one.parameters, _flops(one.structure), one.error)
     return list(least.values())
+
+
+def _flops(structure: Structure) -> float:
+    """Of one contraction; an array that is its own only core has none, which no logarithm can show."""
+    return float(max(structure.cost().flops, 1))
 
 
 def _edges(values: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ def front(search: Search) -> str:
             "*" if one.structure.key == key else "",
             f"{one.parameters:,}",
             f"{one.error:.5g}",
-            f"{one.counted:,}",
+            f"{one.counted:,}" if one.counted else "at first",
             one.name,
         )
         for one in part

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tenfold.decomposition import kind_of
-from tenfold.errors import DataError, StructureError
+from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
@@ -26,6 +26,7 @@ from tenfold.structure_search.session import Session, Spent
 from tenfold.structure_search.spaces import Space
 from tenfold.structure_search.targets import Dense, Loss, Observed, Target
 from tenfold.verbs._arrays import Prepared
+from tenfold.verbs._budget import in_words
 from tenfold.verbs._options import check_options
 from tenfold.verbs._spaces import roomy, space_of
 from tenfold.verbs.search_result import label
@@ -100,6 +101,30 @@ def run(
                 raise
             return Ended(session, "interrupted")
     return Ended(session, "finished")
+
+
+def best_of(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial], str]:
+    """Take all trials; keep the numbers of the best only. An interrupt ends the climb with what there is."""
+    best: Trial | None = None
+    seen: list[Trial] = []
+    stopped = ""
+    try:
+        for trial in trials:
+            if best is None or budget.rank(trial) < budget.rank(best):
+                if best is not None:
+                    seen[seen.index(best)] = best.without_network()
+                best = trial
+                seen.append(trial)
+            else:
+                seen.append(trial.without_network())
+    except KeyboardInterrupt:
+        # A copy of the data is nothing that was found.
+        if best is None or best.method == "copy":
+            raise
+        stopped = "interrupted"
+    if best is None:
+        raise TenfoldError(f"no network was found with {in_words(budget)}; ask for less")
+    return best, seen, stopped or ("budget" if budget.met(best) else "best")
 
 
 def target_of(data: Tensor | Observations) -> Target:

@@ -7,7 +7,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -54,7 +54,7 @@ from tenfold.verbs._budget import DEFAULT_ERROR, budget_of, check_seconds, check
 from tenfold.verbs._facts import observed_cells, rescaled, spectra_of
 from tenfold.verbs._options import check_options
 from tenfold.verbs._progress import Bar, progress_bar
-from tenfold.verbs._searching import after
+from tenfold.verbs._searching import after, best_of
 from tenfold.verbs.result import Fit
 
 # What is asked for when nothing is and cells are missing.
@@ -188,7 +188,7 @@ def fit(
             if seconds is not None:
                 _check_searchable(ready)
             searched = _searched(ready, budget, seed, streaming, bar, "any")
-            found = _best_of(climb(searched, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
+            found = best_of(climb(searched, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
             if seconds is not None and found[2] != "interrupted":
                 found = _searched_on(found, ready, budget, seconds - (time.perf_counter() - started), seed, bar)
         elif isinstance(structure, str) and "->" not in structure:
@@ -292,12 +292,12 @@ def _ranks_of(
     label = asked or (formats.name(full) or "tree").replace("_", " ")
     bar.rung(label, 0, 1)
     if not isinstance(data, Observations):
-        return _best_of(tree_trials(data, full, budget, label), budget)
+        return best_of(tree_trials(data, full, budget, label), budget)
 
     def build(rank: int) -> Structure:
         return full.replace({bond: min(rank, full.sizes[bond]) for bond in open_bonds})
 
-    return _best_of(observed_trials(data, label, build, budget, seed), budget)
+    return best_of(observed_trials(data, label, build, budget, seed), budget)
 
 
 def _family_of(
@@ -311,8 +311,8 @@ def _family_of(
         def build(rank: int) -> Structure:
             return formats.for_arrays()[family](ready.shape, rank).name_outputs(index_names(ready.dims))
 
-        return _best_of(observed_trials(data, label, build, budget, seed), budget)
-    return _best_of(rank_trials(data, family, budget, index_names(ready.dims), seed), budget)
+        return best_of(observed_trials(data, label, build, budget, seed), budget)
+    return best_of(rank_trials(data, family, budget, index_names(ready.dims), seed), budget)
 
 
 def _searched(
@@ -351,30 +351,6 @@ def _resumable(checkpoint: str | os.PathLike[str] | None) -> Iterator[None]:
         if checkpoint is not None:
             stop.add_note(f"the same call goes on from checkpoint '{checkpoint}'")
         raise
-
-
-def _best_of(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial], str]:
-    """Take all trials; keep the numbers of the best only. An interrupt ends the climb with what there is."""
-    best: Trial | None = None
-    seen: list[Trial] = []
-    stopped = ""
-    try:
-        for trial in trials:
-            if best is None or budget.rank(trial) < budget.rank(best):
-                if best is not None:
-                    seen[seen.index(best)] = best.without_network()
-                best = trial
-                seen.append(trial)
-            else:
-                seen.append(trial.without_network())
-    except KeyboardInterrupt:
-        # A copy of the data is nothing that was found.
-        if best is None or best.method == "copy":
-            raise
-        stopped = "interrupted"
-    if best is None:
-        raise TenfoldError(f"no network was found with {in_words(budget)}; ask for less")
-    return best, seen, stopped or ("budget" if budget.met(best) else "best")
 
 
 def _run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,20 +19,26 @@ from tenfold._threads import threads_for
 from tenfold.decomposition import relative_error
 from tenfold.errors import TenfoldError
 from tenfold.network import Network
+from tenfold.structure import index_names
+from tenfold.structure_search import Budget, Trial, climb
 from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin, WeightedSum
+from tenfold.structure_search.pareto import non_dominated
+from tenfold.structure_search.session import Session
 from tenfold.structure_search.spaces import Space
-from tenfold.structure_search.targets import Loss, Observed, Target
+from tenfold.structure_search.targets import Dense, Loss, Observed, Target
 from tenfold.verbs._arrays import Prepared, as_dtype, as_names, as_text, prepare
 from tenfold.verbs._budget import DEFAULT_ERROR, budget_of, check_seconds, check_seed, in_words
 from tenfold.verbs._facts import observed_cells, rescaled, spectra_of
 from tenfold.verbs._progress import progress_bar
-from tenfold.verbs._searching import Ended, Plan, run, searcher_for, shown, target_of, trials_of
+from tenfold.verbs._searching import Ended, Plan, best_of, run, searcher_for, target_of, trials_of
 from tenfold.verbs._spaces import Fold, roomy, space_of
 from tenfold.verbs.result import Fit
 from tenfold.verbs.search_result import Candidate, Search
 
 # How long is searched if nobody says.
 DEFAULT_SECONDS = 60.0
+# What is left of the time, at the least, where common formats took all of it: no search.
+_LEAST_SECONDS = 1e-9
 
 
 def search(
@@ -67,7 +74,9 @@ def search(
     """Search for the structure that suits data best: its topology, its ranks and the order of its modes.
 
     Structures of a space are fitted, one after the other or side by side, until a budget is used up. What is found
-    depends on the data, the seed and the number of evaluations, and not on how many workers there are.
+    depends on the data, the seed and the number of evaluations, and not on how many workers there are. Where the space
+    is left open, whole arrays are fitted by the common formats first, as `fit` does: so there is a first answer within
+    seconds, and the result is never worse.
 
     Args:
         data: whatever `fit` takes as long as it is in memory: a whole array, a sparse one, or one with missing cells,
@@ -150,7 +159,12 @@ def search(
         if not isinstance(space, Space) and max_rank is None:
             room = roomy(room, target, objective)
         plan = Plan(target, objective, room, entry, own, seed)
+        common = _common(plan, about, bar.rung) if space == "any" else None
+        if common is not None and seconds is not None:
+            seconds = max(seconds - common.seconds, _LEAST_SECONDS)
         try:
+            if common is not None and common.interrupted:
+                raise KeyboardInterrupt
             ended = run(
                 plan,
                 evaluations=evaluations,
@@ -161,16 +175,18 @@ def search(
                 watch=bar.search,
             )
         except KeyboardInterrupt as stop:
-            if resume is not None:
-                stop.add_note(f"the same call goes on from '{os.fspath(resume)}'")
-            raise
-        if ended.session.best is None:
+            if common is None:
+                if resume is not None:
+                    stop.add_note(f"the same call goes on from '{os.fspath(resume)}'")
+                raise
+            ended = Ended(Session(target, objective, seed=seed), "interrupted")
+        if ended.session.best is None and common is None:
             spent = f"{seconds:g} s" if ended.why == "seconds" else f"{ended.session.counted:,} evaluations"
             raise TenfoldError(
                 f"no structure was fitted within {spent}: give more, or a smaller max_rank than {room.max_rank}, for "
                 f"structures larger than the data are not fitted"
             )
-        found = _result(ended, plan, about, said)
+        found = _result(ended, plan, about, said, common)
     if not found.met and not found.interrupted:
         warnings.warn(_missed(found, plan), stacklevel=2)
     return found
@@ -264,26 +280,66 @@ def _objective(
     return ErrorWithin(budget.parameters), in_words(budget)
 
 
-def _result(ended: Ended, plan: Plan, about: _About, said: str) -> Search:
-    """What a session found."""
+@dataclass(frozen=True)
+class _Common:
+    """What the ladder of common formats found before anything was searched for."""
+
+    best: Trial
+    trials: tuple[Trial, ...]
+    seconds: float
+    interrupted: bool
+
+
+def _common(plan: Plan, about: _About, on_rung: Callable[[str, int, int], None]) -> _Common | None:
+    """A first answer within seconds; None for targets and budgets that the ladder does not know."""
+    if not isinstance(plan.target, Dense):
+        return None
+    if isinstance(plan.objective, SizeWithin):
+        budget = Budget(error=plan.objective.error)
+    elif isinstance(plan.objective, ErrorWithin):
+        budget = Budget(parameters=plan.objective.parameters)
+    else:
+        return None
+    started = time.perf_counter()
+    modes = index_names(about.dims)
+    try:
+        steps = climb(plan.target.data, budget, modes=modes, seed=plan.seed, on_rung=on_rung)
+        best, trials, why = best_of(steps, budget)
+    except TenfoldError:  # so few parameters that no common format can have them
+        return None
+    # The array as its own only core is an answer where there is no other, and no rival of one.
+    told = tuple(trial for trial in trials if trial.method != "copy" or trial is best)
+    return _Common(best, told, time.perf_counter() - started, why == "interrupted")
+
+
+def _candidates(session: Session, trials: Sequence[Trial], common: _Common | None) -> list[Candidate]:
+    """Everything that was fitted, common formats first."""
+    made, elapsed = [], 0.0
+    for trial in common.trials if common is not None else ():
+        elapsed += trial.seconds
+        value = session.objective.value(trial.parameters, trial.error)
+        made.append(Candidate(trial.structure, trial.parameters, trial.error, value, 0, trial.seconds, elapsed))
+    for found, trial in zip(session.history, trials, strict=True):
+        value = found.evaluation.value
+        made.append(
+            Candidate(
+                trial.structure, trial.parameters, trial.error, value, found.counted, trial.seconds, found.elapsed
+            )
+        )
+    return made
+
+
+def _result(ended: Ended, plan: Plan, about: _About, said: str, common: _Common | None) -> Search:
+    """What a session found, or the ladder before it."""
     session, ready = ended.session, about.ready
-    best = session.best
-    assert best is not None
+    trials = trials_of(session, plan)
+    made = _candidates(session, trials, common)
+    rank = session.objective.rank
+    found = [trial for trial in (common.best if common is not None else None, *trials) if trial is not None]
+    best = min((t for t in found if t.network is not None), key=lambda trial: rank(trial.parameters, trial.error))
     assert best.network is not None
     met = session.objective.met(best.parameters, best.error)
-    trials = trials_of(session, plan)
-    made = {
-        id(found.evaluation): Candidate(
-            structure=trial.structure,
-            parameters=trial.parameters,
-            error=trial.error,
-            value=found.evaluation.value,
-            counted=found.counted,
-            seconds=trial.seconds,
-            elapsed=found.elapsed,
-        )
-        for found, trial in zip(session.history, trials, strict=True)
-    }
+    front = [*(common.trials if common is not None else ()), *trials]
     network, error = best.network, best.error
     why, spectra = ended.why, {}
     try:
@@ -295,13 +351,13 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str) -> Search:
     except KeyboardInterrupt:
         why = "interrupted"
     fit = Fit(
-        network=rescaled(Network(shown(best.structure), network.cores), about.power),
+        network=rescaled(network, about.power),
         error=error,
-        method=plan.entry.name,
+        method=best.method,
         seconds=session.elapsed,
         stopped="interrupted" if why == "interrupted" else "budget" if met else "best",
         target=said,
-        front=tuple(trial.without_network(chosen=trial.network is not None) for trial in trials),
+        front=tuple(trial.without_network(chosen=trial is best) for trial in front),
         dims=about.dims,
         coordinates={} if ready is None else ready.coordinates,
         units={} if ready is None else ready.units,
@@ -316,8 +372,8 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str) -> Search:
     return Search(
         fit=fit,
         error=best.error,
-        history=tuple(made.values()),
-        front=tuple(made[id(one)] for one in session.front),
+        history=tuple(made),
+        front=tuple(non_dominated(made, lambda one: (one.parameters, one.error))),
         counted=session.counted,
         fits=session.fits,
         space=plan.space,
