@@ -151,7 +151,11 @@ def _own_kind(fit: Fit) -> str:
 
 def _facts(fit: Fit) -> list[dict[str, str]]:
     return [
-        {"name": "relative error", "value": number(fit.error, 3), "note": "|data - fit| / |data|"},
+        {
+            "name": fit.measure,
+            "value": number(fit.error, 3),
+            "note": "as given" if fit.of_loss else "|data - fit| / |data|",
+        },
         {
             "name": "parameters",
             "value": f"{fit.parameters:,}",

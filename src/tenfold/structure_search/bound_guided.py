@@ -15,6 +15,8 @@ from tenfold.structure_search.tnale import tnale
 
 # Descents from random points in each round; the first round knows nothing better and makes twice as many.
 _DESCENTS = 3
+# So many rounds in a row in which nothing could win and nothing was fitted: there is nothing left to find.
+_IDLE = 30
 
 
 @searcher("bound_guided")
@@ -25,6 +27,8 @@ def bound_guided(session: Session, space: Space, seed: int = 0, *, together: int
     in place of the error: at first the bound across cuts, later what evaluations have taught. Of all that was passed on
     the way, the most promising structures are evaluated. Targets of which nothing is known before a fit (observations,
     losses) are searched by `tnale`.
+
+    It ends where round after round nothing that is met could still be better than the best.
 
     Args:
         together: how many are evaluated in each round.
@@ -44,7 +48,8 @@ def bound_guided(session: Session, space: Space, seed: int = 0, *, together: int
     generator = np.random.default_rng(seed)
     tried: set[str] = set()
     best: tuple[Point, Evaluation] | None = None
-    while True:
+    idle = 0
+    while idle < _IDLE:
         starts = [space.random(generator) for _ in range(_DESCENTS if best is not None else 2 * _DESCENTS)]
         if best is not None:
             starts.append(best[0])
@@ -53,7 +58,9 @@ def bound_guided(session: Session, space: Space, seed: int = 0, *, together: int
             points = [space.random(generator) for _ in range(together)]
         beat = best[1].value if best is not None else math.inf
         near = best[1] if best is not None else None
+        before = session.fits
         found = session.evaluate([space.structure(point) for point in points], near=near, beat=beat)
+        idle = idle + 1 if session.fits == before else 0
         guide.learn(points, found)
         for point, one in zip(points, found, strict=True):
             if one.finished and (best is None or one.value < best[1].value):

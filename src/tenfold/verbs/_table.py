@@ -35,7 +35,7 @@ def table(fit: Fit, *, width: int = 100) -> str:
         ("asked for", fit.target),
         ("structure", chosen if chosen != family else family),
         ("pattern", f"{fit.structure.pattern}" + (f"   ({sizes})" if sizes else "")),
-        ("relative error", f"{fit.error:.8g}"),
+        (fit.measure, f"{fit.error:.8g}"),
         ("parameters", f"{fit.parameters:,} for {fit.structure.size:,} entries"),
         ("compression ratio", f"{fit.ratio:.4g}"),
         ("seconds", f"{fit.seconds:.2f}"),

@@ -39,6 +39,7 @@ class Fit:
         dims: the names of the axes.
         coordinates: labels or positions along axes, by name.
         units: the units of coordinates, by name.
+        of_loss: whether ``error`` is a loss that was given in place of data, and no relative error.
         deviance: the Poisson deviance (`poisson_deviance` in ``decomposition.cp_poisson``), where that was minimised.
         spectra: singular values of the unfolding along each axis, largest first (whole arrays only, where known).
         source, source_dtype: where the data came from and how its numbers were stored.
@@ -65,6 +66,12 @@ class Fit:
     data: Tensor | Observations | Blocks | None = field(default=None, repr=False)
     units: Mapping[str, str] = field(default_factory=dict)
     deviance: float | None = None
+    of_loss: bool = False
+
+    @property
+    def measure(self) -> str:
+        """What ``error`` is called."""
+        return "loss" if self.of_loss else "relative error"
 
     @property
     def structure(self) -> Structure:
@@ -146,6 +153,7 @@ class Fit:
 
 _PLAIN = (
     "error",
+    "of_loss",
     "deviance",
     "method",
     "seconds",
@@ -232,6 +240,7 @@ def from_record(network: Network, record: Mapping[str, Any]) -> Fit:
         units={str(dim): str(unit) for dim, unit in record.get("units", {}).items()},
         spectra={str(dim): tuple(float(v) for v in values) for dim, values in record["spectra"].items()},
         error=float(record["error"]),
+        of_loss=bool(record.get("of_loss", False)),
         deviance=None if record.get("deviance") is None else float(record["deviance"]),
         method=str(record["method"]),
         seconds=float(record["seconds"]),

@@ -368,6 +368,7 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str, common: _Common 
         cells=math.prod(about.shape),
         seed=plan.seed,
         data=None if ready is None else ready.data,
+        of_loss=about.of_loss,
     )
     return Search(
         fit=fit,
@@ -391,9 +392,15 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str, common: _Common 
 def _missed(found: Search, plan: Plan) -> str:
     """What to say when what was asked for was not reached."""
     would = "give more evaluations or seconds"
+    if isinstance(plan.objective, ErrorWithin):
+        return (
+            f"nothing that was tried keeps to {found.target}; the smallest has {found.parameters:,}: {would}, or a "
+            f"smaller max_rank than {plan.space.max_rank}"
+        )
     if found.stopped == "finished":
         would = "another method or another seed may do better"
+    what = "loss" if found.of_loss else "error"
     return (
-        f"nothing that was tried keeps to {found.target}; the nearest has {found.parameters:,} parameters and error "
+        f"nothing that was tried keeps to {found.target}; the nearest has {found.parameters:,} parameters and {what} "
         f"{found.error:.4g}: {would}, or a larger max_rank than {plan.space.max_rank}"
     )

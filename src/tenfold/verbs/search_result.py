@@ -164,5 +164,21 @@ _PLAIN = ("error", "counted", "fits", "method", "seed", "seconds", "target", "me
 def label(structure: Structure) -> str:
     """What a structure is called in tables: its family, or what its graph is, and its ranks."""
     family = (formats.name(structure) or "network").replace("_", " ")
-    ranks = [structure.sizes[index] for index in structure.inner_indices]
+    ranks = [structure.sizes[index] for index in _along(structure)]
     return f"{family} {'·'.join(map(str, ranks))}" if ranks else family
+
+
+def _along(structure: Structure) -> list[str]:
+    """The bonds, those of a ring or a train in the order in which one walks along it from the first core or an end."""
+    bonds = list(structure.inner_indices)
+    ends = {bond: structure.terms_with(bond) for bond in bonds}
+    degrees = [sum(place in pair for pair in ends.values()) for place in range(len(structure.terms))]
+    if any(len(pair) != 2 for pair in ends.values()) or max(degrees, default=0) > 2 or not bonds:
+        return bonds
+    here = next((place for place, degree in enumerate(degrees) if degree == 1), 0)
+    walked: list[str] = []
+    while step := next((bond for bond in bonds if here in ends[bond] and bond not in walked), None):
+        walked.append(step)
+        a, b = ends[step]
+        here = b if here == a else a
+    return walked if len(walked) == len(bonds) else bonds
