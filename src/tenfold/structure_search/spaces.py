@@ -78,6 +78,8 @@ class Space:
             raise StructureError(f"a space needs sizes of at least 1, not {self.shape}")
         if isinstance(self.max_rank, bool) or not isinstance(self.max_rank, int) or self.max_rank < 1:
             raise StructureError(f"max_rank must be a whole number of at least 1, not {self.max_rank!r}")
+        if self.max_rank >= 2**31:
+            raise StructureError(f"max_rank must be below 2**31, not {self.max_rank}")
         if self.names is not None and len(self.names) != len(self.shape):
             raise StructureError(f"{len(self.names)} names for {len(self.shape)} axes")
         if self.folds is not None:
