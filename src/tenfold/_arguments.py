@@ -21,9 +21,14 @@ def whole_number(name: str, value: Any, least: int) -> int:
 
 def real_number(name: str, value: Any, wanted: str) -> float:
     """The value as a float. Raises `TenfoldError`, with what is ``wanted``, if it is no number or NaN."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or math.isnan(value):
-        raise TenfoldError(f"{name} must be {wanted}, not {value!r}")
-    return float(value)
+    if not isinstance(value, bool) and isinstance(value, int | float | np.number):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.nan
+        if not math.isnan(number):
+            return number
+    raise TenfoldError(f"{name} must be {wanted}, not {value!r}")
 
 
 def closest(word: str, known: Iterable[str]) -> str:

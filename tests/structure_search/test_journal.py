@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,40 @@ def test_no_room_for_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     whole = tmp_path / "whole"
     assert answer(searched(folder)) == answer(searched(whole))
     assert lines(folder) == lines(whole)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders cannot be locked here")
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    first = Journal(tmp_path, ASKED)
+    (tmp_path / "networks" / ".0123456789ab.part.tn").write_bytes(b"half")
+    with pytest.raises(TenfoldError, match="another search is under way in"):
+        Journal(tmp_path, ASKED)
+    assert (tmp_path / "networks" / ".0123456789ab.part.tn").exists()
+    first.close()
+    Journal(tmp_path, ASKED).close()
+    assert not (tmp_path / "networks" / ".0123456789ab.part.tn").exists()
+
+
+@pytest.mark.parametrize(
+    "line", [b"3\n", b"{}\n", b'{"number": 9, "elapsed": 1.0}\n', b'{"number": 3, "elapsed": "x"}\n']
+)
+def test_lines_that_say_nothing_are_written_anew(tmp_path: Path, line: bytes) -> None:
+    first = searched(tmp_path)
+    expected = lines(tmp_path)
+    path = tmp_path / "journal.jsonl"
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*whole[:3], line, *whole[4:]]))
+    assert answer(searched(tmp_path)) == answer(first)
+    assert lines(tmp_path) == expected
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+def test_a_full_disk_is_said_once(tmp_path: Path) -> None:
+    """What could not be written is not tried again when the file is closed, where nobody expects it."""
+    journal = Journal(tmp_path, ASKED)
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, journal._file.fileno())
+    os.close(full)
+    with pytest.raises(TenfoldError, match="cannot be written to: No space left on device"):
+        journal.write({"number": 0, "elapsed": 0.0})
+    journal.close()

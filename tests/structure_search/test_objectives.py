@@ -80,8 +80,8 @@ def test_the_papers_sum() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(TenfoldError, match="error must be at least 0 and below 1"):
-        SizeWithin(1.0)
+    with pytest.raises(TenfoldError, match="error must be a number of at least 0"):
+        SizeWithin(-0.1)
     with pytest.raises(TenfoldError, match="parameters must be at least 1"):
         ErrorWithin(0)
     with pytest.raises(TenfoldError, match="size must be at least 1"):

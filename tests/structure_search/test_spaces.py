@@ -277,3 +277,12 @@ def test_common_parts_keep_their_names() -> None:
     kept = set(first.inner_indices) & set(second.inner_indices)
     assert {("i1", "i5"), ("i4", "i5")} <= {tuple(sorted(name.split("_"))) for name in kept}
     assert len(kept) == 3  # and i2 i3, which is turned round
+
+
+def test_graphs_of_few_edges_for_each_core_are_drawn_among_many_modes() -> None:
+    space = AnyGraph((2,) * 14, max_rank=4, max_degree=2)
+    generator = np.random.default_rng(0)
+    points = [space.random(generator) for _ in range(3)]
+    assert len(set(points)) == 3
+    assert all(map(space.allows, points))
+    assert all(any(rank > 1 for rank in point.ranks) for point in points)

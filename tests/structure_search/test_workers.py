@@ -147,3 +147,37 @@ def test_no_process_survives_its_parent(tmp_path: Path) -> None:
             process.kill()
     assert not alive
     assert len(gone) == len(children)
+
+
+@pytest.mark.slow
+def test_a_script_that_searches_when_it_is_imported_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "search.py"
+    script.write_text(textwrap.dedent(_ORPHANS).replace('if __name__ == "__main__":', "if True:"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "worker processes end before they begin" in last
+    assert "if __name__ == '__main__'" in last
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no process groups here")
+def test_an_interrupt_of_the_whole_group_is_heard_by_the_parent_only(tmp_path: Path) -> None:
+    """Ctrl-C in a terminal, while the workers are starting: they have nothing to say of it."""
+    script = tmp_path / "search.py"
+    script.write_text(textwrap.dedent(_ORPHANS).replace("import os, sys", "import os, sys; print('here', flush=True)"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with subprocess.Popen(
+        [sys.executable, str(script)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as parent:
+        while len(psutil.Process(parent.pid).children()) < 3:  # with the tracker of resources
+            time.sleep(0.005)
+        os.killpg(parent.pid, signal.SIGINT)
+        _, said = parent.communicate(timeout=60)
+    assert said.count("Traceback") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import warnings
 from pathlib import Path
@@ -17,7 +18,7 @@ from tenfold import formats
 from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.structure_search.session import Session
-from tenfold.structure_search.spaces import Chain, Point, Ring
+from tenfold.structure_search.spaces import Chain, FullyConnected, Point, Ring
 from tenfold.structure_search.targets import Dense, Fitted
 
 SHAPE = (3, 3, 3, 3)
@@ -137,6 +138,46 @@ def test_a_loss_stands_in_for_data(tmp_path: Path) -> None:
     assert tn.load(tmp_path / "found.tn").structure == search.structure
 
 
+def test_a_loss_may_be_asked_to_be_below_any_number() -> None:
+    search = tn.search(
+        loss=lambda network: (network.dense() - ARRAY).square().sum() + 5,
+        shape=SHAPE,
+        error=1e6,
+        max_rank=2,
+        method="random_search",
+        evaluations=2,
+    )
+    assert search.met
+    assert search.error >= 5
+
+
+@pytest.mark.parametrize("method", ["bound_guided", "tnale", "tnls"])
+def test_small_data_are_fitted_from_the_first_evaluation_on(method: str) -> None:
+    """Most of the space is larger than they are."""
+    search = found(data=np.full((4, 5, 6), 3.0), max_rank=8, evaluations=1, error=0.9, method=method)
+    assert search.fits == 1
+
+
+def test_a_loss_that_is_no_number_is_said() -> None:
+    with pytest.raises(TenfoldError, match="loss was no finite number for any of the 2 networks"):
+        found(data=None, loss=lambda network: network.norm() * math.nan, shape=SHAPE, evaluations=2)
+
+
+def test_what_is_too_large_is_said_where_nothing_else_was_tried() -> None:
+    space = FullyConnected((2,) * 8, max_rank=8)
+    with pytest.raises(TenfoldError, match="all 2 structures that were tried have more than twice as many parameters"):
+        found(data=torch.ones((2,) * 8), space=space, max_rank=None, evaluations=2)
+
+
+def test_the_rank_one_network_is_fitted_however_few_cells_there_are() -> None:
+    assert found(data=np.ones((1, 1, 1, 1)), evaluations=2).met
+    few = np.full((5, 5, 5), np.nan)
+    few[0, 1, 2] = few[3, 3, 3] = 1.0
+    search = found(data=tn.Observations.from_nan(few), error=0.5, max_rank=1, evaluations=2)
+    assert search.parameters == 15
+    assert search.fit.observed == 2
+
+
 def test_without_a_budget_it_ends_after_a_time_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tenfold.verbs.search.DEFAULT_SECONDS", 0.4)
     with pytest.warns(UserWarning, match="the search ends after 0.4 s"):
@@ -223,6 +264,22 @@ def test_an_interrupt_after_the_search_loses_the_spectra_only(monkeypatch: pytes
     assert distance(search.network, ARRAY) == pytest.approx(search.error, abs=1e-12)
 
 
+def test_another_loss_is_refused_in_a_folder(tmp_path: Path) -> None:
+    """Its code is the same; what it uses is not."""
+    scale = [1.0]
+    given = {"shape": SHAPE, "parameters": 30, "max_rank": 2, "method": "random_search", "evaluations": 2}
+
+    def loss(network: Network) -> Tensor:
+        return (network.dense() - scale[0] * ARRAY).square().sum()
+
+    first = tn.search(loss=loss, resume=tmp_path, **given)
+    again = tn.search(loss=loss, resume=tmp_path, **given)
+    assert (again.error, again.fits) == (first.error, first.fits)
+    scale[0] = 2.0
+    with pytest.raises(TenfoldError, match="holds a search with another loss"):
+        tn.search(loss=loss, resume=tmp_path, **given)
+
+
 def test_more_evaluations_go_on_from_a_journal(tmp_path: Path) -> None:
     found(evaluations=30, resume=tmp_path)
     same(found(evaluations=64, resume=tmp_path), found(evaluations=64))
@@ -291,6 +348,9 @@ def test_the_time_ends_a_search_between_two_fits(monkeypatch: pytest.MonkeyPatch
         ({"seconds": -3}, TenfoldError, "seconds must be a positive number"),
         ({"seconds": 1e-9, "space": "ring"}, TenfoldError, "no structure was fitted within 1e-09 s"),
         ({"workers": 0}, TenfoldError, "workers must be a whole number of at least 1, not 0"),
+        ({"seconds": 10**400}, TenfoldError, "seconds must be a positive number"),
+        ({"method": ["tnale"]}, TenfoldError, "is not known; there are"),
+        ({"max_rank": 10**30}, StructureError, "max_rank must be below"),
         ({"seed": -1}, TenfoldError, "seed must be"),
         ({"client": 3}, TenfoldError, "client must be a dask.distributed.Client, not int"),
         ({"method": "best"}, TenfoldError, "searcher 'best' is not known; there are"),

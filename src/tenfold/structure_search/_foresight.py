@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def foresight(session: Session, space: Space) -> Foresight | None:
     if not isinstance(session.target, Dense):
         return None
     cuts = session.target.cuts(space.sizes)
-    first = Foresight(cuts, space, session.objective)
+    first = Foresight(cuts, space, session.objective, session.check)
     return first if cuts.bound(space.structure(space.first())) > _NOTHING else None
 
 
@@ -38,9 +38,15 @@ class Foresight:
     An error is foretold as the bound across cuts at first; evaluations teach its logarithm as a linear function of
     those of the bound and of the root mean square over the cuts (ridge regression). It is never below the bound. Sizes
     are known: what cannot keep the budget whatever its error comes after all that can.
+
+    Args:
+        check: called before each step of a descent; what it raises ends that.
     """
 
-    def __init__(self, cuts: Cuts, space: Space, objective: Objective) -> None:
+    def __init__(
+        self, cuts: Cuts, space: Space, objective: Objective, check: Callable[[], None] = lambda: None
+    ) -> None:
+        self._check = check
         self._cuts, self._space, self._objective = cuts, space, objective
         vertices = max((max(edge) for edge in space.edges), default=0) + 1
         self._ends = np.zeros((len(space.edges), max(vertices, space.modes)))
@@ -98,6 +104,7 @@ class Foresight:
         (value,) = self.values([point])
         passed = {point: value}
         for _ in range(_STEPS):
+            self._check()
             around = list(self._around(point))
             if not around:
                 break

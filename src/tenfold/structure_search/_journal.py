@@ -7,16 +7,23 @@ asks for the same fits again and finds them.
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
+import sys
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tenfold.errors import FileError, TenfoldError
-from tenfold.network import load_file
+from tenfold.network import Network, load_file
 from tenfold.structure import Structure
 from tenfold.structure_search.targets import Fitted
+
+if sys.platform != "win32":
+    import fcntl
 
 _VERSION = 1
 _HEADER, _LINES, _NETWORKS = "search.json", "journal.jsonl", "networks"
@@ -42,7 +49,8 @@ class Journal:
         asked: what makes the search what it is; a folder of another search is refused.
 
     Raises:
-        TenfoldError: the folder holds another search, or something else, or cannot be written to.
+        TenfoldError: the folder holds another search, or something else, or cannot be written to, or a search that
+            is still under way keeps itself in it.
     """
 
     def __init__(self, folder: str | os.PathLike[str], asked: Mapping[str, Any]) -> None:
@@ -57,19 +65,37 @@ class Journal:
             elif any(entry.name not in (_NETWORKS, part.name) for entry in self.folder.iterdir()):
                 raise TenfoldError(f"'{folder}' is no folder of a search; give an empty or a new one")
             (self.folder / _NETWORKS).mkdir(exist_ok=True)
+            self._unlock = self._locked()
             for left in (self.folder / _NETWORKS).glob(".*.part.tn"):  # half written when the search was killed
                 left.unlink()
             if not header.exists():
                 part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
                 os.replace(part, header)
             self._lines = self._readable()
-            self._file = (self.folder / _LINES).open("ab")
+            # Unbuffered: what a full disk did not take is not tried again when the file is closed.
+            self._file = (self.folder / _LINES).open("ab", buffering=0)
         except OSError as cause:
             raise TenfoldError(f"'{folder}' cannot be used for the search: {cause.strerror or cause}") from cause
         except TenfoldError:
             raise
         except ValueError as cause:
             raise TenfoldError(f"'{header}' is no record of a search: {cause}") from cause
+
+    def _locked(self) -> weakref.finalize[..., Journal]:
+        """Keep other searches out of the folder until this is called, or the process ends."""
+        folder = os.open(self.folder / _NETWORKS, os.O_RDONLY) if sys.platform != "win32" else -1
+        unlock = weakref.finalize(self, _closed, folder)
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                unlock()
+                raise TenfoldError(
+                    f"another search is under way in '{self.folder}': wait for its end, or give another folder"
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+        return unlock
 
     def _check(self, found: Any, wanted: Mapping[str, Any]) -> None:
         if not isinstance(found, dict):
@@ -86,14 +112,18 @@ class Journal:
         path = self.folder / _LINES
         if not path.exists():
             return []
-        lines, good = [], 0
+        lines: list[dict[str, Any]] = []
+        good = 0
         with path.open("rb") as file:
             for line in file:
                 try:
                     if not line.endswith(b"\n"):
                         break
-                    lines.append(json.loads(line))
-                except ValueError:
+                    found = json.loads(line)
+                    if not (found["number"] == len(lines) and math.isfinite(found["elapsed"])):
+                        break
+                    lines.append(found)
+                except (ValueError, TypeError, KeyError):
                     break
                 good += len(line)
         os.truncate(path, good)
@@ -129,14 +159,24 @@ class Journal:
         fitted = Fitted(network, float(record["error"]), int(record["sweeps"]), bool(record["finished"]))
         return fitted, float(record["seconds"])
 
+    @property
+    def first(self) -> tuple[Network, float] | None:
+        """The first network and its error, if there is one."""
+        try:
+            network, record = load_file(self.path(0))
+        except FileError:
+            return None
+        return None if record is None else (network, float(record["error"]))
+
     def write(self, line: Mapping[str, Any]) -> None:
         """Append a line, unless it was there already."""
         if int(line["number"]) < len(self._lines):
             return
         self._lines.append(dict(line))
         try:
-            self._file.write(json.dumps(line).encode() + b"\n")
-            self._file.flush()
+            text = json.dumps(line).encode() + b"\n"
+            if self._file.write(text) != len(text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._file.fileno())
         except OSError as cause:
             raise TenfoldError(
@@ -145,3 +185,9 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
+        self._unlock()
+
+
+def _closed(folder: int) -> None:
+    if folder >= 0:
+        os.close(folder)

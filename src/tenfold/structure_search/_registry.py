@@ -75,7 +75,7 @@ def searchers() -> dict[str, SearcherEntry]:
 def find_searcher(name: str) -> SearcherEntry:
     """The searcher of a name; raises `TenfoldError` where there is none."""
     found = searchers()
-    if name not in found:
+    if not isinstance(name, str) or name not in found:
         raise TenfoldError(f"searcher '{name}' is not known; there are {', '.join(found)}")
     return found[name]
 

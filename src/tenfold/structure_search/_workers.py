@@ -6,12 +6,15 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,9 +100,10 @@ class Processes:
             pool = self._pool or self._started()
             waiting: dict[int, Future[Done]] = {}
             try:
-                for place, task in enumerate(tasks):
-                    if place not in found:
-                        waiting[place] = pool.submit(_in_process, task)
+                with _uninterrupted():
+                    for place, task in enumerate(tasks):
+                        if place not in found:
+                            waiting[place] = pool.submit(_in_process, task)
                 for place in range(len(tasks)):
                     if place not in found:
                         found[place] = waiting[place].result()
@@ -107,6 +111,11 @@ class Processes:
                 return
             except BrokenProcessPool:  # somebody killed one, perhaps for its memory
                 self.close()
+                if not _begun().is_set():
+                    raise TenfoldError(
+                        "worker processes end before they begin: each runs the script again up to where it would "
+                        "search, so that must stand in a file, below if __name__ == '__main__'"
+                    ) from None
             finally:  # whoever asked may have heard enough
                 for future in waiting.values():
                     future.cancel()
@@ -114,7 +123,7 @@ class Processes:
 
     def _started(self) -> ProcessPoolExecutor:
         self._pool = ProcessPoolExecutor(
-            self._count, mp_context=get_context("spawn"), initializer=_begin, initargs=(self._target,)
+            self._count, mp_context=get_context("spawn"), initializer=_begin, initargs=(self._target, _begun())
         )
         return self._pool
 
@@ -124,13 +133,33 @@ class Processes:
             self._pool = None
 
 
+@cache
+def _begun() -> Event:
+    """Set by the first worker that begins; kept until this process ends, since one may begin after its search."""
+    return get_context("spawn").Event()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Processes that are started here never hear an interrupt; this one hears it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 _mine: Target | None = None
 
 
-def _begin(target: Target) -> None:
+def _begin(target: Target, begun: Event) -> None:
     """What a new process does first."""
     global _mine
     _mine = target
+    begun.set()
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and decides
     threading.Thread(target=_die_with_parent, daemon=True).start()

@@ -25,6 +25,8 @@ from tenfold.structure import Structure
 _WORK = 2e10
 # More modes than this have too many cuts to go through for each structure.
 _MOST_MODES = 12
+# Cores without modes may lie on either side of a cut: so many ways and cuts together are looked at, no more.
+_WAYS = 2**14
 # What the smaller side of a cut may have at most, for its Gram matrix.
 _LONGEST = 4096
 # Rounding of one squared singular value, relative to the sum of all.
@@ -85,7 +87,7 @@ class Cuts:
         worst = 0.0
         if not self._masks:  # a zero tensor, or too many modes
             return worst
-        for tail, rank in zip(self._tails, self._ranks(structure), strict=True):
+        for tail, rank in zip(self._tails, self._ranks(structure), strict=False):
             if rank < len(tail):
                 worst = max(worst, float(tail[rank]))
         return math.sqrt(worst)
@@ -104,8 +106,10 @@ class Cuts:
         """
         if not self._masks:
             return np.zeros((len(ranks), 2))
-        cuts = np.asarray(self._masks)
         free = max([*(max(pair) for pair in places), self.order - 1]) + 1 - self.order
+        cuts = np.asarray(self._masks[: _WAYS >> free])
+        if not len(cuts):
+            return np.zeros((len(ranks), 2))
         sides = np.empty((self.order + free, len(cuts)), dtype=bool)
         for vertex, mode in enumerate(modes):
             sides[vertex] = cuts >> mode & 1
@@ -117,7 +121,7 @@ class Cuts:
             crossed = (sides[ends[:, 0]] != sides[ends[:, 1]]).astype(float)
             least = np.minimum(least, logs @ crossed)
         if self._table is None:
-            self._table = np.zeros((len(cuts), max(map(len, self._tails)) + 1))
+            self._table = np.zeros((len(self._masks), max(map(len, self._tails)) + 1))
             for row, tail in zip(self._table, self._tails, strict=True):
                 row[: len(tail)] = tail
         # Ranks are whole numbers, known here to rounding; beyond the table nothing is lost.
@@ -126,7 +130,7 @@ class Cuts:
         return np.sqrt(np.stack([lost.max(1), lost.mean(1)], axis=1))
 
     def _ranks(self, structure: Structure) -> Sequence[int]:
-        """The product of the bonds that each cut goes through, at the least."""
+        """The product of the bonds that each cut goes through, at the least; of as many cuts as are looked at."""
         modes = {index: mode for mode, index in enumerate(structure.output_indices)}
         outer: list[int] = []
         free = 0
@@ -137,7 +141,7 @@ class Cuts:
             outer.append(mine[0] if mine else -1)
             free += not mine
         bonds = tuple((structure.sizes[index], structure.terms_with(index)) for index in structure.inner_indices)
-        return _least_ranks(tuple(self._masks), tuple(outer), bonds, free)
+        return _least_ranks(tuple(self._masks[: _WAYS >> free]), tuple(outer), bonds, free)
 
 
 @lru_cache(maxsize=1024)
@@ -148,8 +152,8 @@ def _least_ranks(
     sides = np.empty((len(outer), len(masks)), dtype=bool)
     cuts = np.asarray(masks)
     best = np.full(len(masks), np.inf)
-    if free > _MOST_MODES:
-        return (2**62,) * len(masks)
+    if not masks:
+        return ()
     for choice in product((False, True), repeat=free):
         chosen = iter(choice)
         for place, mode in enumerate(outer):

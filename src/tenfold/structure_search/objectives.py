@@ -53,8 +53,8 @@ class SizeWithin:
     error: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.error < 1:
-            raise TenfoldError(f"error must be at least 0 and below 1, not {self.error!r}")
+        if not 0 <= self.error < math.inf:
+            raise TenfoldError(f"error must be a number of at least 0, not {self.error!r}")
 
     def value(self, parameters: int, error: float) -> float:
         excess = max(error, _EXACT) / max(self.error, _EXACT)

@@ -10,6 +10,8 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from tenfold.errors import TenfoldError
 from tenfold.network import Network
 from tenfold.structure import Structure
@@ -18,10 +20,13 @@ from tenfold.structure_search._journal import Journal
 from tenfold.structure_search._workers import Cluster, Done, Here, Processes, Task, Workers
 from tenfold.structure_search.objectives import Objective
 from tenfold.structure_search.pareto import front
+from tenfold.structure_search.spaces import Point, Space
 from tenfold.structure_search.targets import Target
 
-# A network of so many times as many numbers as it replaces is not fitted, whatever its error.
+# A network of so many times as many numbers as it replaces is not fitted, whatever its error, unless it has rank one.
 _POINTLESS = 2
+# Starts drawn before the smallest is taken.
+_TRIES = 100
 # What is as good as what is to be beaten is not given up for the rounding of logarithms.
 _ROUNDING = 1e-9
 
@@ -164,11 +169,30 @@ class Session:
         It is not kept in the journal, so it must come out the same when it is done again.
 
         Raises:
-            Spent: the evaluations are used up.
+            Spent: the budget is used up.
         """
+        self.check()
         if self.evaluations is not None and self.counted >= self.evaluations:
             raise Spent
         self.counted += 1
+
+    def check(self) -> None:
+        """Raise `Spent` where the time is used up; not before everything that the journal knows has been asked for."""
+        to_come = self._journal is not None and self._journal.elapsed_at(self.fits) is not None
+        if not to_come and self.seconds is not None and self.elapsed >= self.seconds:
+            raise Spent
+
+    def fits_at_all(self, structure: Structure) -> bool:
+        """Whether a structure is small enough to be fitted."""
+        return structure.parameters <= max(_POINTLESS * self.target.size, sum(structure.output_shape))
+
+    def start(self, space: Space, generator: np.random.Generator) -> Point:
+        """A point at random that is small enough to be fitted, the first of the space where none is drawn."""
+        for _ in range(_TRIES):
+            point = space.random(generator)
+            if self.fits_at_all(space.structure(point)):
+                return point
+        return space.first()
 
     @property
     def best(self) -> Evaluation | None:
@@ -224,7 +248,7 @@ class Session:
         tasks: list[tuple[str, int, Task, float]] = []
         for key, (structure, counted) in fresh.items():
             parameters = structure.parameters
-            if parameters > _POINTLESS * self.target.size:
+            if not self.fits_at_all(structure):
                 bound = self.target.bound(structure)
                 self._seen[key] = Evaluation(-1, structure, parameters, bound, math.inf, False, 0.0, 0, 0.0)
                 continue
@@ -255,10 +279,9 @@ class Session:
             else:
                 left.append(task)
         # Where nothing is to be fitted the time counts too, or a searcher that asks for the same again and again would
-        # never end; but not before everything that the journal knows has been asked for.
-        to_come = self._journal is not None and self._journal.elapsed_at(self.fits) is not None
-        if not tasks and not to_come and self.seconds is not None and self.elapsed >= self.seconds:
-            raise Spent
+        # never end.
+        if not tasks:
+            self.check()
         with closing(self._workers.run(left)) as rest:
             for key, counted, task, lowest in tasks:
                 if task.number not in done:

@@ -17,6 +17,9 @@ import numpy as np
 from tenfold.errors import StructureError
 from tenfold.structure import Structure, index_names
 
+# Points drawn before one is made to fit: where hardly any lies in a space, no number of draws would find it.
+_TRIES = 300
+
 Edge = tuple[int, int]
 
 
@@ -75,6 +78,8 @@ class Space:
             raise StructureError(f"a space needs sizes of at least 1, not {self.shape}")
         if isinstance(self.max_rank, bool) or not isinstance(self.max_rank, int) or self.max_rank < 1:
             raise StructureError(f"max_rank must be a whole number of at least 1, not {self.max_rank!r}")
+        if self.max_rank >= 2**31:
+            raise StructureError(f"max_rank must be below 2**31, not {self.max_rank}")
         if self.names is not None and len(self.names) != len(self.shape):
             raise StructureError(f"{len(self.names)} names for {len(self.shape)} axes")
         if self.folds is not None:
@@ -121,8 +126,11 @@ class Space:
         return Point((rank,) * len(self.edges), tuple(range(self.modes)))
 
     def random(self, generator: np.random.Generator) -> Point:
-        """A point at random: orders alike, ranks alike from 1 on; in sparse spaces six of ten edges have rank 1."""
-        while True:
+        """A point at random: orders alike, ranks alike from 1 on; in sparse spaces six of ten edges have rank 1.
+
+        Where none of many draws lies in the space, the last one is `mended`.
+        """
+        for _ in range(_TRIES):
             ranks = generator.integers(1, self.max_rank + 1, len(self.edges))
             if self.sparse:
                 there = generator.random(len(self.edges)) >= 0.6
@@ -131,6 +139,11 @@ class Space:
             point = Point(tuple(ranks.tolist()), tuple(order.tolist()))
             if self.allows(point):
                 return point
+        return self.mended(point, generator)
+
+    def mended(self, point: Point, generator: np.random.Generator) -> Point:
+        """A point that lies in the space, for one whose ranks may do and that does not."""
+        return self.first()
 
     def allows(self, point: Point) -> bool:
         """Whether a point lies in the space."""
@@ -367,6 +380,18 @@ class AnyGraph(FullyConnected):
             degrees[a] += rank > 1
             degrees[b] += rank > 1
         return max(degrees) <= self.max_degree and super().allows(point)
+
+    def mended(self, point: Point, generator: np.random.Generator) -> Point:
+        """The same with as many of its edges as cores may have, one after the other at random."""
+        degrees = [0] * self.modes
+        ranks = [1] * len(self.edges)
+        for edge in generator.permutation(len(self.edges)).tolist():
+            a, b = self.edges[edge]
+            if point.ranks[edge] > 1 and max(degrees[a], degrees[b]) < self.max_degree:
+                ranks[edge] = point.ranks[edge]
+                degrees[a] += 1
+                degrees[b] += 1
+        return replace(point, ranks=tuple(ranks))
 
 
 def spaces() -> dict[str, type[Space]]:

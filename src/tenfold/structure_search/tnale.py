@@ -65,7 +65,7 @@ def tnale(
     generator = np.random.default_rng(seed)
     guide = foresight(session, space) if start == "bounds" else None
     while True:
-        centre = space.random(generator)
+        centre = session.start(space, generator)
         if guide is not None:
             ends = [guide.descent(point) for point in (centre, space.random(generator), space.random(generator))]
             centre = min(ends, key=lambda end: end[0])[1]

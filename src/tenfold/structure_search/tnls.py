@@ -17,6 +17,8 @@ _SPREAD, _EXCHANGE = 0.9, 0.94
 _LONGEST = 4
 # Generations that are rounding noise: at this spread one sample in a thousand still moves a rank.
 _GENERATIONS = 20
+# Samples drawn before one is made to lie in the space.
+_TRIES = 100
 
 
 @searcher("tnls")
@@ -38,7 +40,7 @@ def tnls(session: Session, space: Space, seed: int = 0, *, samples: int = 60, ge
             raise TenfoldError(f"{name} must be a whole number of at least 1, not {number!r}")
     generator = np.random.default_rng(seed)
     while True:
-        centre = space.random(generator)
+        centre = session.start(space, generator)
         (best,) = session.evaluate([space.structure(centre)])
         for generation in range(generations):
             drawn = [_sample(space, centre, generation, generator) for _ in range(samples)]
@@ -54,7 +56,7 @@ def _better(drawn: list[Point], found: list[Evaluation], centre: Point, best: Ev
 
 def _sample(space: Space, centre: Point, generation: int, generator: np.random.Generator) -> Point:
     """A point around the centre: normal steps of the ranks, away from the ends, and at most one exchange."""
-    while True:
+    for _ in range(_TRIES):
         point = centre
         steps = generator.normal(0.0, _SPREAD**generation, len(centre.ranks))
         for edge, (rank, step) in enumerate(zip(centre.ranks, steps.tolist(), strict=True)):
@@ -66,3 +68,4 @@ def _sample(space: Space, centre: Point, generation: int, generator: np.random.G
             point = point.swapped(a, b)
         if space.allows(point):
             return point
+    return space.mended(point, generator)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -80,6 +81,8 @@ def run(
 ) -> Ended:
     """Search until there is nothing more to ask, a budget is used up, or somebody interrupts."""
     journal = None if resume is None else Journal(resume, plan.said())
+    if journal is not None and isinstance(plan.target, Loss):
+        _check_loss(journal, plan.target)
     with Session(
         plan.target,
         plan.objective,
@@ -225,6 +228,25 @@ def after(
     if stopped != "interrupted":
         stopped = "budget" if budget.met(leader) else "best"
     return leader, [*(trial.without_network() for trial in trials), *kept], stopped
+
+
+def _check_loss(journal: Journal, target: Loss) -> None:
+    """Raise where a loss says something else than it did, of the first network that a journal holds.
+
+    Functions can be told apart by nothing else: the code of two may be the same, and what it uses another.
+    """
+    if journal.first is None:
+        return
+    network, before = journal.first
+    with torch.no_grad():
+        now, again = (float(target.loss(network)) for _ in range(2))
+    drawn = now != again  # it has chance in it, so nothing can be said
+    if not drawn and math.isfinite(before) and not math.isclose(now, before, rel_tol=1e-3, abs_tol=1e-9):
+        journal.close()
+        raise TenfoldError(
+            f"'{journal.folder}' holds a search with another loss: it was {before:g} for the first network, and this "
+            f"one is {now:g}; give another folder, or ask the same"
+        )
 
 
 def _fingerprint(target: Target) -> str:

@@ -186,6 +186,11 @@ def search(
                 f"no structure was fitted within {spent}: give more, or a smaller max_rank than {room.max_rank}, for "
                 f"structures larger than the data are not fitted"
             )
+        best = ended.session.best
+        if best is not None and not math.isfinite(best.error):
+            raise TenfoldError(
+                f"loss was no finite number for any of the {ended.session.fits:,} networks that were fitted"
+            )
         found = _result(ended, plan, about, said, common)
     if not found.met and not found.interrupted:
         warnings.warn(_missed(found, plan), stacklevel=2)
