@@ -80,6 +80,12 @@ class Result(Protocol):
 
     def summary(self) -> dict[str, Any]: ...
 
+    def save(self, path: str) -> None: ...
+
+    def report(self, path: str) -> None: ...
+
+    def plot(self) -> Figure: ...
+
 
 def tell(result: Result, written: Sequence[str], *, as_json: bool, quiet: bool) -> None:
     """Print a result, and where it was written."""
@@ -114,3 +120,24 @@ def check_places(source: str, output: str, report: str, plot: str) -> None:
             raise TenfoldError(f"{option} and {twin} both name '{given[option]}'; give them different names")
     if report and Path(report).suffix.lower() not in (".html", ".htm") and not Path(report).is_dir():
         raise TenfoldError(f"--report '{report}' is no page; give a name that ends in .html (--plot makes pictures)")
+
+
+def write_all(result: Result, output: str, report: str, plot: str | None) -> str:
+    """Write the network first, then its page and picture where they are asked for; returns where the network is.
+
+    What goes wrong after the network was written says so.
+    """
+    from tenfold.cli.app import Interrupted
+
+    to_file_or_standard_output(output, result.save)
+    kept = "standard output" if output == "-" else f"'{output}'"
+    try:
+        if report:
+            result.report(report)
+        if plot:
+            save_figure(result.plot(), plot)
+    except KeyboardInterrupt:
+        raise Interrupted(f"the network is in {kept}, not everything else was written") from None
+    except TenfoldError as error:
+        raise type(error)(f"{error}; the network is in {kept}") from error
+    return kept

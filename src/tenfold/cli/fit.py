@@ -59,7 +59,7 @@ def fit(
     sizes = _sizes(size)
 
     from tenfold import io
-    from tenfold.cli._output import save_figure, to_file_or_standard_output
+    from tenfold.cli._output import write_all
     from tenfold.cli.app import Interrupted
     from tenfold.verbs.fit import fit as run
 
@@ -91,17 +91,7 @@ def fit(
         if checkpoint is None:
             raise
         raise Interrupted(f"the same command goes on from checkpoint '{checkpoint}'") from None
-    to_file_or_standard_output(output, result.save)
-    kept = "standard output" if output == "-" else f"'{output}'"
-    try:
-        if report:
-            result.report(report)
-        if plot:
-            save_figure(result.plot(), plot)
-    except KeyboardInterrupt:
-        raise Interrupted(f"the network is in {kept}, not everything else was written") from None
-    except TenfoldError as error:
-        raise type(error)(f"{error}; the network is in {kept}") from error
+    kept = write_all(result, output, report, plot)
     tell(result, [output, report, plot], as_json=as_json, quiet=quiet)
     if result.interrupted:
         raise Interrupted(f"the best that was found so far is in {kept}")

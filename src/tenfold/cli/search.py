@@ -64,7 +64,7 @@ def search(
     pieces = _fold(fold)
 
     from tenfold import io
-    from tenfold.cli._output import save_figure, to_file_or_standard_output
+    from tenfold.cli._output import write_all
     from tenfold.cli.app import Interrupted
     from tenfold.verbs.search import search as run
 
@@ -98,17 +98,7 @@ def search(
         if journal is None:
             raise
         raise Interrupted(f"the same command goes on from '{journal}'") from None
-    to_file_or_standard_output(output, result.save)
-    kept = "standard output" if output == "-" else f"'{output}'"
-    try:
-        if report:
-            result.report(report)
-        if plot:
-            save_figure(result.plot(), plot)
-    except KeyboardInterrupt:
-        raise Interrupted(f"the network is in {kept}, not everything else was written") from None
-    except TenfoldError as error_:
-        raise type(error_)(f"{error_}; the network is in {kept}") from error_
+    kept = write_all(result, output, report, plot)
     tell(result, [output, report, plot], as_json=as_json, quiet=quiet)
     if result.interrupted:
         on = "" if journal is None else f"; the same command goes on from '{journal}'"
