@@ -12,6 +12,7 @@ from strategies import structures
 
 from tenfold import formats
 from tenfold.decomposition import Progress, relative_error
+from tenfold.decomposition._gauss_newton import GaussNewton
 from tenfold.decomposition._sweep_program import _Compiler
 from tenfold.decomposition.als import als
 from tenfold.decomposition.many_starts import ManyStarts
@@ -208,3 +209,83 @@ def test_what_is_refused() -> None:
     twice = Structure("U[i r], U[j r] -> i j", i=3, j=3, r=2)
     with pytest.raises(StructureError, match="uses a core twice"):
         ManyStarts(normal(twice), twice, starts=1)
+
+
+def jacobian(network: Network) -> torch.Tensor:
+    """Of the entries in all numbers of the network, by automatic differentiation."""
+    structure = network.structure
+    outer = structure.output_shape
+
+    def entries(*cores: torch.Tensor) -> torch.Tensor:
+        return Network(structure, list(cores)).dense().reshape(outer).flatten()
+
+    if not network.cores[0].is_complex():
+        parts = torch.autograd.functional.jacobian(entries, tuple(network.cores))
+        return torch.cat([part.flatten(1) for part in parts], 1)
+    columns = []  # the network is linear in each core, so a unit core gives a column
+    for place, core in enumerate(network.cores):
+        for unit in torch.eye(core.numel(), dtype=core.dtype):
+            cores = [unit.reshape(core.shape) if k == place else one for k, one in enumerate(network.cores)]
+            columns.append(entries(*cores))
+    return torch.stack(columns, 1)
+
+
+@pytest.mark.parametrize("name", ["train", "ring", "cp", "tucker", "matrix"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_gauss_newton_system_is_that_of_the_jacobian(name: str, dtype: torch.dtype) -> None:
+    structure = STRUCTURES[name]
+    networks = [Network.random(structure, seed=seed, dtype=dtype) for seed in range(2)]
+    cores = [torch.stack([network.cores[n] for network in networks]) for n in range(len(structure.cores))]
+    system = GaussNewton(structure, [core.indices for core in structure.cores])
+    residual = normal(structure, dtype).reshape(structure.output_shape) - system.network(cores)
+    matrix, descent = system.matrix(cores), system.descent(cores, residual)
+    for n, network in enumerate(networks):
+        exact = jacobian(network)
+        torch.testing.assert_close(matrix[n], exact.mH @ exact)
+        torch.testing.assert_close(descent[n], exact.mH @ residual[n].flatten())
+
+
+@pytest.mark.parametrize("name", ["train", "ring", "cp", "tucker"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_steps_in_all_cores_never_raise_an_error(name: str, dtype: torch.dtype) -> None:
+    structure = STRUCTURES[name]
+    data = 1e100 * normal(structure, dtype)
+    many = ManyStarts(data, structure, starts=4)
+    before = many.sweep()
+    for _ in range(20):
+        errors = many.step()
+        assert (errors <= before + 1e-12).all()
+        many.keep(errors.argsort()[: max(2, len(errors) - 1)])
+        before = many.errors
+    for n in range(2):
+        assert relative_error(data, many.network(n)) == pytest.approx(float(many.errors[n]), abs=1e-12)
+
+
+def test_steps_in_all_cores_leave_a_swamp() -> None:
+    """Nearly collinear factors: a hundred sweeps creep where thirty steps arrive."""
+    structure = formats.cp((6, 7, 8), rank=4)
+    generator = torch.Generator().manual_seed(1)
+    mix = torch.linalg.cholesky(0.95 * torch.ones(4, 4, dtype=torch.float64) + 0.05 * torch.eye(4)).mT
+    cores = [
+        torch.linalg.qr(torch.randn(n, 4, generator=generator, dtype=torch.float64))[0] @ mix for n in structure.shape
+    ]
+    data = Network(
+        structure, [core if i.indices[0] != "r" else core.mT for core, i in zip(cores, structure.cores, strict=True)]
+    ).dense()
+    swept, stepped = (ManyStarts(data, structure, starts=4, seed=0) for _ in range(2))
+    for _ in range(12):
+        swept.sweep()
+        stepped.sweep()
+    for _ in range(88):
+        swept.sweep()
+    for _ in range(30):
+        stepped.step()
+    assert float(stepped.errors.min()) < 1e-12
+    assert float(swept.errors.min()) > 1e-6
+
+
+def test_cores_that_share_a_mode_do_not_step_together() -> None:
+    shared = Structure("a i, b i -> i a b", i=3, a=2, b=2)
+    assert not GaussNewton.takes(shared)
+    with pytest.raises(StructureError, match="share a mode"):
+        ManyStarts(normal(shared), shared, starts=2).step()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tenfold.decomposition import find, relative_error
+from tenfold.decomposition._gauss_newton import GaussNewton
 from tenfold.decomposition._iterate import is_tree
 from tenfold.decomposition._left_out import split
 from tenfold.decomposition._sweep_program import program
@@ -40,6 +41,12 @@ _WINDOW, _SETTLED = 5, 1e-3
 SWEEPS = 100
 # A fit that would need this many times its last progress to be worth anything is given up.
 _HOPE = 20.0
+# After so many sweeps networks that are so many times worse than they might be go on by steps in all cores at once,
+# where they have no more parameters than this: as many of them as take so many multiplications to factor.
+_SWEPT, _FAR, _STEPPED = 12, 10.0, 800
+_FACTORED, _MOST_STEPPED = 2**27, 16
+# So many steps in all; half of the networks goes on after some. The gain of the last few tells whether they settled.
+_STEPS, _STEP_HALVINGS, _STEP_WINDOW = 60, (10, 20, 30, 40), 8
 # Errors that no fit need go below.
 _EXACT = 1e-9
 # Where cells are missing half of the sweeps look for a ridge; with 100 in all, three of eight fits of a planted ring
@@ -48,7 +55,7 @@ _OBSERVED_SWEEPS = 200
 # The part of observations that is left out to compare structures.
 _HELD_OUT = 0.1
 # Steps of a gradient method for a loss, its learning rate.
-_STEPS, _RATE = 300, 2e-2
+_DESCENT, _RATE = 300, 2e-2
 
 
 @dataclass(frozen=True)
@@ -159,22 +166,36 @@ class Dense:
             init.append(find("tree_svd").function(self.data, structure).network)
             starts = 0
         many = ManyStarts(self.data, structure, starts=starts, init=init, seed=seed)
-        affordable = max(_LEAST_SWEEPS, int(_WORK / (work * _FEWEST)))
-        done, finished = _run(many, sweeps or min(SWEEPS, affordable), self.exact, within, look=sweeps is not None)
+        if sweeps is not None:
+            for _ in range(sweeps):
+                many.sweep()
+            done, finished = sweeps, True
+        else:
+            affordable = max(_LEAST_SWEEPS, int(_WORK / (work * _FEWEST)))
+            together = structure.parameters <= _STEPPED and GaussNewton.takes(structure)
+            # Singular values across all cuts are not taken before a fit asks for them.
+            least = (lambda: self.bound(structure)) if together else None
+            done, finished = _run(many, min(SWEEPS, affordable), self.exact, within, least)
         network = many.best()
         return Fitted(network, relative_error(self.data, network), done, finished)
 
 
-def _run(many: ManyStarts, most: int, exact: float, within: float, *, look: bool) -> tuple[int, bool]:
-    """Sweep until one start has settled and the others have been left behind."""
+def _run(
+    many: ManyStarts, most: int, exact: float, within: float, least: Callable[[], float] | None
+) -> tuple[int, bool]:
+    """Sweep until one start has settled and the others have been left behind.
+
+    ``least`` gives an error that none of the networks is below, where they can step in all cores at once.
+    """
     best: list[float] = []
     for done in range(1, most + 1):
         errors = many.sweep()
         best.append(float(errors.min()))
         if best[-1] <= exact:
             return done, True
-        if look:
-            continue
+        if done == _SWEPT and least is not None and _FAR * least() < best[-1]:
+            more, finished = _step(many, exact, within)
+            return done + more, finished
         if done in _HALVINGS and len(errors) > 1:
             many.keep(errors.argsort()[: (len(errors) + 1) // 2])
         if done > _WINDOW:
@@ -184,6 +205,26 @@ def _run(many: ManyStarts, most: int, exact: float, within: float, *, look: bool
             if done >= _PATIENT and best[-1] - _HOPE * max(gained, 0.0) > within:
                 return done, False
     return most, True
+
+
+def _step(many: ManyStarts, exact: float, within: float) -> tuple[int, bool]:
+    """The same by steps in all cores at once."""
+    many.keep(many.errors.argsort()[: max(1, min(_MOST_STEPPED, int(3 * _FACTORED / many.structure.parameters**3)))])
+    best: list[float] = []
+    for done in range(1, _STEPS + 1):
+        errors = many.step()
+        best.append(float(errors.min()))
+        if best[-1] <= exact:
+            return done, True
+        if done in _STEP_HALVINGS and len(errors) > 1:
+            many.keep(errors.argsort()[: (len(errors) + 1) // 2])
+        if len(many.errors) <= 2 and done > _STEP_WINDOW:
+            gained = best[-1 - _STEP_WINDOW] - best[-1]
+            if gained <= _SETTLED * best[-1]:
+                return done, True
+            if best[-1] - _HOPE * gained > within:
+                return done, False
+    return _STEPS, True
 
 
 @dataclass(frozen=True)
@@ -265,7 +306,7 @@ class Loss:
     loss: Callable[[Network], Tensor]
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.float64
-    steps: int = _STEPS
+    steps: int = _DESCENT
 
     @property
     def size(self) -> int:
