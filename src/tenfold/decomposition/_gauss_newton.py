@@ -19,6 +19,9 @@ from tenfold.structure import Structure
 # The index that counts networks; no name that a person gives has an apostrophe.
 STARTS = "networks'"
 
+# For more cores than that it takes longer to find in which order to contract them than to do it.
+_MOST_CORES = 8
+
 Names = tuple[str, ...]
 
 
@@ -42,7 +45,7 @@ class GaussNewton:
     @staticmethod
     def takes(structure: Structure) -> bool:
         """Whether there is one for the structure."""
-        once = all(len(core.terms) == 1 for core in structure.cores) and len(structure.cores) > 1
+        once = all(len(core.terms) == 1 for core in structure.cores) and 1 < len(structure.cores) <= _MOST_CORES
         outer = all(len(structure.terms_with(index)) == 1 for index in structure.output_indices)
         return once and outer and all(len(structure.terms_with(index)) > 1 for index in structure.inner_indices)
 
@@ -64,20 +67,21 @@ class GaussNewton:
         """``J^H J``. Cost: for each two cores, a contraction of the network with itself that leaves both open."""
         starts, count, total = len(cores[0]), len(cores), self._ends[-1]
         found = cores[0].new_zeros(starts, total, total)
-        plain = self._terms(cores)
-        # The left one is conjugate, the bonds of the right one have names of their own.
-        left = [(names, core.conj()) for names, core in plain]
-        right = [((STARTS, *self._primed(names[1:])), core) for names, core in plain]
+        # The left network is conjugate, the bonds of the right one have names of their own.
+        left = [(names, core.conj()) for names, core in self._terms(cores)]
+        right = [((STARTS, *self._primed(names)), core) for names, core in zip(self._layouts, cores, strict=True)]
+        both: list[tuple[Names, Tensor]] = []
+        for place, inner in enumerate(self._inner):
+            names = (STARTS, *inner, *self._primed(inner))
+            both.append((names, contract([left[place], right[place]], names)))
         for a in range(count):
             rows = slice(self._ends[a], self._ends[a + 1])
-            for b in range(a, count):
-                others = [one for k, one in enumerate(left) if k != a] + [one for k, one in enumerate(right) if k != b]
-                columns = slice(self._ends[b], self._ends[b + 1])
-                if a == b:
-                    found[:, rows, rows] = self._diagonal(a, others, starts)
-                    continue
+            found[:, rows, rows] = self._diagonal(a, [one for k, one in enumerate(both) if k != a], starts)
+            for b in range(a + 1, count):
+                others = [one for k, one in enumerate(both) if k not in (a, b)]
                 names = (STARTS, *self._layouts[a], *self._primed(self._layouts[b]))
-                block = contract(others, names).reshape(starts, self.sizes[a], self.sizes[b])
+                block = contract([left[b], right[a], *others], names).reshape(starts, self.sizes[a], self.sizes[b])
+                columns = slice(self._ends[b], self._ends[b + 1])
                 found[:, rows, columns] = block
                 found[:, columns, rows] = block.mH
         return found

@@ -125,7 +125,7 @@ class ManyStarts:
         the data for each core. Paper: "Damping parameter in Marquardt's method", 1999.
         """
         if not GaussNewton.takes(self.structure):
-            raise StructureError(f"'{self.structure}' has cores that share a mode; such networks are fitted by sweeps")
+            raise StructureError(f"'{self.structure}' has cores that share a mode, or more than eight; use sweeps")
         system = GaussNewton(self.structure, self._program.layouts)
         residual = self.data - system.network(self._cores)
         before = self._squares(residual)
