@@ -2,9 +2,10 @@
 
 For small tensors a sweep is made of calls, not of arithmetic. So everything that depends on the structure only (which
 products, in which order, which axes go where) is found once, and a sweep is a loop over what was found. The terms are
-halved again and again as in `environments`. On the way down either the data and the doubled network are contracted, or
-the other cores alone, whose product with itself is then the Gram matrix: fewer and, where ranks are high and the tensor
-is small, smaller products. Every tensor but the data has one axis more, the first: it counts the networks.
+halved again and again as in `environments`, where few and thin bonds join the halves. On the way down either the data
+and the doubled network are contracted, or the other cores alone, whose product with itself is then the Gram matrix:
+fewer and, where ranks are high and the tensor is small, smaller products. Every tensor but the data has one axis more,
+the first: it counts the networks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -24,6 +26,9 @@ from tenfold.structure import Structure
 _KEPT_ENTRIES = 2**20
 # What a call costs, and moving a number from memory to memory, in multiplications; networks that share the calls.
 _CALL, _MOVED, _TYPICAL = 20_000, 8, 4
+
+# Terms are put in order by trying all halves, of no more than so many.
+_MOST_TERMS = 12
 
 Names = tuple[str, ...]
 
@@ -145,6 +150,7 @@ class Program:
     Attributes:
         layouts: the order of the axes that each core is kept in: shared with other cores and output, summed, its own.
         steps: products, moves, and one `Solve` for each term.
+        order: of the terms, as they are solved.
         slots: how many tensors there are on the way, the cores and the data first.
         data: the slot of the data.
         work: multiplications of a sweep of one network, about.
@@ -152,6 +158,7 @@ class Program:
 
     layouts: tuple[Names, ...]
     steps: tuple[_Multiply | _MultiplyData | _Move | Solve, ...]
+    order: tuple[int, ...]
     slots: int
     data: int
     work: float
@@ -168,14 +175,39 @@ def layout(structure: Structure, place: int) -> tuple[Names, Names, Names]:
 @lru_cache(maxsize=512)
 def program(structure: Structure, is_complex: bool) -> Program:
     """The program for a structure every core of which is used once; found once and kept."""
-    ways = [_Compiler(structure, is_complex, whole) for whole in (False, True)]
+    given = tuple(range(len(structure.terms)))
+    orders = dict.fromkeys((given, _arranged(structure, given)))
+    ways = [_Compiler(structure, is_complex, whole, order) for order in orders for whole in (False, True)]
     return min(ways, key=lambda way: way.work).program
+
+
+def _arranged(structure: Structure, places: tuple[int, ...]) -> tuple[int, ...]:
+    """The terms, so that halves of them, and halves of those, are joined to the others by as little as there can be."""
+    if not 2 < len(places) <= _MOST_TERMS:
+        return places
+
+    def joined(part: tuple[int, ...]) -> float:
+        inside = set(part)
+        bonds = (structure.terms_with(index) for index in structure.inner_indices)
+        across = (
+            index
+            for index, ends in zip(structure.inner_indices, bonds, strict=True)
+            if not inside.isdisjoint(ends) and not inside.issuperset(ends)
+        )
+        return sum(math.log(structure.sizes[index]) for index in across)
+
+    def rest(part: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(place for place in places if place not in part)
+
+    halves = combinations(places, len(places) // 2)
+    best = min(halves, key=lambda part: round(joined(part) + joined(rest(part)), 9))
+    return _arranged(structure, best) + _arranged(structure, rest(best))
 
 
 class _Compiler:
     """``whole``: the product of all other cores is made for each core."""
 
-    def __init__(self, structure: Structure, is_complex: bool, whole: bool) -> None:
+    def __init__(self, structure: Structure, is_complex: bool, whole: bool, order: tuple[int, ...]) -> None:
         self.structure, self.is_complex, self.whole = structure, is_complex, whole
         self.outputs = set(structure.output_indices)
         self.parts = [layout(structure, place) for place in range(len(structure.terms))]
@@ -186,10 +218,11 @@ class _Compiler:
         self.sizes = {**structure.sizes, **{f"{i}'": structure.sizes[i] for i in structure.inner_indices}}
         self.limit = max(_KEPT_ENTRIES, structure.size)
         self.work = 0.0
-        self._visit(range(len(self.cores)), [] if whole else [self.data], [])
+        self._visit(order, [] if whole else [self.data], [])
         self.program = Program(
             tuple(core.names for core in self.cores),
             tuple(self.steps),
+            order,
             self.slots,
             self.data.slot,
             self.work / _TYPICAL,

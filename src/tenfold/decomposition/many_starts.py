@@ -204,7 +204,7 @@ class ManyStarts:
             matrix = values[step.matrix].reshape(starts * step.blocks, step.columns, step.columns)
         # The ridge damps the step and never the core, so no error grows, whatever the ridge.
         new = before + solve(matrix, right - matrix @ before, _RIDGE)
-        if step.place == len(self._cores) - 1:
+        if step.place == self._program.order[-1]:
             gained = ((matrix @ new - 2 * right).conj() * new).real
             square = self.total + gained.reshape(starts, -1).sum(1).cpu()
             self.errors = (square / self.total).clamp(min=0).sqrt()

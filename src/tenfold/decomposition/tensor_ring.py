@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from tenfold.decomposition._arrays import whole_array
@@ -241,6 +242,23 @@ def _balanced(cores: Sequence[Tensor]) -> list[Tensor]:
 
 
 # --- where to start ---------------------------------------------------------------------------------------------------
+
+
+def opened_rings(data: Float[Tensor, "*modes"], structure: Structure, seed: int = 0) -> list[Network]:
+    """Rings cut by singular values, opened at up to four modes: where to start from. None where it is no closed ring.
+
+    Args:
+        data: a whole array with one axis for each output index.
+        seed: of what fills the places that singular values leave empty.
+    """
+    try:
+        ring = Ring.of(structure)
+    except StructureError:
+        return []
+    generator = torch.Generator().manual_seed(seed)
+    tensor = ring.modes(data)
+    turns = range(min(tensor.ndim, _TURNS))
+    return [Network(structure, ring.cores(opened(tensor, ring.bonds, turn, generator))) for turn in turns]
 
 
 def gaussian(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:

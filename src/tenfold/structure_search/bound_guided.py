@@ -54,6 +54,8 @@ def bound_guided(session: Session, space: Space, seed: int = 0, *, together: int
         if best is not None:
             starts.append(best[0])
         points = _promising(guide, space, starts, tried, together)
+        if best is None:
+            points = [*_even(session, space), *points][:together]
         if not points:  # all that descents pass has been tried
             points = [space.random(generator) for _ in range(together)]
         beat = best[1].value if best is not None else math.inf
@@ -65,6 +67,13 @@ def bound_guided(session: Session, space: Space, seed: int = 0, *, together: int
         for point, one in zip(points, found, strict=True):
             if one.finished and (best is None or one.value < best[1].value):
                 best = (point, one)
+
+
+def _even(session: Session, space: Space) -> list[Point]:
+    """The largest point with equal ranks that keeps the budget, if any: what people would take without a search."""
+    points = (space.first(rank) for rank in range(space.max_rank, 0, -1))
+    able = (p for p in points if space.allows(p) and session.objective.met(space.structure(p).parameters, 0.0))
+    return [point for point in able][:1]
 
 
 def _promising(guide: Foresight, space: Space, starts: list[Point], tried: set[str], count: int) -> list[Point]:

@@ -21,6 +21,7 @@ from tenfold.decomposition._left_out import split
 from tenfold.decomposition._sweep_program import program
 from tenfold.decomposition.als_observed import als_observed
 from tenfold.decomposition.many_starts import ManyStarts
+from tenfold.decomposition.tensor_ring import opened_rings
 from tenfold.errors import DataError
 from tenfold.network import Network
 from tenfold.observations import Observations
@@ -37,7 +38,7 @@ _HALVINGS = (3, 6, 12, 24, 40)
 # Before so many sweeps no fit is given up.
 _PATIENT = 12
 # A fit ends when so many sweeps lower its error by less than this part, or after so many sweeps in all.
-_WINDOW, _SETTLED = 5, 1e-3
+_WINDOW, _SETTLED = 5, 3e-4
 SWEEPS = 100
 # A fit that would need this many times its last progress to be worth anything is given up.
 _HOPE = 20.0
@@ -165,6 +166,8 @@ class Dense:
             # The sequential SVD of a tree is near the best there is; from there it is downhill.
             init.append(find("tree_svd").function(self.data, structure).network)
             starts = 0
+        elif sweeps is None:
+            init += opened_rings(self.data.reshape(structure.output_shape), structure, seed)
         many = ManyStarts(self.data, structure, starts=starts, init=init, seed=seed)
         if sweeps is not None:
             for _ in range(sweeps):
