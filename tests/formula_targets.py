@@ -36,6 +36,7 @@ class Formula:
         seed: int = 0,
         sweeps: int | None = None,
         within: float = math.inf,
+        stop: Callable[[], bool] | None = None,
     ) -> Fitted:
         cores = [torch.zeros(core.shape, dtype=torch.float64) for core in structure.cores]
         return Fitted(Network(structure, cores), self.error(structure), 1)

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,6 +60,7 @@ class Formula:
         seed: int = 0,
         sweeps: int | None = None,
         within: float = math.inf,
+        stop: Callable[[], bool] | None = None,
     ) -> Fitted:
         self.asked.append(structure.key)
         if self.dies is not None and chance(structure.key) < 0.3 and not self.dies.exists():

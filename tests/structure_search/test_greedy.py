@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -44,6 +45,7 @@ class Planted:
         seed: int = 0,
         sweeps: int | None = None,
         within: float = math.inf,
+        stop: Callable[[], bool] | None = None,
     ) -> Fitted:
         missing = sum(max(0, rank - structure.sizes.get(bond, 1)) for bond, rank in self.wanted.items())
         total = sum(rank - 1 for rank in self.wanted.values())

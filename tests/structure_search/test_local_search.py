@@ -56,7 +56,7 @@ class Formula:
     def bound(self, structure: Structure) -> float:
         return 0.0
 
-    def fit(self, structure, *, near=None, seed=0, sweeps=None, within=math.inf):
+    def fit(self, structure, *, near=None, seed=0, sweeps=None, within=math.inf, stop=None):
         network = Network(structure, [torch.zeros(core.shape) for core in structure.cores])
         return Fitted(network, self.error(structure), 1)
 

@@ -27,7 +27,7 @@ def foresight(session: Session, space: Space) -> Foresight | None:
     """What can be foretold for the target of a session; None where nothing is known of errors before they are made."""
     if not isinstance(session.target, Dense):
         return None
-    cuts = session.target.cuts(space.sizes)
+    cuts = session.target.cuts(space.sizes, session.late)
     first = Foresight(cuts, space, session.objective, session.check)
     return first if cuts.bound(space.structure(space.first())) > _NOTHING else None
 

@@ -8,7 +8,7 @@ lower rank", 1936). This costs one decomposition for each cut, once for a tensor
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import product
 
@@ -41,12 +41,16 @@ class Cuts:
 
     Args:
         data: a real or complex tensor with one axis for each mode.
+        stop: asked before each cut; as soon as it says so, the cuts that are left are left out.
+
+    Attributes:
+        stopped: whether that was so.
 
     Cost: ``m^2 n`` for each cut into sides of m <= n entries, 2^(N-1) - 1 cuts for N modes; the most expensive ones are
     left out where that would be too much, which makes the bound weaker and never wrong.
     """
 
-    def __init__(self, data: Tensor) -> None:
+    def __init__(self, data: Tensor, stop: Callable[[], bool] | None = None) -> None:
         shape = tuple(data.shape)
         order = len(shape)
         wide = data.detach().to(torch.complex128 if data.is_complex() else torch.float64)
@@ -56,6 +60,7 @@ class Cuts:
         self._masks: list[int] = []
         self._tails: list[np.ndarray] = []
         self._table: np.ndarray | None = None
+        self.stopped = False
         if order > _MOST_MODES or not 0 < total < math.inf:
             return
         sides = []
@@ -67,6 +72,9 @@ class Cuts:
         for small, mask in sorted(sides):
             spent += 2.0 * small * data.numel() + 10.0 * small**3
             if spent > _WORK or small > _LONGEST:
+                break
+            if stop is not None and stop():
+                self.stopped = True
                 break
             ours = [mode for mode in range(order) if mask >> mode & 1]
             theirs = [mode for mode in range(order) if not mask >> mode & 1]
