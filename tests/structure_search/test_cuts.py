@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from itertools import product
 
 import numpy as np
 import pytest
@@ -150,3 +152,67 @@ def test_rounding_of_long_sides_is_no_bound() -> None:
     space = Chain((1000, 1200), max_rank=4)
     assert Cuts(left @ right).bound(space.structure(space.first(3))) == 0
     assert Cuts(left @ right).bound(space.structure(space.first(2))) > 0.1
+
+
+@st.composite
+def wired(draw: st.DrawFn) -> tuple[Structure, tuple[int, ...]]:
+    """A structure of modes of size two with cores that carry none, in trees, cycles, hyperedges and parallel edges."""
+    modes, inner = draw(st.integers(2, 4)), draw(st.integers(0, 4))
+    cores = modes + inner
+    count = draw(st.integers(0, 8))
+    ends = [draw(st.sets(st.integers(0, cores - 1), min_size=2, max_size=min(3, cores))) for _ in range(count)]
+    sizes = {f"b{n}": draw(st.integers(1, 5)) for n in range(count)} | {f"i{n}": 2 for n in range(modes)}
+    terms = [
+        [*(f"b{n}" for n in range(count) if core in ends[n]), *([f"i{core}"] * (core < modes))] for core in range(cores)
+    ]
+    used = [tuple(term) for term in terms if term]
+    return Structure.of(used, [f"i{n}" for n in range(modes)], sizes), (2,) * modes
+
+
+@settings(max_examples=150)
+@given(wired())
+def test_cores_without_modes_lie_on_the_better_side_of_each_cut(made: tuple[Structure, tuple[int, ...]]) -> None:
+    """As trying all sides for all of them says."""
+    structure, shape = made
+    cuts = Cuts(normal(*shape))
+    modes = {index: mode for mode, index in enumerate(structure.output_indices)}
+    outer = [next((modes[i] for i in term.indices if i in modes), None) for term in structure.terms]
+    inner = [place for place, mode in enumerate(outer) if mode is None]
+    worst = 0.0
+    for mask, tail in zip(cuts._masks, cuts._tails, strict=True):
+        least = math.inf
+        for choice in product((False, True), repeat=len(inner)):
+            chosen = dict(zip(inner, choice, strict=True))
+            sides = [chosen[p] if mode is None else bool(mask >> mode & 1) for p, mode in enumerate(outer)]
+            crossed = [i for i in structure.inner_indices if len({sides[p] for p in structure.terms_with(i)}) > 1]
+            least = min(least, math.prod(structure.sizes[index] for index in crossed))
+        worst = max(worst, float(tail[least]) if least < len(tail) else 0.0)
+    assert cuts.bound(structure) == pytest.approx(math.sqrt(worst), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", [Ring, Chain, Tree, Tucker, FullyConnected])
+def test_profiles_begin_with_the_bound(kind: type[Space]) -> None:
+    """Ranks that no core can use are left out of structures, so ranks are small here."""
+    space = kind((5,) * 6, max_rank=3)
+    cuts = Cuts(normal(*space.shape))
+    for seed in range(10):
+        point = space.random(np.random.default_rng(seed))
+        if min(point.ranks) > 1 or not isinstance(space, Tree | Tucker):
+            ((bound, spread),) = cuts.profiles(space.edges, point.order, np.array([point.ranks], dtype=float)).tolist()
+            assert bound == pytest.approx(cuts.bound(space.structure(point)), abs=1e-12)
+            assert spread <= bound
+
+
+def test_a_tree_of_many_modes_is_bounded_about_as_fast_as_a_ring() -> None:
+    """Of the ways to place its ten inner cores there are a thousand for each cut."""
+    data = normal(*(2,) * 12)
+    cuts = Cuts(data)
+    times = []
+    for kind in (Ring, Tree):
+        space = kind(data.shape, max_rank=4)
+        ranks = np.random.default_rng(0).integers(1, 5, (50, len(space.edges))).astype(float)
+        started = time.process_time()
+        profiles = cuts.profiles(space.edges, tuple(range(12)), ranks)
+        times.append(time.process_time() - started)
+        assert bool((profiles[:, 0] > 0).any())
+    assert times[1] < 30 * times[0] + 0.1

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import pytest
 import torch
+from search_targets import exactly, missing_ranks
 
 from tenfold.errors import TenfoldError
 from tenfold.network import Network
@@ -17,41 +18,19 @@ from tenfold.structure_search.greedy import _larger, _smaller, greedy
 from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin, WeightedSum
 from tenfold.structure_search.session import Session, Spent
 from tenfold.structure_search.spaces import AnyGraph, Chain, FullyConnected, Point, Ring, Space, Tree, Tucker
-from tenfold.structure_search.targets import Dense, Fitted
+from tenfold.structure_search.targets import Dense
 
 SIZES = (4,) * 5
 
 
-@dataclass(frozen=True)
-class Planted:
-    """A target without numbers: the error says how many ranks of the wanted bonds are missing."""
-
-    wanted: dict[str, int]
-    shape: tuple[int, ...] = SIZES
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    def bound(self, structure: Structure) -> float:
-        return 0.0
-
-    def fit(
-        self,
-        structure: Structure,
-        *,
-        near: Network | None = None,
-        seed: int = 0,
-        sweeps: int | None = None,
-        within: float = math.inf,
-    ) -> Fitted:
-        missing = sum(max(0, rank - structure.sizes.get(bond, 1)) for bond, rank in self.wanted.items())
-        total = sum(rank - 1 for rank in self.wanted.values())
-        return Fitted(Network.random(structure, seed=0), 0.9 * missing / total, 1)
+def planted(wanted: dict[str, int]) -> Callable[[Structure], float]:
+    """An error that says how many ranks of the wanted bonds are missing."""
+    missing, total = missing_ranks(wanted), sum(rank - 1 for rank in wanted.values())
+    return lambda structure: 0.9 * missing(structure) / total
 
 
 def session(wanted: dict[str, int], objective: Objective | None = None, **budget: int) -> Session:
-    return Session(Planted(wanted), objective or SizeWithin(0.01), **budget)
+    return Session(exactly(SIZES, planted(wanted), bounded=False), objective or SizeWithin(0.01), **budget)
 
 
 CASES: list[tuple[Space, dict[str, int]]] = [
@@ -115,18 +94,18 @@ def test_steps_are_of_the_space_and_of_one_rank(space: Space) -> None:
 def test_ranks_beyond_what_is_wanted_are_taken_back() -> None:
     """An edge that helps at first, and is of no use once the others are there."""
 
-    class Detour(Planted):
-        def fit(self, structure: Structure, **options: object) -> Fitted:
-            made = super().fit(structure)
-            detour = structure.sizes.get("i4_i5", 1) > 1
-            return Fitted(made.network, min(made.error, 0.5) if detour else made.error, 1)
-
     wanted = {"i1_i2": 3, "i1_i3": 2}
-    with Session(Detour(wanted), SizeWithin(0.01)) as run:
+
+    def detour(structure: Structure) -> float:
+        error = planted(wanted)(structure)
+        return min(error, 0.5) if structure.sizes.get("i4_i5", 1) > 1 else error
+
+    target = exactly(SIZES, detour, bounded=False)
+    with Session(target, SizeWithin(0.01)) as run:
         greedy(run, FullyConnected(SIZES, 4))
     assert run.best is not None
     assert set(run.best.structure.inner_indices) == set(wanted)
-    with Session(Detour(wanted), SizeWithin(0.01)) as run:
+    with Session(target, SizeWithin(0.01)) as run:
         greedy(run, FullyConnected(SIZES, 4), prune=False)
     assert run.best is not None
     assert set(run.best.structure.inner_indices) == {*wanted, "i4_i5"}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import suppress
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
+from search_targets import Formula, exactly, missing_ranks
 
 from tenfold.errors import TenfoldError
 from tenfold.network import Network
@@ -29,36 +28,14 @@ from tenfold.structure_search import (
     WeightedSum,
     find_searcher,
 )
-from tenfold.structure_search.targets import Fitted
 from tenfold.structure_search.tnale import trip_order, window
 from tenfold.structure_search.tnls import _sample
 
 
-@dataclass(frozen=True)
-class Formula:
-    """Errors that grow with how far the ranks of a structure are below wanted ones, bond by bond."""
-
-    shape: tuple[int, ...]
-    wanted: Structure
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    def error(self, structure: Structure) -> float:
-        missing = sum(
-            max(0, size - structure.sizes.get(bond, 1))
-            for bond, size in self.wanted.sizes.items()
-            if bond in self.wanted.inner_indices
-        )
-        return min(1.0, 0.1 * missing)
-
-    def bound(self, structure: Structure) -> float:
-        return 0.0
-
-    def fit(self, structure, *, near=None, seed=0, sweeps=None, within=math.inf):
-        network = Network(structure, [torch.zeros(core.shape) for core in structure.cores])
-        return Fitted(network, self.error(structure), 1)
+def planted(wanted: Structure) -> Formula:
+    """Each rank that is missing costs a tenth."""
+    missing = missing_ranks({bond: wanted.sizes[bond] for bond in wanted.inner_indices})
+    return exactly(wanted.shape, lambda structure: min(1.0, 0.1 * missing(structure)), bounded=False)
 
 
 RING = Ring((8,) * 5, max_rank=6)
@@ -66,7 +43,7 @@ GOAL = Point((2, 4, 3, 2, 5), (0, 2, 1, 4, 3))
 
 
 def run(name: str, space: Space, goal: Point, evaluations: int, seed: int = 0, **options):
-    target = Formula(space.shape, space.structure(goal))
+    target = planted(space.structure(goal))
     session = Session(target, WeightedSum(target.size, weight=50.0), evaluations=evaluations, seed=seed)
     with suppress(Spent):
         find_searcher(name).function(session, space, seed=seed, **options)
@@ -88,7 +65,7 @@ def test_round_trips_go_there_and_back():
 
 def test_a_round_trip_on_a_ring_of_six_counts_as_in_the_paper():
     space = Ring((4,) * 6, max_rank=7)
-    target = Formula(space.shape, space.structure(Point((3,) * 6, tuple(range(6)))))
+    target = planted(space.structure(Point((3,) * 6, tuple(range(6)))))
     session = Session(target, WeightedSum(target.size), evaluations=52)
     counts = []
     with suppress(Spent):

@@ -9,9 +9,9 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from formula_targets import Formula, hashed
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from search_targets import exactly, hashed
 
 from tenfold import formats
 from tenfold.errors import TenfoldError
@@ -26,7 +26,7 @@ SHAPE = (4, 4, 4, 4)
 
 
 def evaluated(space: Space, points) -> list[Evaluation]:
-    session = Session(Formula(space.shape, hashed), WeightedSum(math.prod(space.shape), 1.0))
+    session = Session(exactly(space.shape, hashed), WeightedSum(math.prod(space.shape), 1.0))
     session.evaluate([space.structure(point) for point in points])
     return [found.evaluation for found in session.history]
 
@@ -38,7 +38,7 @@ def some() -> list[Evaluation]:
 
 
 def searched(space: Space, seed: int = 0, evaluations: int = 300, searcher=map_elites, **options) -> Session:
-    session = Session(Formula(space.shape, hashed), WeightedSum(256, 1.0), evaluations=evaluations)
+    session = Session(exactly(space.shape, hashed), WeightedSum(256, 1.0), evaluations=evaluations)
     with suppress(Spent):
         searcher(session, space, seed, **options)
     return session
@@ -140,7 +140,7 @@ def test_any_searchers_history_is_a_map() -> None:
 
 def test_the_budget_ends_it_when_everything_is_known() -> None:
     space = Tucker((2, 2), 2)
-    session = Session(Formula(space.shape, hashed), WeightedSum(4, 1.0), evaluations=203)
+    session = Session(exactly(space.shape, hashed), WeightedSum(4, 1.0), evaluations=203)
     with pytest.raises(Spent):
         map_elites(session, space, batch=40)
     assert session.counted == 203
@@ -149,7 +149,7 @@ def test_the_budget_ends_it_when_everything_is_known() -> None:
 
 def test_it_ends_without_a_budget_when_everything_is_known() -> None:
     space = FullyConnected((3, 3, 3), 2)
-    session = Session(Formula(space.shape, hashed), WeightedSum(27, 1.0))
+    session = Session(exactly(space.shape, hashed), WeightedSum(27, 1.0))
     map_elites(session, space, initial=5, batch=5)
     assert session.fits == 7  # all graphs but the triangle, which has more parameters than the data
 
@@ -163,7 +163,7 @@ def test_random_structures_are_a_quarter_at_most() -> None:
             batches.append(len(structures))
             return super().evaluate(structures, **how)
 
-    session = Watched(Formula(SHAPE, hashed), WeightedSum(256, 1.0), evaluations=160)
+    session = Watched(exactly(SHAPE, hashed), WeightedSum(256, 1.0), evaluations=160)
     with pytest.raises(Spent):
         map_elites(session, Ring(SHAPE, 4))
     assert batches[:2] == [32, 8]
@@ -187,7 +187,7 @@ def test_the_same_seed_asks_the_same() -> None:
     ],
 )
 def test_refuses(options: dict, said: str) -> None:
-    session = Session(Formula(SHAPE, hashed), WeightedSum(256, 1.0))
+    session = Session(exactly(SHAPE, hashed), WeightedSum(256, 1.0))
     with pytest.raises(TenfoldError, match=said):
         map_elites(session, Ring(SHAPE, 4), **options)
 

@@ -7,9 +7,9 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from formula_targets import Formula, hashed
 from hypothesis import given
 from hypothesis import strategies as st
+from search_targets import exactly, hashed
 
 from tenfold.errors import TenfoldError
 from tenfold.structure_search.objectives import WeightedSum
@@ -28,7 +28,7 @@ def beats(a, b) -> bool:
 def rings() -> Session:
     """All rings of order 4 with ranks up to 4, in all three orders, with errors that fall with size on the whole."""
     space = Ring((5, 5, 5, 5), 4)
-    session = Session(Formula(space.shape, lambda one: (0.1 + hashed(one)) / one.parameters), WeightedSum(625, 1.0))
+    session = Session(exactly(space.shape, lambda one: (0.1 + hashed(one)) / one.parameters), WeightedSum(625, 1.0))
     orders = ((0, 1, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2))
     session.evaluate([space.structure(Point(r, o)) for r in product((1, 2, 3, 4), repeat=4) for o in orders])
     return session

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from formula_targets import Formula, hashed, missing_edges
+from search_targets import exactly, hashed, missing_edges
 
 from tenfold.errors import TenfoldError
 from tenfold.network import Network
@@ -66,7 +66,7 @@ def test_climbs_to_what_was_planted(space: Space) -> None:
     ranks = tuple(2 + k % 2 if not space.sparse or k % 3 == 0 else 1 for k in range(edges))
     order = (1, 0, 3, 4, 2) if space.orders else (0, 1, 2, 3, 4)
     planted = space.structure(Point(ranks, order))
-    target = Formula(space.shape, missing_edges(planted))
+    target = exactly(space.shape, missing_edges(planted))
     session = searched(Session(target, SizeWithin(0.01), evaluations=4000), space, seed=1)
     assert session.best is not None
     assert session.best.error <= 0.01
@@ -75,7 +75,7 @@ def test_climbs_to_what_was_planted(space: Space) -> None:
 
 def test_the_budget_ends_it_when_everything_is_known() -> None:
     space = FullyConnected((3, 3, 3), 2)
-    session = Session(Formula(space.shape, hashed), WeightedSum(27, 1.0), evaluations=997)
+    session = Session(exactly(space.shape, hashed), WeightedSum(27, 1.0), evaluations=997)
     with pytest.raises(Spent):
         tnga(session, space, population=100, parents=80)
     assert session.counted == 997
@@ -84,7 +84,7 @@ def test_the_budget_ends_it_when_everything_is_known() -> None:
 
 def test_it_ends_without_a_budget_when_everything_is_known() -> None:
     space = FullyConnected((3, 3, 3), 2)
-    session = Session(Formula(space.shape, hashed, bounded=False), WeightedSum(27, 1.0))
+    session = Session(exactly(space.shape, hashed, bounded=False), WeightedSum(27, 1.0))
     tnga(session, space)
     # A triangle of bonds of 2 has 36 parameters, more than the data.
     assert {found.evaluation.structure for found in session.history} == {
@@ -94,14 +94,14 @@ def test_it_ends_without_a_budget_when_everything_is_known() -> None:
 
 @pytest.mark.parametrize(("evaluations", "first"), [(None, 50), (2000, 50), (240, 20), (30, 10)])
 def test_populations_are_small_where_evaluations_are_few(evaluations: int | None, first: int) -> None:
-    session = Session(Formula(SHAPE, hashed), WeightedSum(432, 1.0), evaluations=evaluations)
+    session = Session(exactly(SHAPE, hashed), WeightedSum(432, 1.0), evaluations=evaluations)
     tnga(session, Ring(SHAPE, 4), generations=1)
     assert session.counted == first
 
 
 def test_generations_end_it() -> None:
     space = Ring(SHAPE, 4)
-    session = Session(Formula(SHAPE, hashed), WeightedSum(432, 1.0))
+    session = Session(exactly(SHAPE, hashed), WeightedSum(432, 1.0))
     tnga(session, space, population=10, parents=5, generations=3)
     assert session.counted == 30
 
@@ -110,7 +110,7 @@ def test_the_same_seed_asks_the_same() -> None:
     space = AnyGraph(SHAPE, 4)
 
     def asked(seed: int) -> list:
-        target = Formula(SHAPE, hashed)
+        target = exactly(SHAPE, hashed)
         session = searched(Session(target, WeightedSum(432, 1.0), evaluations=150), space, seed)
         return [(found.evaluation.structure, found.counted) for found in session.history]
 
@@ -128,14 +128,14 @@ def test_elites_stay_and_the_best_of_a_generation_never_gets_worse() -> None:
             batches.append(min(one.value for one in found))
             return found
 
-    searched(Watched(Formula(SHAPE, hashed), WeightedSum(432, 5.0), evaluations=1000), space)
+    searched(Watched(exactly(SHAPE, hashed), WeightedSum(432, 5.0), evaluations=1000), space)
     assert len(batches) == 20
     assert batches == sorted(batches, reverse=True)
 
 
 def test_nothing_larger_than_the_data_is_fitted() -> None:
     space = FullyConnected((3, 3, 3, 3, 3), 8)
-    session = searched(Session(Formula(space.shape, hashed, bounded=False), SizeWithin(0.1), evaluations=500), space)
+    session = searched(Session(exactly(space.shape, hashed, bounded=False), SizeWithin(0.1), evaluations=500), space)
     assert len(session.history) > 50
     assert all(found.evaluation.parameters <= 243 for found in session.history)
 
@@ -145,7 +145,7 @@ def test_fits_that_can_not_become_parents_are_not_made() -> None:
     planted = space.structure(space.random(np.random.default_rng(0)))
     fits = {}
     for bounded in (False, True):
-        target = Formula(space.shape, missing_edges(planted), bounded)
+        target = exactly(space.shape, missing_edges(planted), bounded=bounded)
         fits[bounded] = searched(Session(target, SizeWithin(0.01), evaluations=1500), space).fits
     assert fits[True] < 0.9 * fits[False]
 
@@ -166,12 +166,12 @@ def test_fits_that_can_not_become_parents_are_not_made() -> None:
 def test_refuses(options: dict, said: str) -> None:
     space = FullyConnected(SHAPE, 4)
     with pytest.raises(TenfoldError, match=said):
-        tnga(Session(Formula(SHAPE, hashed), SizeWithin(0.1)), space, **options)
+        tnga(Session(exactly(SHAPE, hashed), SizeWithin(0.1)), space, **options)
 
 
 def test_a_ring_has_no_fixed_rank() -> None:
     with pytest.raises(TenfoldError, match="fixed_rank 2 needs a space of graphs"):
-        tnga(Session(Formula(SHAPE, hashed), SizeWithin(0.1)), Ring(SHAPE, 4), fixed_rank=2)
+        tnga(Session(exactly(SHAPE, hashed), SizeWithin(0.1)), Ring(SHAPE, 4), fixed_rank=2)
 
 
 def test_it_is_known_by_its_name() -> None:

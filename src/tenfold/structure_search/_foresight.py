@@ -19,6 +19,8 @@ _NOTHING = 1e-6
 _TRUST = 0.3
 # The value of what is too large, before its logarithm is added.
 _TOO_LARGE = 1e6
+# Points that are looked at before it is asked again whether there is time.
+_TOGETHER = 512
 # Steps of a descent at most.
 _STEPS = 60
 
@@ -27,7 +29,7 @@ def foresight(session: Session, space: Space) -> Foresight | None:
     """What can be foretold for the target of a session; None where nothing is known of errors before they are made."""
     if not isinstance(session.target, Dense):
         return None
-    cuts = session.target.cuts(space.sizes)
+    cuts = session.target.cuts(space.sizes, session.late)
     first = Foresight(cuts, space, session.objective, session.check)
     return first if cuts.bound(space.structure(space.first())) > _NOTHING else None
 
@@ -40,7 +42,7 @@ class Foresight:
     are known: what cannot keep the budget whatever its error comes after all that can.
 
     Args:
-        check: called before each step of a descent; what it raises ends that.
+        check: called before each few points of a descent; what it raises ends that.
     """
 
     def __init__(
@@ -62,7 +64,13 @@ class Foresight:
         for place, point in enumerate(points):
             groups.setdefault(point.order, []).append(place)
         sizes = np.asarray(self._space.sizes, dtype=float)
-        for order, places in groups.items():
+        rows = [
+            (order, places[first : first + _TOGETHER])
+            for order, places in groups.items()
+            for first in range(0, len(places), _TOGETHER)
+        ]
+        for order, places in rows:
+            self._check()
             ranks = np.array([points[place].ranks for place in places], dtype=float).reshape(len(places), -1)
             profiles = self._cuts.profiles(self._space.edges, order, ranks)
             vertex = np.exp(np.log(ranks) @ self._ends)
@@ -104,7 +112,6 @@ class Foresight:
         (value,) = self.values([point])
         passed = {point: value}
         for _ in range(_STEPS):
-            self._check()
             around = list(self._around(point))
             if not around:
                 break

@@ -25,7 +25,7 @@ from tenfold.structure_search.targets import Fitted
 if sys.platform != "win32":
     import fcntl
 
-_VERSION = 1
+_VERSION = 2
 _HEADER, _LINES, _NETWORKS = "search.json", "journal.jsonl", "networks"
 
 

@@ -1,8 +1,8 @@
 """What every searcher is, and how one is found by its name.
 
 A searcher is a function in a file of its own, marked with `searcher`. It asks a `Session` for evaluations until it has
-nothing more to ask; the session ends it by raising `Spent` when its budget is used up. It returns nothing: what was
-found is what the session saw.
+nothing more to ask; the session ends it by raising `Spent` when its budget is used up, or when it has asked for nothing
+new for long. It returns nothing: what was found is what the session saw.
 """
 
 from __future__ import annotations

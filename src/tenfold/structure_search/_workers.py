@@ -33,7 +33,11 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Task:
-    """One fit to make, and the file that its result is kept in, if any."""
+    """One fit to make, and the file that its result is kept in, if any.
+
+    Attributes:
+        until: when it is of no use to go on, in seconds as `time.time` counts them, which is the same in all processes.
+    """
 
     number: int
     structure: Structure
@@ -42,14 +46,20 @@ class Task:
     sweeps: int | None
     within: float
     path: Path | None
+    until: float | None = None
 
 
 @dataclass(frozen=True)
 class Done:
-    """One fit made."""
+    """One fit made.
+
+    Attributes:
+        cut: whether the end of the time cut it off; it is not kept in a file then.
+    """
 
     fitted: Fitted
     seconds: float
+    cut: bool = False
 
 
 class Workers(Protocol):
@@ -65,12 +75,27 @@ class Workers(Protocol):
 def work(target: Target, task: Task) -> Done:
     """Make one fit, with one thread, so that it is the same wherever it is made."""
     started = time.perf_counter()
+    clock = _Clock(task.until)
     with threads_for(0):
-        fitted = target.fit(task.structure, near=task.near, seed=task.seed, sweeps=task.sweeps, within=task.within)
-    done = Done(fitted, time.perf_counter() - started)
-    if task.path is not None:
+        fitted = target.fit(
+            task.structure, near=task.near, seed=task.seed, sweeps=task.sweeps, within=task.within, stop=clock
+        )
+    done = Done(fitted, time.perf_counter() - started, clock.over)
+    if task.path is not None and not done.cut:
         keep(task.path, task.structure, fitted, done.seconds)
     return done
+
+
+class _Clock:
+    """Says whether it is too late to go on, and remembers that it said so."""
+
+    def __init__(self, until: float | None) -> None:
+        self._until = until
+        self.over = False
+
+    def __call__(self) -> bool:
+        self.over = self.over or (self._until is not None and time.time() >= self._until)
+        return self.over
 
 
 class Here:
@@ -192,7 +217,7 @@ class Cluster:
         try:
             for task, future in zip(tasks, waiting, strict=True):
                 done = future.result()
-                if task.path is not None:
+                if task.path is not None and not done.cut:
                     keep(task.path, task.structure, done.fitted, done.seconds)
                 yield done
         finally:  # whoever asked may have heard enough

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
 from tenfold.errors import TenfoldError
+from tenfold.structure_search._drawn import Drawn
 from tenfold.structure_search._foresight import Foresight, foresight
 from tenfold.structure_search._registry import searcher
 from tenfold.structure_search.session import Evaluation, Session
@@ -17,6 +19,8 @@ from tenfold.structure_search.tnale import tnale
 _DESCENTS = 3
 # So many rounds in a row in which nothing could win and nothing was fitted: there is nothing left to find.
 _IDLE = 30
+# Structures that descents pass before a round makes no further one: among many modes a single one passes so many.
+_ENOUGH = 2**14
 
 
 @searcher("bound_guided")
@@ -52,34 +56,41 @@ def bound_guided(session: Session, space: Space, seed: int = 0, *, together: int
     while idle < _IDLE:
         starts = [space.random(generator) for _ in range(_DESCENTS if best is not None else 2 * _DESCENTS)]
         if best is not None:
-            starts.append(best[0])
+            starts.insert(0, best[0])
         points = _promising(guide, space, starts, tried, together)
         if best is None:
-            points = [*_even(session, space), *points][:together]
-        if not points:  # all that descents pass has been tried
-            points = [space.random(generator) for _ in range(together)]
+            points = [_even(guide, space), *points][:together]
+        if points:
+            drawn = Drawn(len(points), iter(points).__next__, space.structure)
+        else:  # all that descents pass has been tried
+            drawn = Drawn(together, partial(space.random, generator), space.structure)
         beat = best[1].value if best is not None else math.inf
         near = best[1] if best is not None else None
         before = session.fits
-        found = session.evaluate([space.structure(point) for point in points], near=near, beat=beat)
+        found = session.evaluate(drawn, near=near, beat=beat)
         idle = idle + 1 if session.fits == before else 0
-        guide.learn(points, found)
-        for point, one in zip(points, found, strict=True):
+        guide.learn(drawn.points, found)
+        for point, one in zip(drawn.points, found, strict=True):
             if one.finished and (best is None or one.value < best[1].value):
                 best = (point, one)
 
 
-def _even(session: Session, space: Space) -> list[Point]:
-    """The largest point with equal ranks that keeps the budget, if any: what people would take without a search."""
-    points = (space.first(rank) for rank in range(space.max_rank, 0, -1))
-    able = (p for p in points if space.allows(p) and session.objective.met(space.structure(p).parameters, 0.0))
-    return [point for point in able][:1]
+def _even(guide: Foresight, space: Space) -> Point:
+    """The point with equal ranks of which most is foretold: what people would take without a search."""
+    points = [point for rank in range(1, space.max_rank + 1) if space.allows(point := space.first(rank))]
+    values = guide.values(points)
+    return points[min(range(len(points)), key=values.__getitem__)]
 
 
 def _promising(guide: Foresight, space: Space, starts: list[Point], tried: set[str], count: int) -> list[Point]:
-    """The points of the least foretold values that descents pass, each structure once and none that was tried."""
+    """The points of the least foretold values that descents pass, each structure once and none that was tried.
+
+    Starts that are left once enough was passed are let go.
+    """
     passed: dict[Point, float] = {}
     for start in starts:
+        if len(passed) >= _ENOUGH:
+            break
         passed.update(guide.descent(start)[2])
     chosen: list[Point] = []
     for point in sorted(passed, key=lambda point: (passed[point], point.ranks, point.order)):

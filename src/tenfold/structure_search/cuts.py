@@ -8,13 +8,13 @@ lower rank", 1936). This costs one decomposition for each cut, once for a tensor
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tenfold._scales import power_of, times_power
@@ -25,7 +25,7 @@ from tenfold.structure import Structure
 _WORK = 2e10
 # More modes than this have too many cuts to go through for each structure.
 _MOST_MODES = 12
-# Cores without modes may lie on either side of a cut: so many ways and cuts together are looked at, no more.
+# Cores without modes may lie on either side of a cut: so many steps are taken for all cuts together, no more.
 _WAYS = 2**14
 # What the smaller side of a cut may have at most, for its Gram matrix.
 _LONGEST = 4096
@@ -35,18 +35,25 @@ _ROUNDING = 2e-15
 # The logarithm of a rank that is as good as any.
 _FULL = 42.0
 
+# The vertices that each edge joins.
+Places = tuple[tuple[int, ...], ...]
+
 
 class Cuts:
     """The singular values of a tensor across cuts of its modes.
 
     Args:
         data: a real or complex tensor with one axis for each mode.
+        stop: asked before each cut; as soon as it says so, the cuts that are left are left out.
+
+    Attributes:
+        stopped: whether that was so.
 
     Cost: ``m^2 n`` for each cut into sides of m <= n entries, 2^(N-1) - 1 cuts for N modes; the most expensive ones are
     left out where that would be too much, which makes the bound weaker and never wrong.
     """
 
-    def __init__(self, data: Tensor) -> None:
+    def __init__(self, data: Tensor, stop: Callable[[], bool] | None = None) -> None:
         shape = tuple(data.shape)
         order = len(shape)
         wide = data.detach().to(torch.complex128 if data.is_complex() else torch.float64)
@@ -56,6 +63,7 @@ class Cuts:
         self._masks: list[int] = []
         self._tails: list[np.ndarray] = []
         self._table: np.ndarray | None = None
+        self.stopped = False
         if order > _MOST_MODES or not 0 < total < math.inf:
             return
         sides = []
@@ -67,6 +75,9 @@ class Cuts:
         for small, mask in sorted(sides):
             spent += 2.0 * small * data.numel() + 10.0 * small**3
             if spent > _WORK or small > _LONGEST:
+                break
+            if stop is not None and stop():
+                self.stopped = True
                 break
             ours = [mode for mode in range(order) if mask >> mode & 1]
             theirs = [mode for mode in range(order) if not mask >> mode & 1]
@@ -102,24 +113,19 @@ class Cuts:
             modes: the mode on each vertex that carries one.
             ranks: of the edges, one row for each network.
 
-        Cost: a product of matrices, of networks x edges by edges x cuts, for each way to place vertices without modes.
+        Cost: a product of matrices, of networks x edges by edges x cuts, and a few passes over networks x cuts for each
+        vertex without a mode.
         """
         if not self._masks:
             return np.zeros((len(ranks), 2))
-        free = max([*(max(pair) for pair in places), self.order - 1]) + 1 - self.order
-        cuts = np.asarray(self._masks[: _WAYS >> free])
+        edges, known = tuple(places), frozenset(range(self.order))
+        cuts = np.asarray(self._masks[: _looked_at(edges, known)])
         if not len(cuts):
             return np.zeros((len(ranks), 2))
-        sides = np.empty((self.order + free, len(cuts)), dtype=bool)
+        sides = np.zeros((1 + max(self.order - 1, *(max(pair) for pair in edges)), len(cuts)), dtype=bool)
         for vertex, mode in enumerate(modes):
             sides[vertex] = cuts >> mode & 1
-        logs = np.log(ranks)
-        ends = np.asarray(places).reshape(-1, 2)
-        least = np.full((len(ranks), len(cuts)), _FULL)
-        for choice in product((False, True), repeat=free):
-            sides[self.order :] = np.asarray(choice)[:, None]
-            crossed = (sides[ends[:, 0]] != sides[ends[:, 1]]).astype(float)
-            least = np.minimum(least, logs @ crossed)
+        least = np.minimum(_crossed(np.log(ranks), edges, sides, known), _FULL)
         if self._table is None:
             self._table = np.zeros((len(self._masks), max(map(len, self._tails)) + 1))
             for row, tail in zip(self._table, self._tails, strict=True):
@@ -133,34 +139,115 @@ class Cuts:
         """The product of the bonds that each cut goes through, at the least; of as many cuts as are looked at."""
         modes = {index: mode for mode, index in enumerate(structure.output_indices)}
         outer: list[int] = []
-        free = 0
         for term in structure.terms:
             mine = [modes[index] for index in term.indices if index in modes]
             if len(mine) > 1:
                 return [2**62] * len(self._masks)  # a core with several modes lies on both sides of some cuts
             outer.append(mine[0] if mine else -1)
-            free += not mine
         bonds = tuple((structure.sizes[index], structure.terms_with(index)) for index in structure.inner_indices)
-        return _least_ranks(tuple(self._masks[: _WAYS >> free]), tuple(outer), bonds, free)
+        known = frozenset(place for place, mode in enumerate(outer) if mode >= 0)
+        cuts = _looked_at(tuple(places for _, places in bonds), known)
+        return _least_ranks(tuple(self._masks[:cuts]), tuple(outer), bonds)
 
 
 @lru_cache(maxsize=1024)
 def _least_ranks(
-    masks: tuple[int, ...], outer: tuple[int, ...], bonds: tuple[tuple[int, tuple[int, ...]], ...], free: int
+    masks: tuple[int, ...], outer: tuple[int, ...], bonds: tuple[tuple[int, tuple[int, ...]], ...]
 ) -> tuple[int, ...]:
-    """Cores without modes lie on the side that makes the rank smallest."""
-    sides = np.empty((len(outer), len(masks)), dtype=bool)
+    """Cores without modes lie on the side that makes the rank smallest; ``outer`` says the mode of each, or -1."""
     cuts = np.asarray(masks)
-    best = np.full(len(masks), np.inf)
     if not masks:
         return ()
-    for choice in product((False, True), repeat=free):
-        chosen = iter(choice)
-        for place, mode in enumerate(outer):
-            sides[place] = (cuts >> mode & 1).astype(bool) if mode >= 0 else next(chosen)
-        logs = np.zeros(len(masks))
-        for size, places in bonds:
-            part = sides[list(places)]
-            logs += np.where(part.any(0) & ~part.all(0), math.log(size), 0.0)
-        best = np.minimum(best, logs)
-    return tuple(np.rint(np.exp(np.minimum(best, _FULL))).astype(np.int64).tolist())
+    known = frozenset(place for place, mode in enumerate(outer) if mode >= 0)
+    sides = np.zeros((len(outer), len(masks)), dtype=bool)
+    for place in known:
+        sides[place] = cuts >> outer[place] & 1
+    logs = np.log([[float(size) for size, _ in bonds]])
+    best = _crossed(logs, tuple(places for _, places in bonds), sides, known)
+    return tuple(np.rint(np.exp(np.minimum(best[0], _FULL))).astype(np.int64).tolist())
+
+
+def _crossed(
+    logs: Float[np.ndarray, "n edges"], places: Places, sides: Bool[np.ndarray, "vertices cuts"], known: frozenset[int]
+) -> Float[np.ndarray, "n cuts"]:
+    """The sum over the edges that each cut goes through, the least that the vertices without a known side allow.
+
+    Those are taken out one after the other, from the leaves of their forest inwards, each with the better of its two
+    sides for either side of the next one. Where they make no forest, some are tried on both sides.
+    """
+    held, order = _taken_out(places, known)
+    fixed = known | set(held)
+    best = np.full((len(logs), sides.shape[1]), np.inf)
+    for choice in product((False, True), repeat=len(held)):
+        sides[list(held)] = np.asarray(choice, dtype=bool)[:, None]
+        np.minimum(best, _of_forest(logs, places, sides, fixed, order), out=best)
+    return best
+
+
+def _of_forest(
+    logs: Float[np.ndarray, "n edges"],
+    places: Places,
+    sides: Bool[np.ndarray, "vertices cuts"],
+    fixed: frozenset[int],
+    order: tuple[tuple[int, int, int], ...],
+) -> Float[np.ndarray, "n cuts"]:
+    through = np.zeros((len(places), sides.shape[1]))
+    sure = [edge for edge, ends in enumerate(places) if fixed.issuperset(ends)]
+    pairs = [edge for edge in sure if len(places[edge]) == 2]
+    ends = np.array([places[edge] for edge in pairs], dtype=np.int64).reshape(-1, 2)
+    through[pairs] = sides[ends[:, 0]] != sides[ends[:, 1]]
+    for edge in set(sure) - set(pairs):
+        part = sides[list(places[edge])]
+        through[edge] = part.any(0) & ~part.all(0)
+    total: np.ndarray = logs @ through
+    # What the edges to vertices with a side cost on the one side and on the other.
+    own: dict[int, list[np.ndarray]] = {}
+    for vertex, _, _ in order:
+        mine = [e for e, pair in enumerate(places) if vertex in pair and len(fixed.intersection(pair)) == 1]
+        beside = sides[[sum(places[edge]) - vertex for edge in mine]].astype(float)
+        own[vertex] = [logs[:, mine] @ beside, logs[:, mine] @ (1 - beside)]
+    for vertex, other, edge in order:
+        here, there = own.pop(vertex)
+        if other < 0:
+            total += np.minimum(here, there)
+        else:
+            step = logs[:, edge, None]
+            own[other][0] += np.minimum(here, there + step)
+            own[other][1] += np.minimum(there, here + step)
+    return total
+
+
+@lru_cache(maxsize=1024)
+def _taken_out(places: Places, known: frozenset[int]) -> tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]]:
+    """The vertices that must be tried on both sides; the others in an order in which each is joined to one later.
+
+    With each of these that vertex, -1 if there is none, and the edge to it.
+    """
+    loose = {vertex for ends in places for vertex in ends} - known
+    held = sorted({vertex for ends in places if len(ends) > 2 for vertex in ends if vertex in loose})
+    left = loose - set(held)
+    order: list[tuple[int, int, int]] = []
+    while left:
+        joined = {
+            vertex: [
+                (a if b == vertex else b, edge)
+                for edge, (a, b) in ((edge, ends) for edge, ends in enumerate(places) if len(ends) == 2)
+                if vertex in (a, b) and {a, b} <= left
+            ]
+            for vertex in left
+        }
+        vertex = min(left, key=lambda one: (len(joined[one]), one))
+        if len(joined[vertex]) > 1:
+            vertex = max(left, key=lambda one: (len(joined[one]), -one))
+            held.append(vertex)
+        else:
+            other, edge = joined[vertex][0] if joined[vertex] else (-1, -1)
+            order.append((vertex, other, edge))
+        left.remove(vertex)
+    return tuple(held), tuple(order)
+
+
+def _looked_at(places: Places, known: frozenset[int]) -> int:
+    """How many cuts are looked at: fewer, the more there is to do for each."""
+    held, order = _taken_out(places, known)
+    return (_WAYS >> len(held)) // max(4 * len(order), 1)

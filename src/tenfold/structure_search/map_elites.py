@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from tenfold.errors import TenfoldError
 from tenfold.structure import Structure
+from tenfold.structure_search._drawn import Drawn
 from tenfold.structure_search._genome import Nursery, crossed, neighbour, random_graph
 from tenfold.structure_search._registry import searcher
 from tenfold.structure_search.session import Evaluation, Found, Session
@@ -145,10 +146,15 @@ def map_elites(
     if session.evaluations is not None:
         initial = max(1, min(initial, session.evaluations // 4))
 
-    def explored(drawn: list[Point]) -> Archive:
-        for point in drawn:
+    def explored(count: int, draw: Callable[[], Point]) -> Archive:
+        drawn = Drawn(count, draw, nursery.structure)
+        found = session.evaluate(drawn)
+        for point in drawn.points:
             points.setdefault(nursery.structure(point).key, point)
-        return archive.placed(session.evaluate([nursery.structure(point) for point in drawn]))
+        return archive.placed(found)
+
+    def newcomer() -> Point:
+        return nursery.born(lambda: random_graph(space, generator))
 
     def child() -> Point:
         parents = [points[one.structure.key] for _, one in archive]
@@ -167,10 +173,9 @@ def map_elites(
         return point
 
     for start in range(0, initial, batch):
-        count = min(batch, initial - start)
-        archive = explored([nursery.born(lambda: random_graph(space, generator)) for _ in range(count)])
+        archive = explored(min(batch, initial - start), newcomer)
     stale = 0
     while stale < _STALE:
         before = len(points)
-        archive = explored([fresh() for _ in range(batch)])
+        archive = explored(batch, fresh)
         stale = stale + 1 if len(points) == before else 0

@@ -14,7 +14,7 @@ _TOGETHER = 16
 
 @searcher("random_search")
 def random_search(session: Session, space: Space, seed: int = 0) -> None:
-    """Points of the space drawn at random, until the budget is used up.
+    """Points of the space drawn at random, until the budget is used up or nothing new is drawn.
 
     Each is evaluated from random starts only: nothing is learnt from those before.
     """

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,18 @@ _POINTLESS = 2
 _TRIES = 100
 # What is as good as what is to be beaten is not given up for the rounding of logarithms.
 _ROUNDING = 1e-9
+# Structures that are made before any of them is fitted: many for the workers of a cluster, few beside a long search.
+_TOGETHER = 256
+# So many evaluations in a row of what is known, and so many for each structure that is, end a search.
+_STALE, _STALE_EACH = 2000, 20
 
 
 class Spent(Exception):
     """The evaluations or the seconds that a search may take are used up. Searchers let it pass."""
+
+
+class Exhausted(Spent):
+    """Whatever a searcher has asked for, for long, was known: there is nothing left that it would find."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,8 @@ class Evaluation:
 class Found:
     """One line of the history: a structure that was fitted to the end.
 
+    The last one may be a fit that the end of the time cut off, where it was better than all before.
+
     Attributes:
         counted: evaluations so far as papers count them.
         elapsed: seconds since the beginning.
@@ -88,7 +99,8 @@ class Session:
         objective: what is minimised.
         seed: fixes the starts of all fits, each by its structure.
         evaluations: how many may be counted.
-        seconds: how long it may take, what was spent before a journal was taken up again included.
+        seconds: how long it may take, what was spent before a journal was taken up again included. The first fit is
+            made however few they are; the last one ends with its sweep.
         workers: processes; results do not depend on how many.
         client: a ``dask.distributed.Client`` instead.
         journal: where everything is kept while it is found.
@@ -120,6 +132,7 @@ class Session:
         self.history: list[Found] = []
         self._seen: dict[str, Evaluation] = {}
         self._looks: dict[tuple[str, int, int], Evaluation] = {}
+        self._idle = 0
         self._journal, self._watch = journal, watch
         self._begun = time.perf_counter() - (journal.elapsed if journal is not None else 0.0)
         self._workers: Workers
@@ -141,27 +154,48 @@ class Session:
         """What is known of structures once all have been evaluated, side by side where there are workers.
 
         Args:
-            structures: with the modes of the target as outputs.
+            structures: with the modes of the target as outputs; where these are many they need not be made before they
+                are asked for.
             near: an evaluation whose network is a good start for them.
             beat: a value; structures that are sure or bound to be above it need not be fitted to the end. Their value
                 is a lower bound, above ``beat``.
             sweeps: a first look only: so many sweeps from ``near``, which must be given. It counts as an evaluation.
 
         Raises:
-            Spent: the budget is used up; what was evaluated before is remembered.
+            Spent: the budget is used up, or (`Exhausted`) nothing new has been asked for in thousands of evaluations;
+                what was evaluated before is remembered.
         """
-        asked = list(structures)
-        cut = len(asked) if self.evaluations is None else min(len(asked), self.evaluations - self.counted)
-        fresh: dict[str, tuple[Structure, int]] = {}
-        keys = [structure.key for structure in asked[:cut]]
-        for key, structure in zip(keys, asked, strict=False):
-            self.counted += 1
-            if not self._known(key, beat, near, sweeps):
-                fresh.setdefault(key, (structure, self.counted))
-        self._fit(fresh, near, beat, sweeps)
-        if cut < len(asked):
-            raise Spent
-        return [self._recalled(key, near, sweeps) for key in keys]
+        found: list[Evaluation] = []
+        rest, more = iter(structures), True
+        while more:
+            keys: list[str] = []
+            fresh: dict[str, tuple[Structure, int]] = {}
+            over: Spent | None = None
+            more = False
+            for structure in islice(rest, _TOGETHER):
+                more = True
+                if self.fits:
+                    self.check()
+                if self.evaluations is not None and self.counted >= self.evaluations:
+                    over = Spent()
+                elif self._idle >= max(_STALE, _STALE_EACH * (len(self._seen) + len(fresh))):
+                    over = Exhausted()
+                if over is not None:
+                    break
+                self.counted += 1
+                key = structure.key
+                keys.append(key)
+                if key in fresh or self._known(key, beat, near, sweeps):
+                    self._idle += 1
+                else:
+                    fresh[key] = structure, self.counted
+                    self._idle = 0
+            if keys:
+                self._fit(fresh, near, beat, sweeps)
+            if over is not None:
+                raise over
+            found.extend(self._recalled(key, near, sweeps) for key in keys)
+        return found
 
     def work(self) -> None:
         """Count, as one evaluation, a piece of work that a searcher does itself and that takes about as long as a fit.
@@ -177,10 +211,14 @@ class Session:
         self.counted += 1
 
     def check(self) -> None:
-        """Raise `Spent` where the time is used up; not before everything that the journal knows has been asked for."""
-        to_come = self._journal is not None and self._journal.elapsed_at(self.fits) is not None
-        if not to_come and self.seconds is not None and self.elapsed >= self.seconds:
+        """Raise `Spent` where it is `late`."""
+        if self.late():
             raise Spent
+
+    def late(self) -> bool:
+        """Whether the time is used up; not before everything that the journal knows has been asked for."""
+        to_come = self._journal is not None and self._journal.elapsed_at(self.fits) is not None
+        return not to_come and self.seconds is not None and self.elapsed >= self.seconds
 
     def fits_at_all(self, structure: Structure) -> bool:
         """Whether a structure is small enough to be fitted."""
@@ -246,6 +284,7 @@ class Session:
         self, fresh: dict[str, tuple[Structure, int]], near: Evaluation | None, beat: float, sweeps: int | None
     ) -> None:
         tasks: list[tuple[str, int, Task, float]] = []
+        until = None if self.seconds is None else time.time() + self.seconds - self.elapsed
         for key, (structure, counted) in fresh.items():
             parameters = structure.parameters
             if not self.fits_at_all(structure):
@@ -269,7 +308,7 @@ class Session:
             if near is not None and near.network is not None:
                 start = adapted(near.network, structure, seed)
             path = None if self._journal is None else self._journal.path(number)
-            tasks.append((key, counted, Task(number, structure, start, seed, sweeps, within, path), lowest))
+            tasks.append((key, counted, Task(number, structure, start, seed, sweeps, within, path, until), lowest))
         left: list[Task] = []
         done: dict[int, Done] = {}
         for _, _, task, _ in tasks:
@@ -285,10 +324,41 @@ class Session:
         with closing(self._workers.run(left)) as rest:
             for key, counted, task, lowest in tasks:
                 if task.number not in done:
-                    if self.seconds is not None and self.elapsed >= self.seconds:
+                    # Whatever the time, there is an answer.
+                    if self.fits and self.seconds is not None and self.elapsed >= self.seconds:
                         raise Spent
-                    done[task.number] = next(rest)
+                    made = next(rest)
+                    if made.cut:
+                        self._last(counted, task, made)
+                        raise Spent
+                    done[task.number] = made
                 self._note(key, counted, task, done[task.number], near, lowest)
+
+    def _last(self, counted: int, task: Task, made: Done) -> None:
+        """What the end of the time has left of a fit: of use where it is the best, and never to be taken for the whole.
+
+        So it is in no journal: a search that goes on makes this fit again.
+        """
+        fitted, structure = made.fitted, task.structure
+        value = self.objective.value(structure.parameters, fitted.error)
+        one = Evaluation(
+            task.number,
+            structure,
+            structure.parameters,
+            fitted.error,
+            value,
+            False,
+            task.within,
+            fitted.sweeps,
+            made.seconds,
+            fitted.network,
+        )
+        self.fits += 1
+        rank, best = self.objective.rank, self.best
+        if best is None or rank(one.parameters, one.error) < rank(best.parameters, best.error):
+            self.history.append(Found(one, counted, self.elapsed))
+        if self._watch is not None:
+            self._watch(self)
 
     def _note(self, key: str, counted: int, task: Task, made: Done, near: Evaluation | None, lowest: float) -> None:
         fitted, structure = made.fitted, task.structure

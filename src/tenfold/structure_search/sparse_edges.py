@@ -74,6 +74,7 @@ def sparse_edges(
         session.work()
         penalty = _FIRST * (_LAST / _FIRST) ** (stage / max(stages - 1, 1))
         for _ in range(stage_sweeps):
+            session.check()
             model.sweep(penalty)
         network = model.network()
         best = session.best or first

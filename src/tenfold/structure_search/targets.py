@@ -18,6 +18,7 @@ from tenfold.decomposition import find, relative_error
 from tenfold.decomposition._gauss_newton import GaussNewton
 from tenfold.decomposition._iterate import is_tree
 from tenfold.decomposition._left_out import split
+from tenfold.decomposition._registry import Progress
 from tenfold.decomposition._sweep_program import program
 from tenfold.decomposition.als_observed import als_observed
 from tenfold.decomposition.many_starts import ManyStarts
@@ -67,7 +68,7 @@ class Fitted:
         network: the best found.
         error: relative error, on what was left out where cells are missing; the loss, where there is one.
         sweeps: how many were made, all starts together.
-        finished: False if the fit was given up because it could not win any more.
+        finished: False if the fit was given up because it could not win any more, or because it was told to stop.
     """
 
     network: Network
@@ -99,6 +100,7 @@ class Target(Protocol):
         seed: int = 0,
         sweeps: int | None = None,
         within: float = math.inf,
+        stop: Callable[[], bool] | None = None,
     ) -> Fitted:
         """The best network of a structure.
 
@@ -107,6 +109,7 @@ class Target(Protocol):
             seed: fixes the random ones.
             sweeps: so many from ``near`` only, for a first look; by default as many as it takes from all starts.
             within: an error above which the result is of no use.
+            stop: asked after each sweep; as soon as it says so, the best so far is returned.
         """
         ...
 
@@ -144,10 +147,17 @@ class Dense:
     def bound(self, structure: Structure) -> float:
         return self.cuts(structure.output_shape).bound(structure)
 
-    def cuts(self, shape: tuple[int, ...]) -> Cuts:
-        """The singular values across all cuts of the data with this shape."""
+    def cuts(self, shape: tuple[int, ...], stop: Callable[[], bool] | None = None) -> Cuts:
+        """The singular values across all cuts of the data with this shape.
+
+        Args:
+            stop: asked before each cut; as soon as it says so, the rest is left out, and nothing is remembered.
+        """
         if shape not in self._cuts:
-            self._cuts[shape] = Cuts(self.data.reshape(shape))
+            made = Cuts(self.data.reshape(shape), stop)
+            if made.stopped:
+                return made
+            self._cuts[shape] = made
         return self._cuts[shape]
 
     def fit(
@@ -158,6 +168,7 @@ class Dense:
         seed: int = 0,
         sweeps: int | None = None,
         within: float = math.inf,
+        stop: Callable[[], bool] | None = None,
     ) -> Fitted:
         init = [] if near is None else [near]
         work = program(structure, self.data.is_complex()).work
@@ -170,23 +181,30 @@ class Dense:
             init += opened_rings(self.data.reshape(structure.output_shape), structure, seed)
         many = ManyStarts(self.data, structure, starts=starts, init=init, seed=seed)
         if sweeps is not None:
-            for _ in range(sweeps):
+            done = 0
+            while done < sweeps and not (done and stop is not None and stop()):
                 many.sweep()
-            done, finished = sweeps, True
+                done += 1
+            finished = done == sweeps
         else:
             affordable = max(_LEAST_SWEEPS, int(_WORK / (work * _FEWEST)))
             together = structure.parameters <= _STEPPED and GaussNewton.takes(structure)
             # Singular values across all cuts are not taken before a fit asks for them.
             least = (lambda: self.bound(structure)) if together else None
-            done, finished = _run(many, min(SWEEPS, affordable), self.exact, within, least)
+            done, finished = _run(many, min(SWEEPS, affordable), self.exact, within, least, stop)
         network = many.best()
         return Fitted(network, relative_error(self.data, network), done, finished)
 
 
 def _run(
-    many: ManyStarts, most: int, exact: float, within: float, least: Callable[[], float] | None
+    many: ManyStarts,
+    most: int,
+    exact: float,
+    within: float,
+    least: Callable[[], float] | None,
+    stop: Callable[[], bool] | None,
 ) -> tuple[int, bool]:
-    """Sweep until one start has settled and the others have been left behind.
+    """Sweep until one start has settled and the others have been left behind, or until ``stop`` says so.
 
     ``least`` gives an error that none of the networks is below, where they can step in all cores at once.
     """
@@ -196,8 +214,10 @@ def _run(
         best.append(float(errors.min()))
         if best[-1] <= exact:
             return done, True
+        if stop is not None and stop():
+            return done, False
         if done == _SWEPT and least is not None and _FAR * least() < best[-1]:
-            more, finished = _step(many, exact, within)
+            more, finished = _step(many, exact, within, stop)
             return done + more, finished
         if done in _HALVINGS and len(errors) > 1:
             many.keep(errors.argsort()[: (len(errors) + 1) // 2])
@@ -210,7 +230,7 @@ def _run(
     return most, True
 
 
-def _step(many: ManyStarts, exact: float, within: float) -> tuple[int, bool]:
+def _step(many: ManyStarts, exact: float, within: float, stop: Callable[[], bool] | None) -> tuple[int, bool]:
     """The same by steps in all cores at once."""
     many.keep(many.errors.argsort()[: max(1, min(_MOST_STEPPED, int(3 * _FACTORED / many.structure.parameters**3)))])
     best: list[float] = []
@@ -219,6 +239,8 @@ def _step(many: ManyStarts, exact: float, within: float) -> tuple[int, bool]:
         best.append(float(errors.min()))
         if best[-1] <= exact:
             return done, True
+        if stop is not None and stop():
+            return done, False
         if done in _STEP_HALVINGS and len(errors) > 1:
             many.keep(errors.argsort()[: (len(errors) + 1) // 2])
         if len(many.errors) <= 2 and done > _STEP_WINDOW:
@@ -228,6 +250,14 @@ def _step(many: ManyStarts, exact: float, within: float) -> tuple[int, bool]:
             if best[-1] - _HOPE * gained > within:
                 return done, False
     return _STEPS, True
+
+
+class _Stopped(Exception):
+    """Ends a fit of observations between two sweeps."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self.progress = progress
 
 
 @dataclass(frozen=True)
@@ -284,9 +314,20 @@ class Observed:
         seed: int = 0,
         sweeps: int | None = None,
         within: float = math.inf,
+        stop: Callable[[], bool] | None = None,
     ) -> Fitted:
         most = sweeps or _OBSERVED_SWEEPS
-        found = als_observed(self.train, structure, init=near, seed=seed, max_sweeps=most, tol=1e-4)
+
+        def after(progress: Progress) -> None:
+            if stop is not None and stop():
+                raise _Stopped(progress)
+
+        try:
+            found = als_observed(self.train, structure, init=near, seed=seed, max_sweeps=most, tol=1e-4, callback=after)
+        except _Stopped as early:
+            network = early.progress.network()
+            error = relative_error(self.train if self.held is None else self.held, network)
+            return Fitted(network, error, early.progress.sweep, finished=False)
         error = found.error if self.held is None else relative_error(self.held, found.network)
         return Fitted(found.network, error, found.sweeps)
 
@@ -326,6 +367,7 @@ class Loss:
         seed: int = 0,
         sweeps: int | None = None,
         within: float = math.inf,
+        stop: Callable[[], bool] | None = None,
     ) -> Fitted:
         first = near if near is not None else Network.random(structure, seed=seed, dtype=self.dtype)
         cores = [core.detach().clone().requires_grad_() for core in first.cores]
@@ -345,6 +387,8 @@ class Loss:
                 best, lowest = [core.detach().clone() for core in cores], now
             if step == steps or not math.isfinite(now):
                 break
+            if stop is not None and stop():
+                return Fitted(Network(structure, best), lowest, step, finished=False)
             value.backward()
             optimizer.step()
             schedule.step()

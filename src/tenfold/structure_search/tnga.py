@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tenfold.errors import TenfoldError
+from tenfold.structure_search._drawn import Drawn
 from tenfold.structure_search._genome import Nursery, crossed, mutated, random_graph
 from tenfold.structure_search._registry import searcher
 from tenfold.structure_search.session import Session
@@ -60,18 +61,19 @@ def tnga(
     _check(space, population, parents, generations, mutation, elites, fixed_rank)
     generator = np.random.default_rng(seed)
     nursery = Nursery(space, session.target.size)
-    weights = np.maximum(np.log(_FIRST / (_LEAST + _STEP * np.arange(parents))), _LEAST)
-    weights /= weights.sum()
 
     def newcomer() -> Point:
         return nursery.born(lambda: random_graph(space, generator, fixed_rank))
 
-    people = [newcomer() for _ in range(population)]
+    first = Drawn(population, newcomer, nursery.structure)
+    found = session.evaluate(first)
+    people = first.points
+    weights = np.maximum(np.log(_FIRST / (_LEAST + _STEP * np.arange(parents))), _LEAST)
+    weights /= weights.sum()
     known: set[str] = set()
-    beat, stale, generation = float("inf"), 0, 0
+    stale, generation = 0, 0
     while True:
         structures = [nursery.structure(point) for point in people]
-        found = session.evaluate(structures, beat=beat)
         generation += 1
         before = len(known)
         known.update(structure.key for structure in structures)
@@ -96,6 +98,7 @@ def tnga(
             children += filter(nursery.viable, pair)
         children += [newcomer() for _ in range(population - elites - len(children))]
         people = [*able[:elites], *children[: population - elites]]
+        found = session.evaluate([nursery.structure(point) for point in people], beat=beat)
 
 
 def _check(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
 from tenfold.errors import TenfoldError
+from tenfold.structure_search._drawn import Drawn
 from tenfold.structure_search._registry import searcher
 from tenfold.structure_search.session import Evaluation, Session
 from tenfold.structure_search.spaces import Point, Space
@@ -43,10 +45,11 @@ def tnls(session: Session, space: Space, seed: int = 0, *, samples: int = 60, ge
         centre = session.start(space, generator)
         (best,) = session.evaluate([space.structure(centre)])
         for generation in range(generations):
-            drawn = [_sample(space, centre, generation, generator) for _ in range(samples)]
+            draw = partial(_sample, space, centre, generation, generator)
+            drawn = Drawn(samples, draw, space.structure)
             beat = best.value if best.finished else math.inf
-            found = session.evaluate([space.structure(point) for point in drawn], near=best, beat=beat)
-            centre, best = _better(drawn, found, centre, best)
+            found = session.evaluate(drawn, near=best, beat=beat)
+            centre, best = _better(drawn.points, found, centre, best)
 
 
 def _better(drawn: list[Point], found: list[Evaluation], centre: Point, best: Evaluation) -> tuple[Point, Evaluation]:

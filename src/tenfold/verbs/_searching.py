@@ -23,7 +23,7 @@ from tenfold.structure_search import Budget, Trial, as_whole
 from tenfold.structure_search._journal import Journal
 from tenfold.structure_search._registry import SearcherEntry, find_searcher, searchers
 from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin
-from tenfold.structure_search.session import Session, Spent
+from tenfold.structure_search.session import Exhausted, Session, Spent
 from tenfold.structure_search.spaces import Space
 from tenfold.structure_search.targets import Dense, Loss, Observed, Target
 from tenfold.verbs._arrays import Prepared
@@ -62,7 +62,7 @@ class Ended:
 
     Attributes:
         why: ``"evaluations"`` or ``"seconds"`` where that was used up, ``"finished"`` where the searcher had nothing
-            more to ask, ``"interrupted"``.
+            more to ask, or nothing that was new, ``"interrupted"``.
     """
 
     session: Session
@@ -79,7 +79,10 @@ def run(
     resume: str | os.PathLike[str] | None = None,
     watch: Callable[[Session], None] | None = None,
 ) -> Ended:
-    """Search until there is nothing more to ask, a budget is used up, or somebody interrupts."""
+    """Search until there is nothing more to ask, a budget is used up, or somebody interrupts.
+
+    The space's first point, of rank one, is fitted before anything else.
+    """
     journal = None if resume is None else Journal(resume, plan.said())
     if journal is not None and isinstance(plan.target, Loss):
         _check_loss(journal, plan.target)
@@ -95,7 +98,13 @@ def run(
         watch=watch,
     ) as session:
         try:
+            # Whatever a searcher does before it asks for anything, there is an answer, and it counts.
+            session.evaluate([plan.space.structure(plan.space.first())])
+            if isinstance(plan.target, Dense):
+                plan.target.cuts(plan.space.sizes, session.late)
             plan.entry.function(session, plan.space, seed=plan.seed, **plan.options)
+        except Exhausted:
+            return Ended(session, "finished")
         except Spent:
             used = evaluations is not None and session.counted >= evaluations
             return Ended(session, "evaluations" if used else "seconds")

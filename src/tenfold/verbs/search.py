@@ -37,7 +37,7 @@ from tenfold.verbs.search_result import Candidate, Search
 
 # How long is searched if nobody says.
 DEFAULT_SECONDS = 60.0
-# What is left of the time, at the least, where common formats took all of it: no search.
+# What is left of the time, at the least, where common formats took all of it: a glance.
 _LEAST_SECONDS = 1e-9
 
 
@@ -96,7 +96,8 @@ def search(
         method: the name of a searcher (`structure_search.searchers`); by default ``"bound_guided"`` for whole arrays
             and ``"tnale"`` for others and for losses.
         evaluations: how many may be asked for, as papers count them.
-        seconds: how long it may take; 60 if neither this nor ``evaluations`` is given.
+        seconds: how long it may take; 60 if neither this nor ``evaluations`` is given. However few they are, there is
+            an answer; a fit is cut off between two sweeps.
         workers: processes that fit side by side.
         client: a ``dask.distributed.Client`` whose workers fit instead.
         resume: a folder that everything is kept in while it is found: the same call goes on from there.
@@ -116,8 +117,7 @@ def search(
     Raises:
         DataError: the data cannot be fitted (empty, NaN, infinite, zero, not in memory).
         StructureError: the space does not suit the data, or the searcher the space.
-        TenfoldError: arguments contradict each other or are not known, the folder holds another search, or the time
-            was too short for a single fit.
+        TenfoldError: arguments contradict each other or are not known, or the folder holds another search.
     """
     seed = check_seed(seed)
     workers = whole_number("workers", workers, 1)
@@ -156,12 +156,13 @@ def search(
         seconds = DEFAULT_SECONDS
         warnings.warn(f"neither evaluations nor seconds are given: the search ends after {seconds:g} s", stacklevel=2)
     with threads_for(0), progress_bar(progress) as bar:
+        started = time.perf_counter()
         if not isinstance(space, Space) and max_rank is None:
             room = roomy(room, target, objective)
         plan = Plan(target, objective, room, entry, own, seed)
         common = _common(plan, about, bar.rung) if space == "any" else None
-        if common is not None and seconds is not None:
-            seconds = max(seconds - common.seconds, _LEAST_SECONDS)
+        if seconds is not None:
+            seconds = max(seconds - (time.perf_counter() - started), _LEAST_SECONDS)
         try:
             if common is not None and common.interrupted:
                 raise KeyboardInterrupt
@@ -180,12 +181,6 @@ def search(
                     stop.add_note(f"the same call goes on from '{os.fspath(resume)}'")
                 raise
             ended = Ended(Session(target, objective, seed=seed), "interrupted")
-        if ended.session.best is None and common is None:
-            spent = f"{seconds:g} s" if ended.why == "seconds" else f"{ended.session.counted:,} evaluations"
-            raise TenfoldError(
-                f"no structure was fitted within {spent}: give more, or a smaller max_rank than {room.max_rank}, for "
-                f"structures larger than the data are not fitted"
-            )
         best = ended.session.best
         if best is not None and not math.isfinite(best.error):
             raise TenfoldError(
