@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass, field
+from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
@@ -29,7 +30,8 @@ class Formula:
     Args:
         sharp: the part of the error that the bound knows.
         asked: the keys of the structures that were fitted, in this process.
-        dies: a file; the process that makes it, in its first fit of a structure of chance below 0.3, kills itself.
+        dies: a file; the first process that fits, beside the one that searches, makes it and kills itself.
+        signs: a folder; every process leaves a file there that is named after its number and the structure it fits.
     """
 
     shape: tuple[int, ...]
@@ -39,6 +41,7 @@ class Formula:
     pause: float = 0.0
     asked: list[str] = field(default_factory=list, compare=False)
     dies: Path | None = None
+    signs: Path | None = None
 
     @property
     def size(self) -> int:
@@ -61,7 +64,9 @@ class Formula:
         within: float = math.inf,
     ) -> Fitted:
         self.asked.append(structure.key)
-        if self.dies is not None and chance(structure.key) < 0.3 and not self.dies.exists():
+        if self.signs is not None:
+            (self.signs / f"{os.getpid()} {chance(structure.key)}").touch()
+        if self.dies is not None and parent_process() is not None and not self.dies.exists():
             self.dies.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if self.pause:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -11,13 +12,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
-from search_targets import Formula
+from search_targets import Formula, chance
 
 from tenfold.errors import TenfoldError
 from tenfold.network import Network
-from tenfold.structure_search._workers import Processes, Task
+from tenfold.structure import Structure
+from tenfold.structure_search import _processes
+from tenfold.structure_search._workers import Task, work
 from tenfold.structure_search.objectives import SizeWithin
 from tenfold.structure_search.random_search import random_search
 from tenfold.structure_search.session import Session, Spent
@@ -42,8 +46,63 @@ def searched(target: Target, evaluations: int = 40, **options: Any) -> list[tupl
     ]
 
 
-def test_two_processes_find_what_one_finds() -> None:
-    assert searched(planted(), workers=2) == searched(planted())
+@pytest.fixture
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes are started for the shortest search."""
+    monkeypatch.setattr(_processes, "_WORTH", 0.0)
+
+
+def helpers(signs: Path) -> set[int]:
+    """The processes beside this one that fitted something."""
+    return {int(path.name.split()[0]) for path in signs.iterdir()} - {os.getpid()}
+
+
+class Patient(Formula):
+    """The process that searches takes a long time over its third fit: until another process has made one."""
+
+    def fit(self, structure: Structure, **options: Any) -> Any:
+        assert self.signs is not None
+        fitted = super().fit(structure, **options)
+        limit = time.monotonic() + 120
+        while multiprocessing.parent_process() is None and len(self.asked) == 3 and not helpers(self.signs):
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        return fitted
+
+
+@pytest.mark.usefixtures("_at_once")
+def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
+    target = Patient(SHAPE, signs=tmp_path)
+    found = searched(target, workers=2)
+    assert len(target.asked) == 3
+    assert 1 <= len(helpers(tmp_path)) <= 2
+    assert found == searched(Formula(SHAPE))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_at_once")
+def test_real_fits_are_the_same_in_other_processes() -> None:
+    structures = [SPACE.structure(Point((a, b, 2, 2), (0, 2, 1, 3))) for a in (1, 2, 3) for b in (1, 2, 3)]
+    tasks = [Task(n, structure, None, 7, None, float("inf"), None) for n, structure in enumerate(structures)]
+    target = planted()
+    workers = _processes.Processes(target, 2)
+    workers._begun = True  # nothing is fitted here
+    try:
+        found = list(workers.run(tasks))
+    finally:
+        workers.close()
+    for task, done in zip(tasks, found, strict=True):
+        here = work(target, task).fitted
+        assert (done.fitted.error, done.fitted.sweeps) == (here.error, here.sweeps)
+        assert all(a.equal(b) for a, b in zip(done.fitted.network.cores, here.network.cores, strict=True))
+
+
+def test_short_searches_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("multiprocessing.context.SpawnProcess.start", start)
+    assert searched(Formula(SHAPE), workers=2) == searched(Formula(SHAPE))
 
 
 @pytest.mark.slow
@@ -67,39 +126,66 @@ def test_a_cluster_of_threads_finds_what_one_process_finds(tmp_path: Path) -> No
     assert len(list((tmp_path / "networks").iterdir())) == len((tmp_path / "journal.jsonl").read_bytes().splitlines())
 
 
+@pytest.mark.usefixtures("_at_once")
 def test_one_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
-    mark = tmp_path / "died"
-    found = searched(Formula(SHAPE, dies=mark), workers=2)
+    mark, signs = tmp_path / "died", tmp_path / "signs"
+    signs.mkdir()
+    found = searched(Patient(SHAPE, dies=mark, signs=signs), workers=2)
     assert mark.exists()
     assert found == searched(Formula(SHAPE))
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("_at_once")
 def test_workers_that_are_always_killed_are_an_error(tmp_path: Path) -> None:
-    structure = next(s for s in map(SPACE.structure, (SPACE.first(2), SPACE.first(3))) if s.inner_indices)
-    target = Fatal(SHAPE)
-    workers = Processes(target, 1)
-    task = Task(0, structure, None, 0, None, float("inf"), None)
     with pytest.raises(TenfoldError, match="worker processes keep being killed"):
-        next(workers.run([task]))
-    workers.close()
+        searched(Fatal(SHAPE, signs=tmp_path), workers=2)
 
 
-class Fatal(Formula):
-    """Every process that fits is killed."""
+class Fatal(Patient):
+    """Every process that fits is killed, but the one that searches."""
 
-    def fit(self, *_: Any, **__: Any) -> Any:
-        os.kill(os.getpid(), signal.SIGKILL)
+    def fit(self, structure: Structure, **options: Any) -> Any:
+        if multiprocessing.parent_process() is not None:
+            Formula.fit(self, structure)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().fit(structure, **options)
+
+
+class Choosy(Formula):
+    """Some structures cannot be fitted: the search hears of it when it is their turn, wherever that was tried."""
+
+    def fit(self, structure: Structure, **options: Any) -> Any:
+        if chance(structure.key) < 0.1:
+            raise (Odd if self.salt else TenfoldError)(structure.key, "is not to be fitted")
+        return super().fit(structure, **options)
+
+
+class Odd(Exception):
+    """Cannot be read again where it was sent to."""
+
+    def __init__(self, key: str, what: str) -> None:
+        super().__init__(f"{what}: {key}")
 
 
 @pytest.mark.slow
-def test_errors_of_workers_arrive_as_they_are() -> None:
-    other = Ring((2, 2, 2), max_rank=2)
-    with (
-        Session(planted(), SizeWithin(0.1), workers=2) as session,
-        pytest.raises(TenfoldError, match="data has shape"),
-    ):
-        session.evaluate([other.structure(other.first(2))])
+@pytest.mark.parametrize("salt", [0, 1])
+@pytest.mark.usefixtures("_at_once")
+def test_errors_of_workers_arrive_when_it_is_their_turn(salt: int) -> None:
+    structures = [SPACE.structure(SPACE.random(np.random.default_rng(n))) for n in range(30)]
+    before = next(n for n, structure in enumerate(structures) if chance(structure.key) < 0.1)
+    assert before > 3
+    tasks = [Task(n, structure, None, 7, None, float("inf"), None) for n, structure in enumerate(structures)]
+    workers = _processes.Processes(Choosy(SHAPE, salt=salt), 2)
+    workers._begun = True  # nothing is fitted here
+    run = workers.run(tasks)
+    for _ in range(before):
+        next(run)
+    with pytest.raises(RuntimeError if salt else TenfoldError, match="is not to be fitted") as error:
+        next(run)
+    workers.close()
+    if not salt:
+        assert "in a worker process" in error.value.__notes__[0]
 
 
 @pytest.mark.slow

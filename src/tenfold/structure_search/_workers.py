@@ -1,34 +1,18 @@
-"""Where fits are made: in this process, in several, or on a cluster. The results are the same."""
+"""Where fits are made: here, or on a cluster, or in processes beside this one. The results are the same."""
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from tenfold._threads import threads_for
-from tenfold.errors import TenfoldError
 from tenfold.network import Network
 from tenfold.structure import Structure
 from tenfold.structure_search._journal import keep
 from tenfold.structure_search.targets import Fitted, Target
-
-# How often lost processes are replaced before it is said that something is wrong.
-_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -85,97 +69,6 @@ class Here:
 
     def close(self) -> None:
         pass
-
-
-class Processes:
-    """Several processes of this machine. Each keeps what it found before it says so."""
-
-    def __init__(self, target: Target, count: int) -> None:
-        self._target, self._count = target, count
-        self._pool: ProcessPoolExecutor | None = None
-
-    def run(self, tasks: Sequence[Task]) -> Generator[Done, None, None]:
-        found: dict[int, Done] = {}
-        for _ in range(_TRIES):
-            pool = self._pool or self._started()
-            waiting: dict[int, Future[Done]] = {}
-            try:
-                with _uninterrupted():
-                    for place, task in enumerate(tasks):
-                        if place not in found:
-                            waiting[place] = pool.submit(_in_process, task)
-                for place in range(len(tasks)):
-                    if place not in found:
-                        found[place] = waiting[place].result()
-                        yield found[place]
-                return
-            except BrokenProcessPool:  # somebody killed one, perhaps for its memory
-                self.close()
-                if not _begun().is_set():
-                    raise TenfoldError(
-                        "worker processes end before they begin: each runs the script again up to where it would "
-                        "search, so that must stand in a file, below if __name__ == '__main__'"
-                    ) from None
-            finally:  # whoever asked may have heard enough
-                for future in waiting.values():
-                    future.cancel()
-        raise TenfoldError("worker processes keep being killed: give fewer workers, or see whether memory runs out")
-
-    def _started(self) -> ProcessPoolExecutor:
-        self._pool = ProcessPoolExecutor(
-            self._count, mp_context=get_context("spawn"), initializer=_begin, initargs=(self._target, _begun())
-        )
-        return self._pool
-
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
-
-
-@cache
-def _begun() -> Event:
-    """Set by the first worker that begins; kept until this process ends, since one may begin after its search."""
-    return get_context("spawn").Event()
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Processes that are started here never hear an interrupt; this one hears it afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_mine: Target | None = None
-
-
-def _begin(target: Target, begun: Event) -> None:
-    """What a new process does first."""
-    global _mine
-    _mine = target
-    begun.set()
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and decides
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    """Processes whose parent was killed would wait for work for ever."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _in_process(task: Task) -> Done:
-    assert _mine is not None
-    return work(_mine, task)
 
 
 class Cluster:

@@ -21,6 +21,7 @@ from tenfold.errors import TenfoldError
 from tenfold.network import Network
 from tenfold.structure import index_names
 from tenfold.structure_search import Budget, Trial, climb
+from tenfold.structure_search._processes import check_workers
 from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin, WeightedSum
 from tenfold.structure_search.pareto import non_dominated
 from tenfold.structure_search.session import Session
@@ -97,7 +98,8 @@ def search(
             and ``"tnale"`` for others and for losses.
         evaluations: how many may be asked for, as papers count them.
         seconds: how long it may take; 60 if neither this nor ``evaluations`` is given.
-        workers: processes that fit side by side.
+        workers: processes that fit side by side, up to four for each core; they start where a search takes longer than
+            a moment.
         client: a ``dask.distributed.Client`` whose workers fit instead.
         resume: a folder that everything is kept in while it is found: the same call goes on from there.
         seed: fixes every random draw.
@@ -120,7 +122,7 @@ def search(
             was too short for a single fit.
     """
     seed = check_seed(seed)
-    workers = whole_number("workers", workers, 1)
+    workers = check_workers(workers)
     if evaluations is not None:
         evaluations = whole_number("evaluations", evaluations, 1)
     seconds = check_seconds(seconds)
