@@ -201,7 +201,8 @@ def test_what_nobody_wants_any_more_is_not_begun() -> None:
 
 
 _ORPHANS = """
-    import os, sys
+    import sys
+    from pathlib import Path
     from search_targets import Formula
     from tenfold.structure_search.objectives import SizeWithin
     from tenfold.structure_search.random_search import random_search
@@ -209,30 +210,40 @@ _ORPHANS = """
     from tenfold.structure_search.spaces import Ring
 
     if __name__ == "__main__":
-        def told(session):
-            print("fits", session.fits, flush=True)
         shape = (3, 3, 3, 3)
-        with Session(Formula(shape, pause=0.05), SizeWithin(1e-3), workers=2, watch=told) as session:
+        signs = Path(sys.argv[1]) if sys.argv[1:] else None
+        with Session(Formula(shape, pause=0.05, signs=signs), SizeWithin(1e-3), workers=2) as session:
             random_search(session, Ring(shape, max_rank=9))
 """
 
 
 @pytest.mark.slow
-def test_no_process_survives_its_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("when", ["starting", "fitting"])
+def test_no_process_survives_its_parent(tmp_path: Path, when: str) -> None:
     script = tmp_path / "search.py"
     script.write_text(textwrap.dedent(_ORPHANS))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment, text=True) as parent:
-        assert parent.stdout is not None
-        assert parent.stdout.readline().startswith("fits")
-        children = psutil.Process(parent.pid).children(recursive=True)
-        assert len(children) >= 2
+    signs = tmp_path / "signs"
+    signs.mkdir()
+    command = [sys.executable, str(script), str(signs)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as parent:
+        limit = time.monotonic() + 120
+        children: list[psutil.Process] = []
+        while len(children) < 3:  # with the tracker of resources
+            assert time.monotonic() < limit
+            time.sleep(0.005)
+            children = psutil.Process(parent.pid).children(recursive=True)
+        while when == "fitting" and len({path.name.split()[0] for path in signs.iterdir()}) < 3:
+            assert time.monotonic() < limit
+            time.sleep(0.005)
         parent.send_signal(signal.SIGKILL)
-        gone, alive = psutil.wait_procs(children, timeout=20)
+        gone, alive = psutil.wait_procs(children, timeout=30)
         for process in alive:
             process.kill()
+        assert parent.stderr is not None
+        assert parent.stderr.read() == ""
     assert not alive
-    assert len(gone) == len(children)
+    assert len(gone) == 3
 
 
 @pytest.mark.slow
@@ -252,7 +263,7 @@ def test_a_script_that_searches_when_it_is_imported_is_told_so(tmp_path: Path) -
 def test_an_interrupt_of_the_whole_group_is_heard_by_the_parent_only(tmp_path: Path) -> None:
     """Ctrl-C in a terminal, while the workers are starting: they have nothing to say of it."""
     script = tmp_path / "search.py"
-    script.write_text(textwrap.dedent(_ORPHANS).replace("import os, sys", "import os, sys; print('here', flush=True)"))
+    script.write_text(textwrap.dedent(_ORPHANS))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     with subprocess.Popen(
         [sys.executable, str(script)],
