@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tenfold._arguments import quoted
 from tenfold.decomposition import kind_of
 from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
@@ -31,6 +33,9 @@ from tenfold.verbs._budget import in_words
 from tenfold.verbs._options import check_options
 from tenfold.verbs._spaces import roomy, space_of
 from tenfold.verbs.search_result import label
+
+# Sweeps, samples, generations: with more than this a searcher would ask for nothing within the life of anybody.
+_LARGEST = 10**6
 
 
 @dataclass(frozen=True)
@@ -153,11 +158,15 @@ def searcher_for(method: str | None, target: Target, space: Space, options: Mapp
         TenfoldError: it is not known, or does not have an option.
     """
     # Of whole arrays something is known before any structure is fitted.
-    entry = find_searcher(method or ("bound_guided" if isinstance(target, Dense) else "tnale"))
+    usual = "bound_guided" if isinstance(target, Dense) else "tnale"
+    entry = find_searcher(usual if method is None else method)
     if not isinstance(space, entry.spaces):
         able = ", ".join(name for name, one in searchers().items() if isinstance(space, one.spaces))
         raise StructureError(f"searcher '{entry.name}' does not search {type(space).__name__}; {able} do")
     check_options(entry, options, "search")
+    for name, value in options.items():
+        if isinstance(value, int | np.integer) and abs(value) > _LARGEST:
+            raise TenfoldError(f"option {name} must be a number up to {_LARGEST:,}, not {quoted(value)}")
     return entry
 
 
