@@ -351,7 +351,7 @@ def test_the_time_ends_a_search_between_two_fits(monkeypatch: pytest.MonkeyPatch
         ({"workers": 0}, TenfoldError, "workers must be a whole number of at least 1, not 0"),
         ({"seconds": 10**400}, TenfoldError, "seconds must be a positive number"),
         ({"method": ["tnale"]}, TenfoldError, "is not known; there are"),
-        ({"max_rank": 10**30}, StructureError, "max_rank must be below"),
+        ({"max_rank": 10**30}, TenfoldError, "max_rank must be below"),
         ({"seed": -1}, TenfoldError, "seed must be"),
         ({"client": 3}, TenfoldError, "client must be a dask.distributed.Client, not int"),
         ({"method": "best"}, TenfoldError, "searcher 'best' is not known; there are"),

@@ -165,7 +165,7 @@ def searcher_for(method: str | None, target: Target, space: Space, options: Mapp
         raise StructureError(f"searcher '{entry.name}' does not search {type(space).__name__}; {able} do")
     check_options(entry, options, "search")
     for name, value in options.items():
-        if isinstance(value, int | np.integer) and abs(value) > _LARGEST:
+        if isinstance(value, int | np.integer) and not -_LARGEST <= int(value) <= _LARGEST:
             raise TenfoldError(f"option {name} must be a number up to {_LARGEST:,}, not {quoted(value)}")
     return entry
 
