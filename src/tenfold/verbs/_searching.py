@@ -24,13 +24,14 @@ from tenfold.structure import Structure
 from tenfold.structure_search import Budget, Trial, as_whole
 from tenfold.structure_search._journal import Journal
 from tenfold.structure_search._registry import SearcherEntry, find_searcher, searchers
-from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin
+from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin, WeightedSum
 from tenfold.structure_search.session import Session, Spent
 from tenfold.structure_search.spaces import Space
 from tenfold.structure_search.targets import Dense, Loss, Observed, Target
 from tenfold.verbs._arrays import Prepared
 from tenfold.verbs._budget import in_words
 from tenfold.verbs._options import check_options
+from tenfold.verbs._spaces import in_words as space_in_words
 from tenfold.verbs._spaces import roomy, space_of
 from tenfold.verbs.search_result import label
 
@@ -60,6 +61,19 @@ class Plan:
             "seed": self.seed,
         }
 
+    def words(self) -> dict[str, str]:
+        """The same for people."""
+        sizes = "·".join(map(str, self.target.shape))
+        what = f"a loss of networks of shape {sizes}" if isinstance(self.target, Loss) else f"of shape {sizes}"
+        return {
+            "data": f"{what} (known as {_fingerprint(self.target)[:8]})",
+            "objective": _in_words(self.objective),
+            "space": space_in_words(self.space),
+            "method": self.entry.name,
+            "options": ", ".join(f"{name}={quoted(value)}" for name, value in sorted(self.options.items())) or "none",
+            "seed": str(self.seed),
+        }
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -85,7 +99,7 @@ def run(
     watch: Callable[[Session], None] | None = None,
 ) -> Ended:
     """Search until there is nothing more to ask, a budget is used up, or somebody interrupts."""
-    journal = None if resume is None else Journal(resume, plan.said())
+    journal = None if resume is None else Journal(resume, plan.said(), plan.words())
     if journal is not None and isinstance(plan.target, Loss):
         _check_loss(journal, plan.target)
     with Session(
@@ -256,6 +270,15 @@ def _check_loss(journal: Journal, target: Loss) -> None:
             f"'{journal.folder}' holds a search with another loss: it was {before:g} for the first network, and this "
             f"one is {now:g}; give another folder, or ask the same"
         )
+
+
+def _in_words(objective: Objective) -> str:
+    """What is minimised, in short."""
+    if isinstance(objective, SizeWithin):
+        return f"error at most {objective.error:g}"
+    if isinstance(objective, ErrorWithin):
+        return f"at most {objective.parameters:,} parameters"
+    return f"a sum with weight {objective.weight:g}" if isinstance(objective, WeightedSum) else quoted(objective)
 
 
 def _fingerprint(target: Target) -> str:
