@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -105,14 +106,42 @@ def test_short_searches_start_no_process(monkeypatch: pytest.MonkeyPatch) -> Non
     assert searched(Formula(SHAPE), workers=2) == searched(Formula(SHAPE))
 
 
+class Deadly(Formula):
+    """Whoever fits is killed."""
+
+    def fit(self, *_: Any, **__: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.slow
-def test_a_cluster_finds_what_one_process_finds() -> None:
+def test_a_cluster_finds_what_one_process_finds(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     cluster = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, scheduler_port=0
     )
     with cluster, distributed.Client(cluster) as client:
         assert searched(planted(), client=client) == searched(planted())
+        mark = tmp_path / "died"
+        assert searched(Formula(SHAPE, dies=mark), client=client) == searched(Formula(SHAPE))
+        assert mark.exists()
+        with pytest.raises(TenfoldError, match="the workers of client keep being killed"):
+            searched(Deadly(SHAPE), client=client)
+
+
+@pytest.mark.slow
+def test_clients_that_are_closed_are_told_in_one_line() -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    ) as cluster:
+        client = distributed.Client(cluster)
+        timer = threading.Timer(1.0, client.close)
+        timer.start()
+        with pytest.raises(TenfoldError, match="client was closed, or lost its cluster, while it was at work"):
+            searched(Formula(SHAPE, pause=0.3), client=client)
+        timer.join()
+        with pytest.raises(TenfoldError, match="client is closed; give one that is connected"):
+            searched(Formula(SHAPE), client=client)
 
 
 def test_a_cluster_of_threads_finds_what_one_process_finds(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from tenfold._threads import threads_for
+from tenfold.errors import TenfoldError
 from tenfold.network import Network
 from tenfold.structure import Structure
 from tenfold.structure_search._journal import keep
@@ -72,24 +74,52 @@ class Here:
 
 
 class Cluster:
-    """The workers of a ``dask.distributed.Client``; those that die are replaced by others, as Dask does."""
+    """The workers of a ``dask.distributed.Client``; those that die are replaced by others, as Dask does.
+
+    Raises:
+        TenfoldError: the client is closed, or has no workers.
+    """
 
     def __init__(self, target: Target, client: Any) -> None:
+        if getattr(client, "status", "running") == "closed":
+            raise TenfoldError("client is closed; give one that is connected")
         self._client = client
-        self._target = client.scatter(target, broadcast=True)
+        try:
+            self._target = client.scatter(target, broadcast=True)
+        except TimeoutError as cause:
+            raise TenfoldError(f"client has no workers that answer: {cause}") from cause
 
     def run(self, tasks: Sequence[Task]) -> Generator[Done, None, None]:
         # Files of this machine are not those of the cluster: results are kept here, as they come.
         away = [replace(task, path=None) for task in tasks]
-        waiting = [self._client.submit(work, self._target, task, pure=False) for task in away]
+        with _of_cluster():
+            waiting = [self._client.submit(work, self._target, task, pure=False) for task in away]
         try:
             for task, future in zip(tasks, waiting, strict=True):
-                done = future.result()
+                with _of_cluster():
+                    done = future.result()
                 if task.path is not None:
                     keep(task.path, task.structure, done.fitted, done.seconds)
                 yield done
         finally:  # whoever asked may have heard enough
-            self._client.cancel([future for future in waiting if not future.done()])
+            with suppress(Exception):  # closed by now
+                self._client.cancel([future for future in waiting if not future.done()])
 
     def close(self) -> None:
         pass
+
+
+@contextmanager
+def _of_cluster() -> Iterator[None]:
+    """Errors of a cluster, told in a line; those of what it was to do are passed on as they are."""
+    try:
+        yield
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # what was cancelled is no Exception for asyncio
+        kind = type(error).__name__
+        if kind == "KilledWorker":
+            raise TenfoldError("the workers of client keep being killed: see whether their memory runs out") from error
+        if type(error).__module__.split(".")[0] == "distributed" or kind in ("CancelledError", "FutureCancelledError"):
+            raise TenfoldError(f"client was closed, or lost its cluster, while it was at work ({kind})") from error
+        raise
