@@ -118,8 +118,6 @@ def _of_cluster() -> Iterator[None]:
         raise
     except BaseException as error:  # what was cancelled is no Exception for asyncio
         kind = type(error).__name__
-        if kind == "KilledWorker":
-            raise TenfoldError("the workers of client keep being killed: see whether their memory runs out") from error
         if type(error).__module__.split(".")[0] == "distributed" or kind in ("CancelledError", "FutureCancelledError"):
-            raise TenfoldError(f"client was closed, or lost its cluster, while it was at work ({kind})") from error
+            raise TenfoldError(f"client was closed, or lost its workers, while it was at work ({kind})") from error
         raise
