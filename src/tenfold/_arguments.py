@@ -18,10 +18,12 @@ _MOST = 2**63
 
 
 def quoted(value: Any) -> str:
-    """A value that was given as it is written, on one line, and no longer than a line."""
+    """A value that was given as it is written, or its type where that is no single line; long ones are cut."""
     try:
-        text = " ".join(repr(value).split())
+        text = repr(value)
     except Exception:  # numbers of thousands of digits, and what others made
+        text = "\n"
+    if "\n" in text:
         return f"a value of type {type(value).__name__}"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
