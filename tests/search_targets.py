@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
@@ -32,7 +33,8 @@ class Formula:
         formula: the error, instead of one that falls with the ranks, at the first look too; the bound is then ``sharp``
             of it, and not less.
         asked: the keys of the structures that were fitted, in this process.
-        dies: a file; the process that makes it, in its first fit of a structure of chance below 0.3, kills itself.
+        dies: a file; the first process that fits, beside the one that searches, makes it and kills itself.
+        signs: a folder; every process leaves a file there that is named after its number and the structure it fits.
     """
 
     shape: tuple[int, ...]
@@ -43,6 +45,7 @@ class Formula:
     asked: list[str] = field(default_factory=list, compare=False)
     dies: Path | None = None
     formula: Callable[[Structure], float] | None = None
+    signs: Path | None = None
 
     @property
     def size(self) -> int:
@@ -69,7 +72,9 @@ class Formula:
         stop: Callable[[], bool] | None = None,
     ) -> Fitted:
         self.asked.append(structure.key)
-        if self.dies is not None and chance(structure.key) < 0.3 and not self.dies.exists():
+        if self.signs is not None:
+            (self.signs / f"{os.getpid()} {chance(structure.key)}").touch()
+        if self.dies is not None and parent_process() is not None and not self.dies.exists():
             self.dies.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if self.pause:

@@ -11,11 +11,29 @@ import numpy as np
 
 from tenfold.errors import TenfoldError
 
+# What is longer than this is cut where it is quoted.
+_LONGEST = 80
+# Whole numbers that people mean are below this.
+_MOST = 2**63
+
+
+def quoted(value: Any) -> str:
+    """A value that was given as it is written, or its type where that is no single line; long ones are cut."""
+    try:
+        text = repr(value)
+    except Exception:  # numbers of thousands of digits, and what others made
+        text = "\n"
+    if "\n" in text:
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
 
 def whole_number(name: str, value: Any, least: int) -> int:
-    """The value as an int. Raises `TenfoldError` if it is none, or below the least."""
+    """The value as an int. Raises `TenfoldError` if it is none, below the least, or 2**63 and more."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise TenfoldError(f"{name} must be a whole number of at least {least}, not {value!r}")
+        raise TenfoldError(f"{name} must be a whole number of at least {least}, not {quoted(value)}")
+    if value >= _MOST:
+        raise TenfoldError(f"{name} must be below 2**63, not {quoted(value)}")
     return int(value)
 
 
@@ -28,7 +46,7 @@ def real_number(name: str, value: Any, wanted: str) -> float:
             number = math.nan
         if not math.isnan(number):
             return number
-    raise TenfoldError(f"{name} must be {wanted}, not {value!r}")
+    raise TenfoldError(f"{name} must be {wanted}, not {quoted(value)}")
 
 
 def closest(word: str, known: Iterable[str]) -> str:

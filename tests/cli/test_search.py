@@ -77,6 +77,8 @@ def test_json_holds_the_numbers(folder: Path, capfd: pytest.CaptureFixture[str])
         (("x.npy", "--error", "2"), "error must be a relative error"),
         (("x.npy", "--ratio", "2", "--weight", "3"), "ratio and weight are given"),
         (("x.npy", "--evaluations", "0"), "evaluations must be a whole number of at least 1, not 0"),
+        (("x.npy", "--workers", "0"), "workers must be a whole number of at least 1, not 0"),
+        (("x.npy", "--workers", "100000", "--journal", "j"), "workers must be at most "),
         (("x.npy", "--option", "radius"), "--option takes a name and a value"),
         (("x.npy", "--option", "seconds=3"), "which has an option of its own: --seconds"),
         (("x.npy", "--option", "foo=3", "--method", "random_search"), "'foo' is no argument of search"),

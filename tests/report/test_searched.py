@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import tenfold as tn
 from tenfold.report import page, searched
 from tenfold.structure_search import ErrorWithin, SizeWithin, WeightedSum
+from tenfold.structure_search.pareto import non_dominated
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +78,42 @@ def test_hopeless_structures_do_not_hide_the_others(search: tn.Search) -> None:
     assert panel is not None
     assert "²⁶⁰" not in panel.markup  # no axis up to e^600
     assert searched.sizes_and_flops(replace(search, history=(*search.history, worst))) is not None
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        [0.0],
+        [0.25],
+        [1e300, 1e-300],
+        [10.0 ** (150 + n) for n in range(48)],
+        [0.3, math.inf],
+        [math.inf],
+    ],
+    ids=["zero", "equal", "far apart", "squares overflow", "some infinite", "infinite"],
+)
+@pytest.mark.parametrize("weight", [None, 1.0, 1e308], ids=["size", "sum", "heavy sum"])
+def test_errors_of_any_size_are_drawn(search: tn.Search, errors: list[float], weight: float | None) -> None:
+    objective = ErrorWithin(40) if weight is None else WeightedSum(72, weight)
+    given = [errors[n % len(errors)] for n in range(len(search.history))]
+    history = tuple(
+        replace(one, error=error, value=objective.value(one.parameters, error))
+        for one, error in zip(search.history, given, strict=True)
+    )
+    front = tuple(replace(trial, error=error) for trial, error in zip(search.fit.front, given, strict=False))
+    least = min(one.error for one in history)
+    other = replace(
+        search,
+        fit=replace(search.fit, error=least, front=front),
+        error=least,
+        history=history,
+        front=tuple(non_dominated(history, lambda one: (one.parameters, one.error))),
+        objective=objective,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        other.plot().savefig(io.BytesIO(), dpi=30)
+        path = searched.path(other)
+        searched.sizes_and_flops(other)
+        searched.rivals(other)
+    assert path is not None

@@ -260,3 +260,55 @@ def test_a_full_disk_is_said_once(tmp_path: Path) -> None:
     with pytest.raises(TenfoldError, match="cannot be written to: No space left on device"):
         journal.write({"number": 0, "elapsed": 0.0})
     journal.close()
+
+
+def test_everything_that_is_another_is_named_in_words(tmp_path: Path) -> None:
+    asked = {"data": "9f", "space": "Ring((3, 3, 3), 8, None, None, ...)", "seed": 1}
+    words = {"data": "of shape 3·3·3 (known as 9f)", "space": "rings of 3 modes"}
+    Journal(tmp_path, asked, words).close()
+    other = {"data": "77", "space": "Chain((3, 3, 3), 8)", "seed": 1}
+    with pytest.raises(TenfoldError) as error:
+        Journal(tmp_path, other, {"data": "of shape 3·3·3 (known as 77)", "space": "chains of 3 modes"})
+    assert str(error.value) == (
+        f"'{tmp_path}' holds a search with data of shape 3·3·3 (known as 9f), not of shape 3·3·3 (known as 77), and "
+        f"space rings of 3 modes, not chains of 3 modes; give another folder, or ask the same"
+    )
+    with pytest.raises(TenfoldError, match="holds a search with other data that reads the same, of shape"):
+        Journal(tmp_path, {**asked, "data": "9e"}, words)
+    Journal(tmp_path, asked, {"data": "words of a later day"}).close()
+
+
+def test_records_without_words_and_of_other_versions(tmp_path: Path) -> None:
+    header = tmp_path / "search.json"
+    header.write_text(json.dumps({"version": 1, **ASKED}))  # as it was before there were words
+    Journal(tmp_path, ASKED, {"seed": "1"}).close()
+    with pytest.raises(TenfoldError, match="holds a search with seed 1, not 2"):
+        Journal(tmp_path, {**ASKED, "seed": 2}, {"seed": "2"})
+    header.write_text(json.dumps({"version": 2, **ASKED, "more": []}))
+    with pytest.raises(TenfoldError, match=r"another version of tenfold began \(its record is of kind 2, this version"):
+        Journal(tmp_path, ASKED)
+    assert json.loads(header.read_text())["version"] == 2
+
+
+def test_what_a_killed_worker_left_half_written_is_removed_at_the_end(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, ASKED)
+    (tmp_path / "networks" / ".0123456789ab.part.tn").write_bytes(b"half")
+    journal.close()
+    assert list((tmp_path / "networks").iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no limits of file sizes here")
+def test_files_that_may_not_grow(tmp_path: Path) -> None:
+    """As on a disk that fills up while the lines are written; what was done is kept."""
+    import resource
+
+    folder = tmp_path / "full"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2500, limits[1]))
+    try:
+        with pytest.raises(TenfoldError, match=r"cannot be written to: .*; the same call goes on"):
+            searched(folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert answer(searched(folder)) == answer(searched(tmp_path / "whole"))
+    assert lines(folder) == lines(tmp_path / "whole")

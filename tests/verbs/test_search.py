@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -369,7 +370,7 @@ def test_the_time_ends_a_search_between_two_fits(monkeypatch: pytest.MonkeyPatch
         ({"workers": 0}, TenfoldError, "workers must be a whole number of at least 1, not 0"),
         ({"seconds": 10**400}, TenfoldError, "seconds must be a positive number"),
         ({"method": ["tnale"]}, TenfoldError, "is not known; there are"),
-        ({"max_rank": 10**30}, StructureError, "max_rank must be below"),
+        ({"max_rank": 10**30}, TenfoldError, "max_rank must be below"),
         ({"seed": -1}, TenfoldError, "seed must be"),
         ({"client": 3}, TenfoldError, "client must be a dask.distributed.Client, not int"),
         ({"method": "best"}, TenfoldError, "searcher 'best' is not known; there are"),
@@ -444,3 +445,68 @@ def test_a_search_of_one_structure_reports(tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "What came near" not in page
     assert "The search" in page
+
+
+_NUMBERS: list[Any] = [
+    0,
+    -1,
+    math.nan,
+    math.inf,
+    -math.inf,
+    10**400,
+    -(10**400),
+    10**5000,
+    "",
+    "a",
+    "1e400",
+    [],
+    {},
+    1j,
+    object(),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "fine"),
+    [
+        ("error", [0]),
+        ("parameters", []),
+        ("ratio", []),
+        ("weight", []),
+        ("space", []),
+        ("max_rank", []),
+        ("fixed_order", []),
+        ("fold", []),
+        ("method", []),
+        ("evaluations", []),
+        ("seconds", []),
+        ("workers", []),
+        ("client", []),
+        ("resume", []),
+        ("seed", [0]),
+        ("loss", []),
+        ("shape", []),
+        ("dtype", []),
+        ("dims", []),
+        ("coordinates", [{}]),
+        ("units", [{}]),
+        ("progress", []),
+        ("tries", []),
+    ],
+)
+def test_nonsense_is_told_in_one_line(name: str, fine: list[Any], tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept: dict[str, Any] = {"evaluations": 2, "space": "ring", "max_rank": 2, "method": "greedy", "progress": False}
+    values = [*_NUMBERS, np.array([1, 2]), torch.ones(2), "x" * 5000, "a\nb", lambda: None, int, b"x", (1, "a")]
+    if name == "resume":  # any text names a folder
+        values = [value for value in values if not isinstance(value, str) or not value]
+    for value in values:
+        if any(value is one or (type(value) is type(one) and value == one) for one in fine):
+            continue
+        with pytest.raises(TenfoldError) as error:
+            tn.search(np.ones((2, 2, 2)), **{**kept, name: value})
+        said = str(error.value)
+        assert "\n" not in said
+        assert len(said) < 400
+        assert name in said or name == "client" or (name == "method" and "searcher" in said)
+    assert not list(tmp_path.iterdir())

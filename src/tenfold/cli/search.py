@@ -41,7 +41,7 @@ def search(
     ),
     evaluations: int | None = typer.Option(None, help="Structures that may be evaluated, as papers count them."),
     seconds: float | None = typer.Option(None, help="How long it may take. [default: 60, without --evaluations]"),
-    workers: int = typer.Option(1, help="Processes that fit side by side; the result does not depend on it."),
+    workers: int = typer.Option(1, help="Processes that fit side by side; the result does not depend on how many."),
     journal: str | None = typer.Option(None, help="Folder to keep the search in; the same command goes on from there."),
     variable: str | None = typer.Option(None, help="Which array of a file with several."),
     value: str | None = typer.Option(None, help="Column of a table with the values."),

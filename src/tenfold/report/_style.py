@@ -34,6 +34,8 @@ MISSING = "#9aa3ad"
 HUES = ("#0072b2", "#d55e00", "#00896b", "#b0578d", "#c98500", "#3d9bd1", "#7d6bc4", "#8a8f98")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 SEQUENTIAL = "viridis"
+# What is larger is drawn as if it were this: logarithmic axes with room above it would end beyond what a float can be.
+TALLEST = 1e100
 DIVERGING = "RdBu_r"
 CYCLIC = "twilight"
 

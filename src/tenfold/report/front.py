@@ -16,6 +16,7 @@ from tenfold.report._style import (
     MARKERS,
     MUTED,
     PAPER,
+    TALLEST,
     Panel,
     family,
     figure,
@@ -54,9 +55,11 @@ def compares(fit: Fit) -> bool:
 
 
 def draw_front(ax: Axes, fit: Fit) -> None:
-    """Put the trials of a fit, of which there are several, on the axes."""
+    """Put the trials of a fit on the axes, those whose error is a number."""
     trials = _drawable(fit.front)
     style(ax, grid=True)
+    if not trials:
+        return
     ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="relative error")
     height = _heights(trials)
     families: dict[str, list[Trial]] = {}
@@ -137,8 +140,9 @@ def _drawable(front: Sequence[Trial]) -> list[Trial]:
 
 def _heights(trials: Sequence[Trial]) -> dict[int, float]:
     """Where each trial is drawn, by its id; exact ones would be infinitely far down."""
-    lowest = min((t.error for t in trials if t.error > _EXACT), default=1e-3)
-    return {id(t): t.error if t.error > _EXACT else lowest / 5 for t in trials}
+    near = {id(t): min(t.error, TALLEST) for t in trials if t.error > _EXACT}
+    exact = min(near.values(), default=1e-3) / 5
+    return {id(t): near.get(id(t), exact) for t in trials}
 
 
 def _limits(ax: Axes, trials: Sequence[Trial], height: dict[int, float]) -> None:

@@ -13,6 +13,7 @@ from tenfold.report._style import (
     MUTED,
     PAPER,
     SEQUENTIAL,
+    TALLEST,
     Panel,
     figure,
     log_axis,
@@ -100,9 +101,10 @@ def draw_path(ax: Axes, search: Search) -> None:
     counted = np.array([one.counted for one in search.history])
     values = np.array([_value(search, one) for one in search.history])
     finite = np.isfinite(values)
+    values[finite] = np.clip(values[finite], -TALLEST, TALLEST)
     best = np.minimum.accumulate(np.where(finite, values, np.inf))
     # What is far worse than the rest would leave no room for the others; it is drawn at the upper edge.
-    positive = bool((values[finite] > 0).all())
+    positive = bool(finite.any() and (values[finite] > 0).all())
     tallest = _TALLEST * best[-1] if positive else math.inf
     values = np.minimum(values, tallest)
     ax.plot(
@@ -152,7 +154,7 @@ def draw_map(fig: Figure, ax: Axes, table: list[tuple[int, float, float]], searc
     many = np.zeros_like(least, dtype=int)
     for size, flop, error in zip(sizes, flops, errors, strict=True):
         cell = _bin(up, flop), _bin(across, size)
-        least[cell] = np.fmin(least[cell], max(error, _EXACT))
+        least[cell] = np.fmin(least[cell], min(max(error, _EXACT), TALLEST))
         many[cell] += 1
     low = float(np.nanmin(least))
     high = max(float(np.nanmax(least)), 1.01 * low)

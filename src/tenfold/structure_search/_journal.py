@@ -14,9 +14,11 @@ import os
 import sys
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tenfold._arguments import quoted
 from tenfold.errors import FileError, TenfoldError
 from tenfold.network import Network, load_file
 from tenfold.structure import Structure
@@ -47,15 +49,18 @@ class Journal:
     Args:
         folder: made if it is not there.
         asked: what makes the search what it is; a folder of another search is refused.
+        words: the same for people, as far as there are shorter words for it.
 
     Raises:
         TenfoldError: the folder holds another search, or something else, or cannot be written to, or a search that
             is still under way keeps itself in it.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], asked: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], asked: Mapping[str, Any], words: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = Path(folder)
-        wanted = {"version": _VERSION, **asked}
+        wanted = {"version": _VERSION, **asked, "words": dict(words or {})}
         header = self.folder / _HEADER
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -66,8 +71,7 @@ class Journal:
                 raise TenfoldError(f"'{folder}' is no folder of a search; give an empty or a new one")
             (self.folder / _NETWORKS).mkdir(exist_ok=True)
             self._unlock = self._locked()
-            for left in (self.folder / _NETWORKS).glob(".*.part.tn"):  # half written when the search was killed
-                left.unlink()
+            self._clear()
             if not header.exists():
                 part.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
                 os.replace(part, header)
@@ -100,12 +104,25 @@ class Journal:
     def _check(self, found: Any, wanted: Mapping[str, Any]) -> None:
         if not isinstance(found, dict):
             raise ValueError("it holds no names and values")
-        for name, value in json.loads(json.dumps(wanted)).items():
-            if found.get(name) != value:
-                raise TenfoldError(
-                    f"'{self.folder}' holds a search with {name} {found.get(name)!r}, not {value!r}; "
-                    f"give another folder, or ask the same"
-                )
+        version = found.get("version")
+        if version != _VERSION:
+            raise TenfoldError(
+                f"'{self.folder}' holds a search that another version of tenfold began (its record is of kind "
+                f"{quoted(version)}, this version knows {_VERSION}); give another folder, or take that version"
+            )
+        asked = json.loads(json.dumps(wanted))
+        there, here = (record.pop("words", {}) for record in (found, asked))
+        other = [name for name, value in asked.items() if found.get(name) != value]
+        if other:
+            told = (_difference(name, found.get(name), asked[name], there, here) for name in other)
+            raise TenfoldError(
+                f"'{self.folder}' holds a search with {', and '.join(told)}; give another folder, or ask the same"
+            )
+
+    def _clear(self) -> None:
+        """Remove what was half written by somebody who was killed."""
+        for left in (self.folder / _NETWORKS).glob(".*.part.tn"):
+            left.unlink(missing_ok=True)
 
     def _readable(self) -> list[dict[str, Any]]:
         """The lines there are; one that was cut off while it was written is removed from the file."""
@@ -185,7 +202,17 @@ class Journal:
 
     def close(self) -> None:
         self._file.close()
+        with suppress(OSError):  # left for the next time
+            self._clear()
         self._unlock()
+
+
+def _difference(name: str, found: Any, wanted: Any, there: Any, here: Mapping[str, str]) -> str:
+    """In what a search that was kept is another than the one that is asked for."""
+    before, now = there.get(name) if isinstance(there, dict) else None, here.get(name)
+    if before is None or now is None:
+        before, now = quoted(found), quoted(wanted)
+    return f"{name} {before}, not {now}" if before != now else f"other {name} that reads the same, {now}"
 
 
 def _closed(folder: int) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol, TypeVar
 
+from tenfold._arguments import quoted
 from tenfold.errors import TenfoldError
 from tenfold.structure_search.session import Session
 from tenfold.structure_search.spaces import Space
@@ -76,7 +77,7 @@ def find_searcher(name: str) -> SearcherEntry:
     """The searcher of a name; raises `TenfoldError` where there is none."""
     found = searchers()
     if not isinstance(name, str) or name not in found:
-        raise TenfoldError(f"searcher '{name}' is not known; there are {', '.join(found)}")
+        raise TenfoldError(f"searcher {quoted(name)} is not known; there are {', '.join(found)}")
     return found[name]
 
 

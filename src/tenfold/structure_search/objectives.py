@@ -90,14 +90,17 @@ class ErrorWithin:
             raise TenfoldError(f"parameters must be at least 1, not {self.parameters!r}")
 
     def value(self, parameters: int, error: float) -> float:
-        excess = max(0.0, math.log(parameters / self.parameters))
-        return math.log(max(error, _EXACT)) + _WEIGHT * excess if math.isfinite(error) else math.inf
+        return math.log(max(error, _EXACT)) + self._price(parameters) if math.isfinite(error) else math.inf
 
     def error_for(self, parameters: int, value: float) -> float:
         if value == math.inf:
             return math.inf
-        left = value - _WEIGHT * max(0.0, math.log(parameters / self.parameters))
+        left = value - self._price(parameters)
         return -1.0 if left < math.log(_EXACT) else math.exp(min(left, 700.0))
+
+    def _price(self, parameters: int) -> float:
+        """What is added above the budget."""
+        return _WEIGHT * math.log(parameters / self.parameters) if parameters > self.parameters else 0.0
 
     def met(self, parameters: int, error: float) -> bool:
         return parameters <= self.parameters

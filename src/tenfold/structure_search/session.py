@@ -18,7 +18,8 @@ from tenfold.network import Network
 from tenfold.structure import Structure
 from tenfold.structure_search._adapted import adapted
 from tenfold.structure_search._journal import Journal
-from tenfold.structure_search._workers import Cluster, Done, Here, Processes, Task, Workers
+from tenfold.structure_search._processes import Processes
+from tenfold.structure_search._workers import Cluster, Done, Here, Task, Workers
 from tenfold.structure_search.objectives import Objective
 from tenfold.structure_search.pareto import front
 from tenfold.structure_search.spaces import Point, Space
@@ -101,13 +102,13 @@ class Session:
         evaluations: how many may be counted.
         seconds: how long it may take, what was spent before a journal was taken up again included. The first fit is
             made however few they are; the last one ends with its sweep.
-        workers: processes; results do not depend on how many.
+        workers: processes, up to four for each core; results do not depend on how many.
         client: a ``dask.distributed.Client`` instead.
         journal: where everything is kept while it is found.
         watch: called after every fit.
 
     Raises:
-        TenfoldError: numbers that are not positive.
+        TenfoldError: numbers that are not positive, or more workers than are of use.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tenfold._arguments import quoted
 from tenfold._blocks import Blocks, memory_bytes
 from tenfold._scales import power_of, times_power
 from tenfold.errors import DataError
@@ -85,6 +86,9 @@ def prepare(
     if isinstance(data, Prepared):
         return data
     origin: str | None = None
+    for name, table in (("coordinates", coordinates), ("units", units)):
+        if table is not None and not isinstance(table, Mapping):
+            raise DataError(f"{name} must be a table whose keys are axes, not {quoted(table)}")
     names, labels, marks = dims, dict(coordinates or {}), dict(units or {})
     missing_is_nan = False
     if _comes_from(data, "xarray"):
@@ -226,8 +230,9 @@ def as_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     if dtype is None:
         return None
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if found not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
-        raise DataError(f"dtype must be float32, float64, complex64 or complex128, not {dtype!r}")
+    known = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+    if not isinstance(found, torch.dtype) or found not in known:
+        raise DataError(f"dtype must be float32, float64, complex64 or complex128, not {quoted(dtype)}")
     return found
 
 
@@ -235,9 +240,13 @@ def as_names(dims: Sequence[str] | None, order: int) -> tuple[str, ...]:
     """The names of so many axes, letters where there are none. Raises `DataError` where they do not fit."""
     if dims is None:
         return tuple(_LETTERS[:order]) if order <= len(_LETTERS) else tuple(f"i{k + 1}" for k in range(order))
-    if isinstance(dims, str) or len(dims) != order:
-        raise DataError(f"dims must name each of the {order} axes, not {dims!r}")
-    names = tuple(as_text(dim) for dim in dims)
+    try:
+        given = [] if isinstance(dims, str) else list(dims)
+    except TypeError:
+        given = []
+    if len(given) != order:
+        raise DataError(f"dims must name each of the {order} axes, not {quoted(dims)}")
+    names = tuple(as_text(dim) for dim in given)
     if len(set(names)) != order:
         raise DataError(f"dims names an axis twice: {', '.join(names)}")
     return names

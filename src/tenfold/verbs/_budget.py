@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from tenfold._arguments import real_number
+from tenfold._arguments import quoted, real_number, whole_number
 from tenfold.errors import TenfoldError
 from tenfold.structure_search import Budget
 
@@ -21,20 +21,21 @@ def budget_of(error: float | None, parameters: int | None, ratio: float | None, 
     if len(given) > 1:
         raise TenfoldError(f"{' and '.join(given)} are given; one of them is the budget")
     if error is not None:
-        if isinstance(error, bool) or not isinstance(error, (int, float, np.floating)) or not 0 <= error < 1:
-            raise TenfoldError(f"error must be a relative error of at least 0 and below 1, not {error!r}")
+        wanted = "a relative error of at least 0 and below 1"
+        error = real_number("error", error, wanted)
+        if not 0 <= error < 1:
+            raise TenfoldError(f"error must be {wanted}, not {error!r}")
         # A little less, so that rounding where the network is expanded does not go beyond what was asked for.
-        return Budget(error=float(error) * (1 - 1e-9))
+        return Budget(error=error * (1 - 1e-9))
     if ratio is not None:
-        if isinstance(ratio, bool) or not isinstance(ratio, (int, float, np.number)) or not 1 <= ratio < math.inf:
+        ratio = real_number("ratio", ratio, "a number of at least 1")
+        if not 1 <= ratio < math.inf:
             raise TenfoldError(f"ratio must be a number of at least 1, not {ratio!r}")
-        parameters = math.floor(cells / Fraction(float(ratio)))
+        parameters = math.floor(cells / Fraction(ratio))
         if parameters < 1:
             raise TenfoldError(f"ratio {ratio:g} leaves no parameter for an array of {cells:,} entries")
     if parameters is not None:
-        if isinstance(parameters, bool) or not isinstance(parameters, (int, np.integer)) or parameters < 1:
-            raise TenfoldError(f"parameters must be a whole number of at least 1, not {parameters!r}")
-        return Budget(parameters=int(parameters))
+        return Budget(parameters=whole_number("parameters", parameters, 1))
     return Budget()
 
 
@@ -50,7 +51,7 @@ def in_words(budget: Budget) -> str:
 def check_seed(seed: int) -> int:
     """The seed as an int. Raises `TenfoldError` for anything else."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**63:
-        raise TenfoldError(f"seed must be a whole number of at least 0 and below 2**63, not {seed!r}")
+        raise TenfoldError(f"seed must be a whole number of at least 0 and below 2**63, not {quoted(seed)}")
     return int(seed)
 
 

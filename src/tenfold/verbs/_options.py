@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, Union, get_args, get_origin
 
 import numpy as np
 
+from tenfold._arguments import quoted
 from tenfold.errors import TenfoldError
 
 # Arguments of `fit`, or of its own making, that some methods take as well.
@@ -44,7 +45,7 @@ def check_options(entry: Known, options: Mapping[str, Any], verb: str = "fit") -
             has = f"; it has {', '.join(own)}" if own else ""
             raise TenfoldError(f"'{name}' is no argument of {verb}, nor an option of method '{entry.name}'{has}")
         if name in hints and not _fits(value, hints[name]):
-            raise TenfoldError(f"option {name} must be {' or '.join(_words(hints[name]))}, not {_shown(value)}")
+            raise TenfoldError(f"option {name} must be {' or '.join(_words(hints[name]))}, not {quoted(value)}")
 
 
 def _hints(entry: Known) -> dict[str, Any]:
@@ -84,8 +85,3 @@ def _words(hint: Any) -> list[str]:
     if hint in _WORDS:
         return [_WORDS[hint]]
     return [f"a {getattr(origin or hint, '__name__', 'value')}"]
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 and "\n" not in text else f"a value of type {type(value).__name__}"

@@ -8,6 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from tenfold._arguments import quoted
+from tenfold.errors import TenfoldError
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -58,6 +63,8 @@ class Bar:
 @contextmanager
 def progress_bar(show: bool | None) -> Iterator[Bar]:
     """A bar for the block; ``None`` shows it where standard error is a terminal."""
+    if not (show is None or isinstance(show, bool | np.bool_)):
+        raise TenfoldError(f"progress must be true or false, not {quoted(show)}")
     if show is None:
         show = sys.stderr is not None and sys.stderr.isatty()  # None where it was closed at the start
     if not show:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from tenfold._arguments import quoted
 from tenfold.decomposition import kind_of
 from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
@@ -22,15 +24,19 @@ from tenfold.structure import Structure
 from tenfold.structure_search import Budget, Trial, as_whole
 from tenfold.structure_search._journal import Journal
 from tenfold.structure_search._registry import SearcherEntry, find_searcher, searchers
-from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin
+from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin, WeightedSum
 from tenfold.structure_search.session import Exhausted, Session, Spent
 from tenfold.structure_search.spaces import Space
 from tenfold.structure_search.targets import Dense, Loss, Observed, Target
 from tenfold.verbs._arrays import Prepared
 from tenfold.verbs._budget import in_words
 from tenfold.verbs._options import check_options
+from tenfold.verbs._spaces import in_words as space_in_words
 from tenfold.verbs._spaces import roomy, space_of
 from tenfold.verbs.search_result import label
+
+# Sweeps, samples, generations: with more than this a searcher would ask for nothing within the life of anybody.
+_LARGEST = 10**6
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,19 @@ class Plan:
             "method": self.entry.name,
             "options": json.loads(json.dumps(dict(self.options), default=repr)),
             "seed": self.seed,
+        }
+
+    def words(self) -> dict[str, str]:
+        """The same for people."""
+        sizes = "·".join(map(str, self.target.shape))
+        what = f"a loss of networks of shape {sizes}" if isinstance(self.target, Loss) else f"of shape {sizes}"
+        return {
+            "data": f"{what} (known as {_fingerprint(self.target)[:8]})",
+            "objective": _in_words(self.objective),
+            "space": space_in_words(self.space),
+            "method": self.entry.name,
+            "options": ", ".join(f"{name}={quoted(value)}" for name, value in sorted(self.options.items())) or "none",
+            "seed": str(self.seed),
         }
 
 
@@ -83,7 +102,7 @@ def run(
 
     The space's first point, of rank one, is fitted before anything else.
     """
-    journal = None if resume is None else Journal(resume, plan.said())
+    journal = None if resume is None else Journal(resume, plan.said(), plan.words())
     if journal is not None and isinstance(plan.target, Loss):
         _check_loss(journal, plan.target)
     with Session(
@@ -162,11 +181,15 @@ def searcher_for(method: str | None, target: Target, space: Space, options: Mapp
         TenfoldError: it is not known, or does not have an option.
     """
     # Of whole arrays something is known before any structure is fitted.
-    entry = find_searcher(method or ("bound_guided" if isinstance(target, Dense) else "tnale"))
+    usual = "bound_guided" if isinstance(target, Dense) else "tnale"
+    entry = find_searcher(usual if method is None else method)
     if not isinstance(space, entry.spaces):
         able = ", ".join(name for name, one in searchers().items() if isinstance(space, one.spaces))
         raise StructureError(f"searcher '{entry.name}' does not search {type(space).__name__}; {able} do")
     check_options(entry, options, "search")
+    for name, value in options.items():
+        if isinstance(value, int | np.integer) and not -_LARGEST <= int(value) <= _LARGEST:
+            raise TenfoldError(f"option {name} must be a number up to {_LARGEST:,}, not {quoted(value)}")
     return entry
 
 
@@ -256,6 +279,15 @@ def _check_loss(journal: Journal, target: Loss) -> None:
             f"'{journal.folder}' holds a search with another loss: it was {before:g} for the first network, and this "
             f"one is {now:g}; give another folder, or ask the same"
         )
+
+
+def _in_words(objective: Objective) -> str:
+    """What is minimised, in short."""
+    if isinstance(objective, SizeWithin):
+        return f"error at most {objective.error:g}"
+    if isinstance(objective, ErrorWithin):
+        return f"at most {objective.parameters:,} parameters"
+    return f"a sum with weight {objective.weight:g}" if isinstance(objective, WeightedSum) else quoted(objective)
 
 
 def _fingerprint(target: Target) -> str:

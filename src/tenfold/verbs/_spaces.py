@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tenfold._arguments import whole_number
+from tenfold._arguments import quoted, whole_number
 from tenfold.errors import StructureError, TenfoldError
 from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin
 from tenfold.structure_search.spaces import AnyGraph, Chain, FullyConnected, Ring, Space, Tree, Tucker, folded, spaces
@@ -59,10 +59,10 @@ def space_of(
             raise StructureError(f"space is for shape {said.shape}, but the data has shape {shape}")
         return said if said.names is not None else replace(said, names=names)
     known = spaces()
-    if said not in ("any", *known):
-        raise TenfoldError(f"space {said!r} is not known; there are any, {', '.join(known)}")
+    if not isinstance(said, str) or said not in ("any", *known):
+        raise TenfoldError(f"space {quoted(said)} is not known; there are any, {', '.join(known)}")
     if fixed_order is not None and not isinstance(fixed_order, bool | np.bool_):
-        raise TenfoldError(f"fixed_order must be true or false, not {fixed_order!r}")
+        raise TenfoldError(f"fixed_order must be true or false, not {quoted(fixed_order)}")
     if len(shape) == 0:
         raise StructureError("data is a single number, which has no structure to look for")
     folds = _folds(fold, shape, whole=said == "tucker")
@@ -138,7 +138,8 @@ def _folds(fold: Fold | None, shape: tuple[int, ...], *, whole: bool) -> tuple[t
 
 def _given(fold: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     """What was given for each axis, as pieces."""
-    wanted = f"fold must say the pieces of each of the {len(shape)} axes, as ((8, 8), (4, 16), (3,)), not {fold!r}"
+    each_axis = f"the pieces of each of the {len(shape)} axes, as ((8, 8), (4, 16), (3,))"
+    wanted = f"fold must say {each_axis}, not {quoted(fold)}"
     if isinstance(fold, str) or not isinstance(fold, Sequence) or len(fold) != len(shape):
         raise StructureError(wanted)
     folds = []

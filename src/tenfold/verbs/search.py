@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenfold._arguments import real_number, whole_number
+from tenfold._arguments import quoted, real_number, whole_number
 from tenfold._threads import threads_for
 from tenfold.decomposition import relative_error
 from tenfold.errors import TenfoldError
 from tenfold.network import Network
 from tenfold.structure import index_names
 from tenfold.structure_search import Budget, Trial, climb
+from tenfold.structure_search._processes import check_workers
 from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin, WeightedSum
 from tenfold.structure_search.pareto import non_dominated
 from tenfold.structure_search.session import Session
@@ -98,7 +99,8 @@ def search(
         evaluations: how many may be asked for, as papers count them.
         seconds: how long it may take; 60 if neither this nor ``evaluations`` is given. However few they are, there is
             an answer; a fit is cut off between two sweeps.
-        workers: processes that fit side by side.
+        workers: processes that fit side by side, up to four for each core; they start where a search takes longer than
+            a moment.
         client: a ``dask.distributed.Client`` whose workers fit instead.
         resume: a folder that everything is kept in while it is found: the same call goes on from there.
         seed: fixes every random draw.
@@ -120,10 +122,11 @@ def search(
         TenfoldError: arguments contradict each other or are not known, or the folder holds another search.
     """
     seed = check_seed(seed)
-    workers = whole_number("workers", workers, 1)
+    workers = check_workers(workers)
     if evaluations is not None:
         evaluations = whole_number("evaluations", evaluations, 1)
     seconds = check_seconds(seconds)
+    folder = _folder(resume)
     if client is not None and not hasattr(client, "submit"):
         raise TenfoldError(f"client must be a dask.distributed.Client, not {type(client).__name__}")
     own = {name: value for name, value in options.items() if value is not None}
@@ -138,8 +141,8 @@ def search(
     about = replace(
         about,
         source=about.source if source is None else as_text(source),
-        source_dtype=source_dtype or about.source_dtype,
-        journal=None if resume is None else os.fspath(resume),
+        source_dtype=about.source_dtype if source_dtype is None else as_text(source_dtype),
+        journal=folder,
     )
     objective, said = _objective(error, parameters, ratio, weight, about)
     room = space_of(
@@ -172,13 +175,13 @@ def search(
                 seconds=seconds,
                 workers=workers,
                 client=client,
-                resume=resume,
+                resume=folder,
                 watch=bar.search,
             )
         except KeyboardInterrupt as stop:
             if common is None:
-                if resume is not None:
-                    stop.add_note(f"the same call goes on from '{os.fspath(resume)}'")
+                if folder is not None:
+                    stop.add_note(f"the same call goes on from '{folder}'")
                 raise
             ended = Ended(Session(target, objective, seed=seed), "interrupted")
         best = ended.session.best
@@ -190,6 +193,16 @@ def search(
     if not found.met and not found.interrupted:
         warnings.warn(_missed(found, plan), stacklevel=2)
     return found
+
+
+def _folder(resume: Any) -> str | None:
+    """The name of the folder that a search is kept in."""
+    if resume is None:
+        return None
+    named = os.fspath(resume) if isinstance(resume, str | os.PathLike) else None
+    if not isinstance(named, str) or not named:
+        raise TenfoldError(f"resume must be the name of a folder, not {quoted(resume)}")
+    return named
 
 
 @dataclass(frozen=True)
@@ -234,8 +247,8 @@ def _of_loss(
         raise TenfoldError("data and loss are given; one of them says what a network is to be good at")
     if not callable(loss):
         raise TenfoldError(f"loss must be a function of a Network, not {type(loss).__name__}")
-    if not isinstance(shape, Sequence):
-        raise TenfoldError(f"loss needs the shape of the tensor, as shape=(4, 4, 4), not {shape!r}")
+    if isinstance(shape, str | bytes) or not isinstance(shape, Sequence) or not shape:
+        raise TenfoldError(f"loss needs the shape of the tensor, as shape=(4, 4, 4), not {quoted(shape)}")
     sizes = tuple(whole_number("a size of shape", n, 1) for n in shape)
     if sent:
         try:
