@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
@@ -26,6 +27,33 @@ def test_the_page_of_a_search_is_that_of_its_fit_and_more(search: tn.Search) -> 
         assert words in text
     assert f"as papers count them; {search.fits} fitted" in text
     assert "<script" not in text
+
+
+def test_the_page_names_the_file_that_was_written_or_says_how_to_write_one(search: tn.Search) -> None:
+    unsaved = unescape(page.render(search.fit, search=search))
+    assert 'search.save("found.tn")' in unsaved
+    assert "tenfold show found.tn\n" in unsaved
+    saved = unescape(page.render(search.fit, search=search, saved="my ring.tn"))
+    assert ".save(" not in saved
+    assert 'tn.load("my ring.tn")' in saved
+    assert "tenfold expand 'my ring.tn' -o array.npy" in saved
+    assert 'fit.save("fit.tn")' in unescape(page.render(search.fit))
+
+
+def test_table_and_page_say_the_same_of_why_it_stopped(search: tn.Search) -> None:
+    assert search.why_stopped == "the evaluations were used up"
+    text = page.render(search.fit, search=search)
+    assert "<dt>stopped</dt><dd>the evaluations were used up</dd>" in text
+    assert "stopped  the evaluations were used up" in str(search)
+    kept = replace(search, journal="folder")
+    assert kept.why_stopped.endswith("; the same call with more of them goes on from 'folder'")
+    assert f"<dt>stopped</dt><dd>{search.fit.why_stopped}</dd>" in page.render(search.fit)
+
+
+def test_what_was_not_reached_is_said(search: tn.Search) -> None:
+    missed = replace(search, objective=ErrorWithin(1))
+    assert "not reached" in page.render(search.fit, search=missed)
+    assert "not reached" not in page.render(search.fit, search=search)
 
 
 def test_rivals_lie_on_both_sides_of_the_front(search: tn.Search) -> None:

@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 # Rows of the front that are shown, those around what was chosen.
 _MOST = 12
 
-_STOPPED = {
-    "evaluations": "the evaluations were used up",
-    "seconds": "the time was used up",
-    "finished": "the searcher had nothing more to try",
-    "interrupted": "interrupted; this is the best until then",
-}
-
 
 def table(search: Search, *, width: int = 100) -> str:
     """The result of a search as a two-column table and its front, plain text."""
@@ -44,7 +37,7 @@ def table(search: Search, *, width: int = 100) -> str:
         ("compression ratio", f"{search.ratio:.4g}"),
         ("evaluations", f"{search.counted:,} as papers count them, {search.fits:,} of them fitted"),
         ("seconds", f"{search.seconds:.2f}"),
-        ("stopped", _STOPPED[search.stopped] + _how_on(search)),
+        ("stopped", search.why_stopped),
     ]
     if fit.observed != fit.cells:
         rows.insert(1, ("observed", f"{fit.observed:,} of {fit.cells:,} cells"))
@@ -78,12 +71,3 @@ def front(search: Search) -> str:
     left = len(search.front) - len(part)
     said = columns(("", "parameters", "error", "found after", "front"), rows, right=(1, 2, 3))
     return said + (f"\n   and {left:,} more on the front" if left else "")
-
-
-def _how_on(search: Search) -> str:
-    if search.stopped == "finished":
-        return ""
-    if search.journal is None:
-        return "; a folder to resume from would let the same call go on" if search.interrupted else ""
-    more = "" if search.interrupted else " with more of them" if search.stopped == "evaluations" else " with more of it"
-    return f"; the same call{more} goes on from '{search.journal}'"

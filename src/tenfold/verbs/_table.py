@@ -13,18 +13,6 @@ if TYPE_CHECKING:
     from tenfold.verbs.result import Fit
 
 
-# What `Fit.stopped` means.
-_STOPPED = {
-    "budget": "within what was asked for",
-    "best": "nothing tried is within what was asked for",
-    "interrupted": "interrupted; this is the best until then",
-    "exact": "no sweeps were needed",
-    "tol": "the error no longer fell",
-    "max_sweeps": "all sweeps were done; more may lower the error",
-    "error": "the error asked for was reached",
-}
-
-
 def table(fit: Fit, *, width: int = 100) -> str:
     """The result of a fit as a two-column table, plain text."""
     family = (fit.format or "network").replace("_", " ")
@@ -40,8 +28,10 @@ def table(fit: Fit, *, width: int = 100) -> str:
         ("compression ratio", f"{fit.ratio:.4g}"),
         ("seconds", f"{fit.seconds:.2f}"),
         ("method", f"{fit.method}" + (f", the best of {len(fit.front)} networks tried" if len(fit.front) > 1 else "")),
-        ("stopped", _STOPPED.get(fit.stopped, fit.stopped)),
+        ("stopped", fit.why_stopped),
     ]
+    if fit.searched:
+        rows.insert(-1, ("searched", fit.searched))
     if fit.deviance is not None:
         rows.insert(5, ("Poisson deviance", f"{fit.deviance:.8g}, which is what was made small"))
     if fit.observed != fit.cells:

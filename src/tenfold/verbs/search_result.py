@@ -115,6 +115,19 @@ class Search:
     def interrupted(self) -> bool:
         return self.stopped == "interrupted"
 
+    @property
+    def why_stopped(self) -> str:
+        """``stopped`` in words, and how to go on."""
+        return _STOPPED.get(self.stopped, self.stopped) + self._how_on()
+
+    def _how_on(self) -> str:
+        if self.stopped == "finished":
+            return ""
+        if self.journal is None:
+            return "; a folder to resume from would let the same call go on" if self.interrupted else ""
+        more = {"evaluations": " with more of them", "seconds": " with more of it"}.get(self.stopped, "")
+        return f"; the same call{more} goes on from '{self.journal}'"
+
     def summary(self) -> dict[str, Any]:
         """The result as plain numbers and text, for JSON."""
         from tenfold.verbs._spaces import in_words
@@ -134,11 +147,16 @@ class Search:
             ],
         }
 
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write one HTML page that opens offline: the network and its rivals, front, path of the search, the fit."""
+    def report(self, path: str | os.PathLike[str], *, saved: str | None = None) -> None:
+        """Write one HTML page that opens offline: the network and its rivals, front, path of the search, the fit.
+
+        Args:
+            path: where.
+            saved: the file that the network was saved to, for the page to name it.
+        """
         from tenfold import report
 
-        report.write(self.fit, path, search=self)
+        report.write(self.fit, path, search=self, saved=saved)
 
     def plot(self) -> Figure:
         """A matplotlib figure: the network, the front and the path of the search at a glance."""
@@ -158,6 +176,12 @@ class Search:
     __repr__ = __str__
 
 
+_STOPPED = {
+    "evaluations": "the evaluations were used up",
+    "seconds": "the time was used up",
+    "finished": "the searcher had nothing more to try",
+    "interrupted": "interrupted; this is the best until then",
+}
 _PLAIN = ("error", "counted", "fits", "method", "seed", "seconds", "target", "met", "stopped", "journal")
 
 
