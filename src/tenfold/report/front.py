@@ -35,16 +35,20 @@ if TYPE_CHECKING:
 
 # Relative errors at and below this are rounding, and drawn as exact: a little below all others.
 _EXACT = 1e-14
+# Relative errors above this are far worse than no network at all, and drawn as this.
+_WORST = 2.0
 _MOST_LABELS = 7
+# Ranks that are written behind a name, at most.
+_FEW_RANKS = 6
 
 
 def panel(fit: Fit) -> Panel | None:
     """Error against parameters of all trials, or None where there is nothing to compare."""
     if not compares(fit):
         return None
-    fig = figure(7.4, 4.6)
+    fig = figure(6.0, 4.6)
     draw_front(fig.subplots(), fit)
-    label = f"Relative error against parameters of {len(fit.front)} structures, both logarithmic"
+    label = f"{measure(fit).capitalize()} against parameters of {len(fit.front)} structures, both logarithmic"
     return Panel(svg(fig, label), wide=True)
 
 
@@ -57,8 +61,8 @@ def draw_front(ax: Axes, fit: Fit) -> None:
     """Put the trials of a fit, of which there are several, on the axes."""
     trials = _drawable(fit.front)
     style(ax, grid=True)
-    ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="relative error")
-    height = _heights(trials)
+    ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel=measure(fit))
+    height = _heights(trials, _WORST if not fit.of_loss else math.inf)
     families: dict[str, list[Trial]] = {}
     for trial in trials:
         families.setdefault(kind(trial), []).append(trial)
@@ -109,8 +113,16 @@ def draw_front(ax: Axes, fit: Fit) -> None:
 
 
 def kind(trial: Trial) -> str:
-    """The family of a trial, or the first word that it goes by."""
-    return family(trial.structure, trial.name) or plain((trial.name.split() or ["other"])[0])
+    """The family of a trial, or the words before its ranks, or the first word that it goes by."""
+    words = re.match(r"[a-z]+(?: [a-z]+)*(?= [\d·]+$|$)", trial.name)
+    first = words.group() if words else (trial.name.split() or ["other"])[0]
+    return family(trial.structure, trial.name) or plain(first)
+
+
+def measure(fit: Fit) -> str:
+    """What the errors of the trials are called: a search with missing cells knows only those on what was held out."""
+    held = bool(fit.front) and all(trial.held_out == trial.error for trial in fit.front)
+    return "held-out error" if held else fit.measure
 
 
 def pareto(trials: Sequence[Trial]) -> list[Trial]:
@@ -135,10 +147,10 @@ def _drawable(front: Sequence[Trial]) -> list[Trial]:
     return [t for t in front if math.isfinite(t.error) and t.error >= 0 and t.parameters > 0]
 
 
-def _heights(trials: Sequence[Trial]) -> dict[int, float]:
-    """Where each trial is drawn, by its id; exact ones would be infinitely far down."""
+def _heights(trials: Sequence[Trial], worst: float) -> dict[int, float]:
+    """Where each trial is drawn, by its id; exact ones would be infinitely far down, and some far above all others."""
     lowest = min((t.error for t in trials if t.error > _EXACT), default=1e-3)
-    return {id(t): t.error if t.error > _EXACT else lowest / 5 for t in trials}
+    return {id(t): min(t.error, worst) if t.error > _EXACT else lowest / 5 for t in trials}
 
 
 def _limits(ax: Axes, trials: Sequence[Trial], height: dict[int, float]) -> None:
@@ -162,7 +174,7 @@ def _budget(ax: Axes, fit: Fit, height: dict[int, float]) -> None:
         ax.set_ylim(min(low, value / 1.3), max(high, value * 1.3))
         ax.axhline(value, **line)
         ax.annotate(
-            f"asked: error ≤ {number(value)}",
+            f"asked: error ≤ {value:g}",
             (1, value),
             xycoords=("axes fraction", "data"),
             xytext=(-2, 3),
@@ -213,7 +225,7 @@ def _labels(ax: Axes, trials: Sequence[Trial], wanted: Sequence[Trial], height: 
         if written == _MOST_LABELS:
             break
         x, y = ax.transData.transform((trial.parameters, height[id(trial)]))
-        text = plain(trial.name, 26) + (" (exact)" if trial.error <= _EXACT else "")
+        text = plain(_with_ranks(trial), 26) + (" (exact)" if trial.error <= _EXACT else "")
         w, h = len(text) * 4.6 * unit, 10 * unit
         for dx, dy, ha in (
             (10, 5, "left"),
@@ -241,6 +253,14 @@ def _labels(ax: Axes, trials: Sequence[Trial], wanted: Sequence[Trial], height: 
                 taken.append(spot)
                 written += 1
                 break
+
+
+def _with_ranks(trial: Trial) -> str:
+    """The name of a trial, and its ranks where it does not say them and they are few."""
+    ranks = [str(trial.structure.sizes[index]) for index in trial.structure.inner_indices]
+    if not 0 < len(ranks) <= _FEW_RANKS or re.search(r"\d|\(", trial.name):
+        return trial.name
+    return f"{trial.name} {'·'.join(ranks)}"
 
 
 def rows(fit: Fit) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -72,12 +72,13 @@ def render(fit: Fit, *, data: Any = None, search: Search | None = None, saved: s
         title=shorten(str(fit.source or "array"), 80),
         head=_head(fit, search),
         use=_use(fit, search, saved),
-        facts=_facts(fit) + ([] if search is None else [_evaluations(search)]),
+        facts=_facts(fit) if search is None else _facts_of_search(fit, search),
         drawing=_marked(_drawing(fit)),
         search=None if search is None else _searched(search),
         front=_marked(front.panel(fit)),
         trials=trials,
-        held_out=any(trial.held_out is not None for trial in fit.front),
+        measure=front.measure(fit),
+        held_out=any(trial.held_out not in (None, trial.error) for trial in fit.front),
         other_trials=other_trials,
         picture_rows=[{"title": row.title, "panels": [_marked(panel) for panel in row.panels]} for row in pictured],
         has_data=pictures.source_of(original, tuple(fit.shape)) is not None,
@@ -203,12 +204,14 @@ def _drawing(fit: Fit) -> Panel:
     return Panel(svg(fig, label), wide=True)
 
 
-def _evaluations(search: Search) -> dict[str, str]:
-    return {
-        "name": "evaluations",
-        "value": f"{search.counted:,}",
-        "note": f"as papers count them; {search.fits:,} fitted",
-    }
+def _facts_of_search(fit: Fit, search: Search) -> list[dict[str, str]]:
+    """Those of the fit, how much work it was, and the error that the search went by where that is another."""
+    facts = _facts(fit)
+    if search.measure != fit.measure:
+        note = "on known cells that no fit saw"
+        facts.insert(0, {"name": search.measure, "value": number(search.error, 3), "note": note})
+    note = f"as papers count them; {search.fits:,} fitted"
+    return [*facts, {"name": "evaluations", "value": f"{search.counted:,}", "note": note}]
 
 
 def _searched(search: Search) -> dict[str, Any]:
@@ -216,10 +219,8 @@ def _searched(search: Search) -> dict[str, Any]:
     return {
         "space": search.summary()["space"],
         "method": search.method,
-        "heights": searched.heights(search),
-        "rivals": _marked(searched.rivals(search)),
-        "path": _marked(searched.path(search)),
-        "map": _marked(searched.sizes_and_flops(search)),
+        "rivals": [_marked(panel) for panel in searched.rivals(search)],
+        "pictures": [_marked(panel) for panel in (searched.path(search), searched.sizes_and_flops(search)) if panel],
     }
 
 

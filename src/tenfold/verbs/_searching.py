@@ -30,6 +30,7 @@ from tenfold.structure_search.targets import Dense, Loss, Observed, Target
 from tenfold.verbs._arrays import Prepared
 from tenfold.verbs._budget import in_words
 from tenfold.verbs._options import check_options
+from tenfold.verbs._progress import Bar
 from tenfold.verbs._spaces import kinds_in_words, roomy, space_of
 from tenfold.verbs.search_result import label
 
@@ -200,7 +201,7 @@ def after(
     *,
     seconds: float,
     seed: int,
-    watch: Callable[[Session], None],
+    bar: Bar,
 ) -> tuple[tuple[Trial, list[Trial], str], str]:
     """What was found and what a search of so many seconds finds besides, the best of both first.
 
@@ -221,8 +222,9 @@ def after(
         return found, f"nothing: {cause}"
     started = time.perf_counter()
     try:
+        bar.starting(kinds_in_words(space), seconds)
         plan = Plan(target, asked, roomy(space, target, asked), searcher_for(None, target, space, {}), {}, seed)
-        ended = run(plan, seconds=seconds, watch=watch)
+        ended = run(plan, seconds=seconds, watch=bar.search)
     except KeyboardInterrupt:
         return (best, trials, "interrupted"), f"{kinds_in_words(space)}: interrupted before one was fitted"
     more = trials_of(ended.session, plan)
@@ -232,7 +234,7 @@ def after(
     leader = next((trial for trial in more if trial.network is not None), None)
     stopped = "interrupted" if ended.why == "interrupted" else stopped
     if leader is None or budget.rank(leader) >= budget.rank(best):
-        said += f"none is {'smaller' if budget.error is not None else 'closer'} than the common formats"
+        said += f"none is {'smaller' if budget.error is not None else 'closer'} than {_called(best)}"
         return (best, [*trials, *(trial.without_network() for trial in more)], stopped), said
     kept = [trial if trial is leader else trial.without_network() for trial in more]
     if stopped != "interrupted":
@@ -241,9 +243,13 @@ def after(
     return found, said + _gain(best, leader, budget)
 
 
+def _called(trial: Trial) -> str:
+    return trial.name.replace("_", " ")
+
+
 def _gain(before: Trial, now: Trial, budget: Budget) -> str:
     """How much better a trial is than the best before it, in words."""
-    old = before.name.replace("_", " ")
+    old = _called(before)
     if budget.met(now) and not budget.met(before):
         return f"the best keeps to what was asked for, which no common format did ({old} came nearest)"
     if budget.error is not None and now.parameters < before.parameters:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from tenfold._tables import facts
 
 if TYPE_CHECKING:
     from tenfold.verbs.result import Fit
 
 
-def table(fit: Fit, *, width: int = 100) -> str:
+def table(fit: Fit) -> str:
     """The result of a fit as a two-column table, plain text."""
     family = (fit.format or "network").replace("_", " ")
     chosen = next((trial.name for trial in fit.front if trial.chosen), family)
@@ -40,11 +37,4 @@ def table(fit: Fit, *, width: int = 100) -> str:
         if held_out is not None:
             easier = " (of the cells left out, which happen to be easier than the rest)" if held_out < fit.error else ""
             rows.insert(6, ("held-out error", f"{held_out:.4g}{easier}"))
-    grid = Table(box=None, show_header=False, pad_edge=False)
-    grid.add_column(justify="right", style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        grid.add_row(name, Text(value))
-    out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(grid)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    return facts(rows)

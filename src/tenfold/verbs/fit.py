@@ -189,7 +189,8 @@ def fit(
             if seconds is not None:
                 _check_searchable(ready)
             searched = _searched(ready, budget, seed, streaming, bar, "any")
-            found = best_of(climb(searched, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
+            steps = climb(searched, budget, modes=modes, seed=seed, on_rung=bar.rung)
+            found = best_of(bar.trials(steps, budget.rank), budget)
             if seconds is not None and found[2] != "interrupted":
                 found, beyond = _searched_on(found, ready, budget, seconds - (time.perf_counter() - started), seed, bar)
         elif isinstance(structure, str) and "->" not in structure:
@@ -277,7 +278,7 @@ def _searched_on(
     if left <= 0:
         warnings.warn("the common formats took all the seconds; no other structure was searched for", stacklevel=3)
         return found, "nothing: the common formats took all the seconds"
-    return after(found, ready, budget, seconds=left, seed=seed, watch=bar.search)
+    return after(found, ready, budget, seconds=left, seed=seed, bar=bar)
 
 
 def _ranks_of(

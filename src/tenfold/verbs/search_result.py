@@ -19,19 +19,21 @@ if TYPE_CHECKING:
     from tenfold.verbs.result import Fit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Candidate:
     """One structure that a search fitted to the end.
 
     Attributes:
+        name: the family and the ranks.
         error: relative error of its network, on what was left out where cells are missing; the loss, where there is
             one.
         value: what the search minimises, made of size and error.
-        counted: evaluations until then, as papers count them.
+        counted: evaluations until then, as papers count them; 0 for common formats, which come first.
         seconds: what the fit took.
         elapsed: seconds since the search began.
     """
 
+    name: str
     structure: Structure
     parameters: int
     error: float
@@ -40,10 +42,8 @@ class Candidate:
     seconds: float
     elapsed: float
 
-    @property
-    def name(self) -> str:
-        """The family and the ranks."""
-        return label(self.structure)
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.parameters:,} parameters, {self.error:.4g}, after {self.counted:,} evaluations>"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +100,11 @@ class Search:
     @property
     def shape(self) -> tuple[int, ...]:
         return self.network.shape
+
+    @property
+    def measure(self) -> str:
+        """What ``error`` is called."""
+        return self.fit.measure if self.fit.observed == self.fit.cells else "held-out error"
 
     @property
     def ratio(self) -> float:
@@ -185,11 +190,21 @@ _STOPPED = {
 _PLAIN = ("error", "counted", "fits", "method", "seed", "seconds", "target", "met", "stopped", "journal")
 
 
-def label(structure: Structure) -> str:
-    """What a structure is called in tables: its family, or what its graph is, and its ranks."""
-    family = (formats.name(structure) or "network").replace("_", " ")
+def label(structure: Structure, called: str = "network") -> str:
+    """What a structure is called in tables: its family, or what else it is ``called``, and its ranks."""
+    apart = "outer product" if called == "network" and structure.order > 1 and _parts(structure) > 1 else called
+    family = (formats.name(structure) or apart).replace("_", " ")
     ranks = [structure.sizes[index] for index in _along(structure)]
     return f"{family} {'·'.join(map(str, ranks))}" if ranks else family
+
+
+def _parts(structure: Structure) -> int:
+    """How many pieces the graph falls into."""
+    piece = list(range(len(structure.terms)))
+    for index in structure.inner_indices:
+        joined = {piece[term] for term in structure.terms_with(index)}
+        piece = [min(joined) if old in joined else old for old in piece]
+    return len(set(piece))
 
 
 def _along(structure: Structure) -> list[str]:
