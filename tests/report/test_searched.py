@@ -121,7 +121,7 @@ def test_the_path_shows_common_formats_apart_and_what_does_not_keep_the_budget(s
 
 def test_a_budget_that_nothing_keeps_has_a_nearest_and_no_best(search: tn.Search) -> None:
     ax = figure(5, 4).subplots()
-    searched.draw_path(ax, replace(search, objective=SizeWithin(0.0)))
+    searched.draw_path(ax, replace(search, objective=ErrorWithin(1)))
     labels = {text.get_text() for text in ax.get_legend().get_texts()}
     assert "nearest so far" in labels
     assert "best so far" not in labels
