@@ -49,7 +49,8 @@ def panel(fit: Fit) -> Panel | None:
     fig = figure(6.0, 4.6)
     draw_front(fig.subplots(), fit)
     label = f"{measure(fit).capitalize()} against parameters of {len(fit.front)} structures, both logarithmic"
-    return Panel(svg(fig, label), wide=True)
+    worse = not fit.of_loss and any(trial.error > _WORST for trial in _drawable(fit.front))
+    return Panel(svg(fig, label), note=f"Errors above {_WORST:g} are drawn at {_WORST:g}." if worse else "", wide=True)
 
 
 def compares(fit: Fit) -> bool:
