@@ -961,13 +961,13 @@ def test_a_search_that_finds_nothing_better_leaves_the_ladders() -> None:
     assert searched.error <= 1e-3
     assert searched.searched.startswith("rings of 3 modes: ")
     name = next(trial.name for trial in ladder.front if trial.chosen)
-    assert searched.searched.endswith(f"; none is smaller than {name}")
+    assert searched.searched.endswith(f", none smaller than {name}")
 
 
 def test_what_was_searched_is_kept_in_the_file(tmp_path: Path) -> None:
     array = tn.Network.random(tn.formats.cp((4, 4, 4), 1), seed=0).dense()
     fit = tn.fit(array, parameters=30, seconds=0.5)
-    assert "; none is closer than " in fit.searched
+    assert ", none closer than " in fit.searched
     fit.save(tmp_path / "fit.tn")
     assert tn.load(tmp_path / "fit.tn").searched == fit.summary()["searched"] == fit.searched
 

@@ -228,19 +228,20 @@ def after(
     except KeyboardInterrupt:
         return (best, trials, "interrupted"), f"{kinds_in_words(space)}: interrupted before one was fitted"
     more = trials_of(ended.session, plan)
-    took = f"in {time.perf_counter() - started:.3g} s"
+    seconds = time.perf_counter() - started
+    took = f"in {seconds:.{0 if seconds >= 10 else 1}f} s"
     fitted = f"{ended.session.fits:,} fitted {took}" if ended.session.fits else f"none had to be fitted {took}"
-    said = f"{kinds_in_words(space)}: {fitted}; "
+    said = f"{kinds_in_words(space)}: {fitted}"
     leader = next((trial for trial in more if trial.network is not None), None)
     stopped = "interrupted" if ended.why == "interrupted" else stopped
     if leader is None or budget.rank(leader) >= budget.rank(best):
-        said += f"none is {'smaller' if budget.error is not None else 'closer'} than {_called(best)}"
+        said += f", none {'smaller' if budget.error is not None else 'closer'} than {_called(best)}"
         return (best, [*trials, *(trial.without_network() for trial in more)], stopped), said
     kept = [trial if trial is leader else trial.without_network() for trial in more]
     if stopped != "interrupted":
         stopped = "budget" if budget.met(leader) else "best"
     found = leader, [*(trial.without_network() for trial in trials), *kept], stopped
-    return found, said + _gain(best, leader, budget)
+    return found, f"{said}; " + _gain(best, leader, budget)
 
 
 def _called(trial: Trial) -> str:
