@@ -95,7 +95,14 @@ def test_rivals_are_drawn_at_one_scale(search: tn.Search) -> None:
 
 @pytest.mark.parametrize(
     ("value", "beside", "words"),
-    [(80, 100, " (20% fewer)"), (120, 100, " (20% more)"), (100.1, 100, ""), (1000, 100, " (10 times)")],
+    [
+        (80, 100, " (20% fewer)"),
+        (120, 100, " (20% more)"),
+        (100.1, 100, ""),
+        (1000, 100, " (10 times more)"),
+        (25, 100, " (4 times fewer)"),
+        (0, 1, ""),
+    ],
 )
 def test_how_much_more_or_less(value: float, beside: float, words: str) -> None:
     assert searched._times(value, beside, "fewer") == words

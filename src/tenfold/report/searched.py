@@ -288,7 +288,7 @@ def _rivals(search: Search, chosen: Candidate) -> list[Candidate]:
 def _against(one: Candidate, chosen: Candidate) -> str:
     if one.parameters < chosen.parameters:
         return "Smaller"
-    return "Closer" if one.error < chosen.error else "As near"
+    return "Closer" if one.error < chosen.error and chosen.error > _EXACT else "As near"
 
 
 def _measured(search: Search, one: Candidate) -> str:
@@ -304,10 +304,11 @@ def _compared(search: Search, one: Candidate, chosen: Candidate) -> str:
 
 def _times(value: float, beside: float, less: str) -> str:
     """How much more or less one number is than another, in brackets."""
+    word = less if value < beside else "more"
     if not 0.5 < value / beside < 2:
-        return f" ({number(value / beside, 2)} times)"
+        return f" ({number(max(value, beside) / min(value, beside), 2)} times {word})" if value > 0 else ""
     share = round(100 * abs(value / beside - 1))
-    return f" ({share}% {less if value < beside else 'more'})" if share else ""
+    return f" ({share}% {word})" if share else ""
 
 
 def heights(search: Search) -> str:
