@@ -928,10 +928,15 @@ def test_a_rank_beyond_memory_a_sparse_array_of_nothing_and_an_array_for_a_metho
 # --- with time left ---------------------------------------------------------------------------------------------------
 
 
-def test_time_left_is_spent_on_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As many evaluations on a fast machine as on a slow one.
+@pytest.fixture
+def alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many evaluations on a fast machine as on a slow one."""
     run = _searching.run
     monkeypatch.setattr(_searching, "run", lambda plan, seconds, watch: run(plan, evaluations=200, watch=watch))
+
+
+@pytest.mark.usefixtures("alike")
+def test_time_left_is_spent_on_a_search() -> None:
     ring = Ring((3, 3, 3, 3)).structure(Point((2, 2, 2, 2), (0, 2, 1, 3)))
     array = tn.Network.random(ring, seed=1).dense()
     ladder = tn.fit(array, error=1e-3)
@@ -954,9 +959,10 @@ def test_time_left_is_spent_on_a_search(monkeypatch: pytest.MonkeyPatch) -> None
     assert "searched" not in str(ladder)
 
 
+@pytest.mark.usefixtures("alike")
 def test_a_search_that_finds_nothing_better_leaves_the_ladders() -> None:
     array = tn.Network.random(tn.formats.cp((4, 4, 4), 1), seed=0).dense()
-    ladder, searched = tn.fit(array, error=1e-3), tn.fit(array, error=1e-3, seconds=1.0)
+    ladder, searched = tn.fit(array, error=1e-3), tn.fit(array, error=1e-3, seconds=60.0)
     assert searched.parameters <= ladder.parameters
     assert searched.error <= 1e-3
     assert searched.searched.startswith("rings of 3 modes: ")
@@ -964,9 +970,10 @@ def test_a_search_that_finds_nothing_better_leaves_the_ladders() -> None:
     assert searched.searched.endswith(f", none smaller than {name}")
 
 
+@pytest.mark.usefixtures("alike")
 def test_what_was_searched_is_kept_in_the_file(tmp_path: Path) -> None:
     array = tn.Network.random(tn.formats.cp((4, 4, 4), 1), seed=0).dense()
-    fit = tn.fit(array, parameters=30, seconds=0.5)
+    fit = tn.fit(array, parameters=30, seconds=60.0)
     assert ", none closer than " in fit.searched
     fit.save(tmp_path / "fit.tn")
     assert tn.load(tmp_path / "fit.tn").searched == fit.summary()["searched"] == fit.searched
