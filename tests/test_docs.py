@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+import tenfold as tn
+from tenfold.structure_search import searchers
+from tenfold.verbs.search_result import Candidate
+
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -75,3 +79,18 @@ def test_the_example_of_a_searcher_is_a_searcher(tmp_path: Path) -> None:
     script.write_text(example + USE_OF_THE_SEARCHER, encoding="utf-8")
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("page", "kind"), [("search.md", tn.Search), ("search.md", Candidate)])
+def test_everything_that_a_search_has_is_listed(page: str, kind: type) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    listed = text[text.index("## What comes back") : text.index("## What is asked for")]
+    public = [name for name in {*dir(kind), *kind.__dataclass_fields__} if not name.startswith("_")]
+    assert [name for name in sorted(public) if not re.search(rf"`(search\.)?{name}\b", listed)] == []
+
+
+def test_the_searchers_and_their_options_are_those_of_the_page() -> None:
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    rows = [re.split(r"(?<!\\)\|", line) for line in text.splitlines() if line.startswith('| `"')]
+    listed = {re.findall(r'"(\w+)"', row[1])[0]: set(re.findall(r"`(\w+)`", row[3])) for row in rows if len(row) == 5}
+    assert listed == {name: set(entry.options) for name, entry in searchers().items()}

@@ -408,7 +408,7 @@ def test_an_interrupt_while_the_page_is_written_keeps_the_network(
 ) -> None:
     np.save("x.npy", ARRAY)
 
-    def report(self: tn.Fit, path: str) -> None:
+    def report(self: tn.Fit, path: str, *, saved: str | None) -> None:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(10)
 

@@ -41,6 +41,7 @@ def test_a_structure_is_found_and_written(folder: Path, capfd: pytest.CaptureFix
     assert "as papers count them" in out
     assert out.endswith("\nwrote found.tn, page.html, s.png\n")
     assert {path.name for path in folder.iterdir()} == {"x.npy", "found.tn", "page.html", "s.png"}
+    assert "tenfold show found.tn\n" in (folder / "page.html").read_text()
     fit = tn.load("found.tn")
     assert isinstance(fit, tn.Fit)
     assert fit.structure.key == PLANTED.key

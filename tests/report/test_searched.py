@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import warnings
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
 
 import tenfold as tn
 from tenfold.report import page, searched
+from tenfold.report._style import figure
 from tenfold.structure_search import ErrorWithin, SizeWithin, WeightedSum
 from tenfold.structure_search.pareto import non_dominated
 
@@ -31,6 +34,33 @@ def test_the_page_of_a_search_is_that_of_its_fit_and_more(search: tn.Search) -> 
     assert "<script" not in text
 
 
+def test_the_page_names_the_file_that_was_written_or_says_how_to_write_one(search: tn.Search) -> None:
+    unsaved = unescape(page.render(search.fit, search=search))
+    assert 'search.save("found.tn")' in unsaved
+    assert "tenfold show found.tn\n" in unsaved
+    saved = unescape(page.render(search.fit, search=search, saved="my ring.tn"))
+    assert ".save(" not in saved
+    assert 'tn.load("my ring.tn")' in saved
+    assert "tenfold expand 'my ring.tn' -o array.npy" in saved
+    assert 'fit.save("fit.tn")' in unescape(page.render(search.fit))
+
+
+def test_table_and_page_say_the_same_of_why_it_stopped(search: tn.Search) -> None:
+    assert search.why_stopped == "the evaluations were used up"
+    text = page.render(search.fit, search=search)
+    assert "<dt>stopped</dt><dd>the evaluations were used up</dd>" in text
+    assert "stopped  the evaluations were used up" in str(search)
+    kept = replace(search, journal="folder")
+    assert kept.why_stopped.endswith("; the same call with more of them goes on from 'folder'")
+    assert f"<dt>stopped</dt><dd>{search.fit.why_stopped}</dd>" in page.render(search.fit)
+
+
+def test_what_was_not_reached_is_said(search: tn.Search) -> None:
+    missed = replace(search, objective=ErrorWithin(1))
+    assert "not reached" in page.render(search.fit, search=missed)
+    assert "not reached" not in page.render(search.fit, search=search)
+
+
 def test_rivals_lie_on_both_sides_of_the_front(search: tn.Search) -> None:
     middle = search.front[len(search.front) // 2]
     picked = searched._rivals(search, middle)
@@ -42,7 +72,7 @@ def test_rivals_lie_on_both_sides_of_the_front(search: tn.Search) -> None:
     assert all(one.parameters > search.front[0].parameters for one in first)
 
 
-def test_the_map_counts_every_structure_once(search: tn.Search) -> None:
+def test_the_picture_of_costs_has_every_structure_once(search: tn.Search) -> None:
     twice = replace(search, history=(*search.history, *search.history))
     table = searched._table(twice)
     assert sorted(table) == sorted(searched._table(search))
@@ -51,18 +81,69 @@ def test_the_map_counts_every_structure_once(search: tn.Search) -> None:
     assert least[2] == min(one.error for one in search.history)
 
 
-def test_every_structure_lies_in_a_bin() -> None:
-    values = np.array([3.0, 17.0, 4096.0])
-    edges = searched._edges(values)
-    assert edges[0] < 3
-    assert edges[-1] > 4096
-    assert [searched._bin(edges, value) for value in (3.0, 4096.0)] == [0, len(edges) - 2]
-    assert len(searched._edges(np.array([5.0, 5.0]))) == 2
+def test_few_structures_make_no_picture_of_costs(search: tn.Search) -> None:
+    assert searched.sizes_and_flops(search) is not None
+    assert searched.sizes_and_flops(replace(search, history=search.history[:1])) is None
+
+
+def test_rivals_are_drawn_at_one_scale(search: tn.Search) -> None:
+    panels = searched.rivals(search)
+    assert len(panels) >= 3
+    assert len({re.search(r'style="width:(\d+)px', panel.markup).group(1) for panel in panels}) == 1
+    assert panels[0].title.startswith("Found: ")
+    assert panels[0].note == f"{search.parameters} parameters, relative error {search.error:.4g}"
+    assert "% fewer)" in panels[1].note or "% more)" in panels[1].note
+    assert searched.rivals(replace(search, front=search.front[:0])) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "beside", "words"),
+    [
+        (80, 100, " (20% fewer)"),
+        (120, 100, " (20% more)"),
+        (100.1, 100, ""),
+        (1000, 100, " (10 times more)"),
+        (25, 100, " (4 times fewer)"),
+        (0, 1, ""),
+    ],
+)
+def test_how_much_more_or_less(value: float, beside: float, words: str) -> None:
+    assert searched._times(value, beside, "fewer") == words
+
+
+def test_the_best_so_far_never_gets_worse_and_ends_at_what_was_found(search: tn.Search) -> None:
+    best = searched._best_so_far(search)
+    ranks = [search.objective.rank(search.history[n].parameters, search.history[n].error) for n in best]
+    assert ranks == sorted(ranks, reverse=True)
+    assert search.history[best[-1]].structure.key == search.structure.key
+
+
+def test_the_path_shows_common_formats_apart_and_what_does_not_keep_the_budget(search: tn.Search) -> None:
+    ax = figure(5, 4).subplots()
+    searched.draw_path(ax, search)
+    words = [text.get_text().strip() for text in ax.texts]
+    assert words == ["common formats", "random_search"]
+    labels = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert {"parameters ≤ 40", "parameters > 40", "best so far", "found"} <= labels
+    shown = sum(len(line.get_xdata()) for line in ax.lines if str(line.get_label()).startswith("parameters"))
+    assert shown == len(search.history)
+
+
+def test_a_budget_that_nothing_keeps_has_a_nearest_and_no_best(search: tn.Search) -> None:
+    ax = figure(5, 4).subplots()
+    searched.draw_path(ax, replace(search, objective=ErrorWithin(1)))
+    labels = {text.get_text() for text in ax.get_legend().get_texts()}
+    assert "nearest so far" in labels
+    assert "best so far" not in labels
 
 
 @pytest.mark.parametrize(
     ("objective", "words"),
-    [(SizeWithin(0.1), "number of parameters"), (ErrorWithin(40), "the error, and"), (WeightedSum(72), "weighted")],
+    [
+        (SizeWithin(0.1), "number of parameters"),
+        (ErrorWithin(40), "its height the relative error"),
+        (WeightedSum(72), "weighted"),
+    ],
 )
 def test_the_path_says_what_its_heights_are(search: tn.Search, objective: object, words: str) -> None:
     asked = replace(search, objective=objective)

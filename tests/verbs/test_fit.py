@@ -928,10 +928,15 @@ def test_a_rank_beyond_memory_a_sparse_array_of_nothing_and_an_array_for_a_metho
 # --- with time left ---------------------------------------------------------------------------------------------------
 
 
-def test_time_left_is_spent_on_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As many evaluations on a fast machine as on a slow one.
+@pytest.fixture
+def alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many evaluations on a fast machine as on a slow one."""
     run = _searching.run
     monkeypatch.setattr(_searching, "run", lambda plan, seconds, watch: run(plan, evaluations=200, watch=watch))
+
+
+@pytest.mark.usefixtures("alike")
+def test_time_left_is_spent_on_a_search() -> None:
     ring = Ring((3, 3, 3, 3)).structure(Point((2, 2, 2, 2), (0, 2, 1, 3)))
     array = tn.Network.random(ring, seed=1).dense()
     ladder = tn.fit(array, error=1e-3)
@@ -944,24 +949,48 @@ def test_time_left_is_spent_on_a_search(monkeypatch: pytest.MonkeyPatch) -> None
     assert len({trial.name for trial in ladder.front} - {trial.name for trial in searched.front}) == 0
     assert [trial.structure for trial in searched.front if trial.chosen] == [searched.structure]
     assert (searched.network.dense() - array).norm() / array.norm() <= 1e-3
+    assert searched.searched.startswith("rings of 4 modes: ")
+    before = min(trial.parameters for trial in ladder.front if trial.error <= 1e-3)
+    name = next(trial.name for trial in ladder.front if trial.chosen)
+    assert f"the best has 48 parameters, {name}" in searched.searched
+    assert searched.searched.endswith(f" {before}")
+    assert f"searched  {searched.searched[:30]}" in str(searched)
+    assert ladder.searched == ""
+    assert "searched" not in str(ladder)
 
 
+@pytest.mark.usefixtures("alike")
 def test_a_search_that_finds_nothing_better_leaves_the_ladders() -> None:
     array = tn.Network.random(tn.formats.cp((4, 4, 4), 1), seed=0).dense()
-    ladder, searched = tn.fit(array, error=1e-3), tn.fit(array, error=1e-3, seconds=1.0)
+    ladder, searched = tn.fit(array, error=1e-3), tn.fit(array, error=1e-3, seconds=60.0)
     assert searched.parameters <= ladder.parameters
     assert searched.error <= 1e-3
+    assert searched.searched.startswith("rings of 3 modes: ")
+    name = next(trial.name for trial in ladder.front if trial.chosen)
+    assert searched.searched.endswith(f", none smaller than {name}")
+
+
+@pytest.mark.usefixtures("alike")
+def test_what_was_searched_is_kept_in_the_file(tmp_path: Path) -> None:
+    array = tn.Network.random(tn.formats.cp((4, 4, 4), 1), seed=0).dense()
+    fit = tn.fit(array, parameters=30, seconds=60.0)
+    assert ", none closer than " in fit.searched
+    fit.save(tmp_path / "fit.tn")
+    assert tn.load(tmp_path / "fit.tn").searched == fit.summary()["searched"] == fit.searched
 
 
 def test_without_time_left_the_ladders_is_returned() -> None:
     with pytest.warns(UserWarning, match="the common formats took all the seconds"):
         fit = tn.fit(np.random.default_rng(0).standard_normal((4, 4, 4)), error=0.5, seconds=1e-3)
     assert fit.error <= 0.5
+    assert fit.searched == "nothing: the common formats took all the seconds"
 
 
 @pytest.mark.parametrize("data", [np.zeros((3, 3, 3)), np.arange(1.0, 8.0), np.array(3.0)])
 def test_what_cannot_be_searched_in_is_left_to_the_ladder(data: np.ndarray) -> None:
-    assert tn.fit(data, seconds=5.0).stopped == tn.fit(data).stopped
+    fit = tn.fit(data, seconds=5.0)
+    assert fit.stopped == tn.fit(data).stopped
+    assert fit.searched.startswith("nothing: data ")
 
 
 @pytest.mark.parametrize(

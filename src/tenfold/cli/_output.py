@@ -82,7 +82,7 @@ class Result(Protocol):
 
     def save(self, path: str) -> None: ...
 
-    def report(self, path: str) -> None: ...
+    def report(self, path: str, *, saved: str | None) -> None: ...
 
     def plot(self) -> Figure: ...
 
@@ -133,7 +133,7 @@ def write_all(result: Result, output: str, report: str, plot: str | None) -> str
     kept = "standard output" if output == "-" else f"'{output}'"
     try:
         if report:
-            result.report(report)
+            result.report(report, saved=None if output == "-" else output)
         if plot:
             save_figure(result.plot(), plot)
     except KeyboardInterrupt:

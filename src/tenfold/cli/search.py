@@ -9,6 +9,7 @@ import typer
 
 from tenfold.cli._options import options_of
 from tenfold.cli._output import check_places, tell
+from tenfold.cli._waiting import waiting
 from tenfold.errors import TenfoldError
 
 if TYPE_CHECKING:
@@ -63,13 +64,14 @@ def search(
     check_places(source, output, report, plot)
     pieces = _fold(fold)
 
-    from tenfold import io
-    from tenfold.cli._output import write_all
-    from tenfold.cli.app import Interrupted
-    from tenfold.verbs.search import search as run
-
     columns = None if modes is None else [name.strip() for name in modes.split(",")]
-    dataset = io.read(source, variable=variable, value=value, modes=columns, rest=rest, duplicates=duplicates)
+    with waiting(f"reading {source}", quiet=quiet):
+        from tenfold import io
+        from tenfold.cli._output import write_all
+        from tenfold.cli.app import Interrupted
+        from tenfold.verbs.search import search as run
+
+        dataset = io.read(source, variable=variable, value=value, modes=columns, rest=rest, duplicates=duplicates)
     try:
         result = run(
             dataset,

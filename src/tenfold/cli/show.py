@@ -45,7 +45,7 @@ def show(
     else:
         say(str(loaded))
         if report:
-            loaded.report(report)
+            loaded.report(report, saved=None if file == "-" else file)
     say(f"\n{text(network.structure)}")
     if front and not isinstance(loaded, Network):
         say(f"\n{trials(loaded)}")

@@ -72,12 +72,53 @@ def draw(structure: Structure, ax: Axes | None = None, *, names: Sequence[str] |
         low, high = drawing.extent()
         spare = np.maximum(box / drawing.scale - (high - low), 0) / 2
         low, high = low - spare, high + spare
+    _put(drawing, ax, low, high)
+    return fig
+
+
+def draw_alike(structures: Sequence[Structure], widest: float, *, names: Sequence[str] | None = None) -> list[Figure]:
+    """Networks to be compared: one figure each, all at one scale and of one width, which is ``widest`` at most.
+
+    Args:
+        widest: inches.
+        names: a name for each output axis, which all have in common.
+
+    Returns:
+        Figures, not registered with pyplot.
+    """
+    from tenfold.report._style import figure
+
+    labels = [plain(name, 18) for name in names] if names is not None else None
+    layouts = [arrange(structure) for structure in structures]
+    largest = max(_weight(structure, place) for structure in structures for place in range(len(structure.cores)))
+    box = np.array([widest, math.inf])
+    pairs = list(zip(structures, layouts, strict=True))
+    scale = min(_SCALE, *(_fitted(structure, layout, labels, box).scale for structure, layout in pairs))
+    drawings = [_Drawing(structure, layout, labels, scale, largest) for structure, layout in pairs]
+    extents = [drawing.extent() for drawing in drawings]
+    width = max(float(high[0] - low[0]) for low, high in extents)
+    figures = []
+    for drawing, (low, high) in zip(drawings, extents, strict=True):
+        spare = np.array([(width - (high[0] - low[0])) / 2, 0])
+        fig = figure(width * scale, float(high[1] - low[1]) * scale)
+        fig.set_layout_engine("none")
+        _put(drawing, fig.add_axes((0, 0, 1, 1)), low - spare, high + spare)
+        figures.append(fig)
+    return figures
+
+
+def _put(drawing: _Drawing, ax: Axes, low: np.ndarray, high: np.ndarray) -> None:
+    """A drawing on axes that show just the box between two corners."""
     ax.set_xlim(low[0], high[0])
     ax.set_ylim(low[1], high[1])
     ax.set_aspect("equal")
     ax.axis("off")
     drawing.draw(ax)
-    return fig
+
+
+def _weight(structure: Structure, core: int) -> float:
+    """What the area of a circle grows with."""
+    return math.log2(1 + math.prod(structure.cores[core].shape))
 
 
 def _fitted(structure: Structure, layout: Layout, names: Sequence[str] | None, box: np.ndarray) -> _Drawing:
@@ -119,9 +160,19 @@ class _Bracket:
 
 
 class _Drawing:
-    """One diagram at one scale (inches for a unit); keeps the boxes of what is written so that labels stay apart."""
+    """One diagram at one scale (inches for a unit); keeps the boxes of what is written so that labels stay apart.
 
-    def __init__(self, structure: Structure, layout: Layout, names: Sequence[str] | None, scale: float) -> None:
+    The ``largest`` weight of a core is that of the largest circle: of this structure, if nobody says otherwise.
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        layout: Layout,
+        names: Sequence[str] | None,
+        scale: float,
+        largest: float | None = None,
+    ) -> None:
         self.structure = structure
         self.layout = layout
         self.names = names
@@ -129,8 +180,8 @@ class _Drawing:
         # A figure drawn small keeps its proportions, down to what can be read.
         self.font = max(5.0, min(_FONT, _FONT * scale / 0.6))
         self.group = {i: n for n, group in enumerate(structure.outputs) for i in group}
-        sizes = [math.log2(1 + math.prod(core.shape)) for core in structure.cores]
-        self.radius = [0.15 + 0.12 * (size / max(*sizes, 1.0)) ** 0.5 for size in sizes]
+        sizes = [_weight(structure, place) for place in range(len(structure.cores))]
+        self.radius = [0.15 + 0.12 * (size / max(largest or 0.0, *sizes, 1.0)) ** 0.5 for size in sizes]
         self.labels = self._leg_labels()
         self.brackets = self._brackets()
         self.captions = self._captions()

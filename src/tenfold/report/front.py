@@ -36,17 +36,22 @@ if TYPE_CHECKING:
 
 # Relative errors at and below this are rounding, and drawn as exact: a little below all others.
 _EXACT = 1e-14
+# Relative errors above this are far worse than no network at all, and drawn as this.
+_WORST = 2.0
 _MOST_LABELS = 7
+# Ranks that are written behind a name, at most.
+_FEW_RANKS = 6
 
 
 def panel(fit: Fit) -> Panel | None:
     """Error against parameters of all trials, or None where there is nothing to compare."""
     if not compares(fit):
         return None
-    fig = figure(7.4, 4.6)
+    fig = figure(6.0, 4.6)
     draw_front(fig.subplots(), fit)
-    label = f"Relative error against parameters of {len(fit.front)} structures, both logarithmic"
-    return Panel(svg(fig, label), wide=True)
+    label = f"{measure(fit).capitalize()} against parameters of {len(fit.front)} structures, both logarithmic"
+    worse = not fit.of_loss and any(trial.error > _WORST for trial in _drawable(fit.front))
+    return Panel(svg(fig, label), note=f"Errors above {_WORST:g} are drawn at {_WORST:g}." if worse else "", wide=True)
 
 
 def compares(fit: Fit) -> bool:
@@ -60,8 +65,8 @@ def draw_front(ax: Axes, fit: Fit) -> None:
     style(ax, grid=True)
     if not trials:
         return
-    ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="relative error")
-    height = _heights(trials)
+    ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel=measure(fit))
+    height = _heights(trials, _WORST if not fit.of_loss else TALLEST)
     families: dict[str, list[Trial]] = {}
     for trial in trials:
         families.setdefault(kind(trial), []).append(trial)
@@ -112,8 +117,16 @@ def draw_front(ax: Axes, fit: Fit) -> None:
 
 
 def kind(trial: Trial) -> str:
-    """The family of a trial, or the first word that it goes by."""
-    return family(trial.structure, trial.name) or plain((trial.name.split() or ["other"])[0])
+    """The family of a trial, or the words before its ranks, or the first word that it goes by."""
+    words = re.match(r"[a-z]+(?: [a-z]+)*(?= [\d·]+$|$)", trial.name)
+    first = words.group() if words else (trial.name.split() or ["other"])[0]
+    return family(trial.structure, trial.name) or plain(first)
+
+
+def measure(fit: Fit) -> str:
+    """What the errors of the trials are called: a search with missing cells knows only those on what was held out."""
+    held = bool(fit.front) and all(trial.held_out == trial.error for trial in fit.front)
+    return "held-out error" if held else fit.measure
 
 
 def pareto(trials: Sequence[Trial]) -> list[Trial]:
@@ -138,9 +151,9 @@ def _drawable(front: Sequence[Trial]) -> list[Trial]:
     return [t for t in front if math.isfinite(t.error) and t.error >= 0 and t.parameters > 0]
 
 
-def _heights(trials: Sequence[Trial]) -> dict[int, float]:
-    """Where each trial is drawn, by its id; exact ones would be infinitely far down."""
-    near = {id(t): min(t.error, TALLEST) for t in trials if t.error > _EXACT}
+def _heights(trials: Sequence[Trial], worst: float) -> dict[int, float]:
+    """Where each trial is drawn, by its id; exact ones would be infinitely far down, and some far above all others."""
+    near = {id(t): min(t.error, worst) for t in trials if t.error > _EXACT}
     exact = min(near.values(), default=1e-3) / 5
     return {id(t): near.get(id(t), exact) for t in trials}
 
@@ -217,7 +230,7 @@ def _labels(ax: Axes, trials: Sequence[Trial], wanted: Sequence[Trial], height: 
         if written == _MOST_LABELS:
             break
         x, y = ax.transData.transform((trial.parameters, height[id(trial)]))
-        text = plain(trial.name, 26) + (" (exact)" if trial.error <= _EXACT else "")
+        text = plain(_with_ranks(trial), 26) + (" (exact)" if trial.error <= _EXACT else "")
         w, h = len(text) * 4.6 * unit, 10 * unit
         for dx, dy, ha in (
             (10, 5, "left"),
@@ -245,6 +258,14 @@ def _labels(ax: Axes, trials: Sequence[Trial], wanted: Sequence[Trial], height: 
                 taken.append(spot)
                 written += 1
                 break
+
+
+def _with_ranks(trial: Trial) -> str:
+    """The name of a trial, and its ranks where it does not say them and they are few."""
+    ranks = [str(trial.structure.sizes[index]) for index in trial.structure.inner_indices]
+    if not 0 < len(ranks) <= _FEW_RANKS or re.search(r"\d|\(", trial.name):
+        return trial.name
+    return f"{trial.name} {'·'.join(ranks)}"
 
 
 def rows(fit: Fit) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

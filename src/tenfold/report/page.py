@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -29,18 +30,16 @@ if TYPE_CHECKING:
 
 # Hues of the dark page, one for each of `HUES`: the same hues, lighter.
 _DARK_HUES = ("#58b0e3", "#f08a4b", "#3dbfa0", "#d98fb8", "#e0ac3c", "#8cc8ee", "#a99bea", "#a9afb8")
-_STOPPED = {
-    "exact": "computed directly, no sweeps needed",
-    "tol": "converged",
-    "error": "stopped at the error asked for",
-    "max_sweeps": "stopped at the limit of sweeps, not converged",
-    "budget": "the best that meets what was asked for",
-    "best": "nothing that was tried meets what was asked for; this comes closest",
-    "interrupted": "interrupted; this is the best found until then",
-}
 
 
-def write(fit: Fit, path: str | os.PathLike[str], *, data: Any = None, search: Search | None = None) -> None:
+def write(
+    fit: Fit,
+    path: str | os.PathLike[str],
+    *,
+    data: Any = None,
+    search: Search | None = None,
+    saved: str | None = None,
+) -> None:
     """Write a fit as one self-contained HTML page, which opens offline in any browser, light or dark.
 
     The page shows the network, everything that was tried, original against reconstruction, the spectra of the data and
@@ -51,17 +50,18 @@ def write(fit: Fit, path: str | os.PathLike[str], *, data: Any = None, search: S
         path: where; the file is written beside and renamed when it is whole.
         data: the original, for a fit that was loaded from a file; by default ``fit.data``.
         search: the search that found it; then the page shows that too.
+        saved: the file that the network was saved to, for the page to name it.
 
     Raises:
         DataError: ``data`` has another shape than the fit.
         FileError: the file cannot be written; what stood there before is unchanged.
     """
-    text = render(fit, data=data, search=search)
+    text = render(fit, data=data, search=search, saved=saved)
     with atomic(os.fspath(path)) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
-def render(fit: Fit, *, data: Any = None, search: Search | None = None) -> str:
+def render(fit: Fit, *, data: Any = None, search: Search | None = None, saved: str | None = None) -> str:
     """The page of `write` as text."""
     original = fit.data if data is None else data
     trials, other_trials = front.rows(fit)
@@ -70,13 +70,15 @@ def render(fit: Fit, *, data: Any = None, search: Search | None = None) -> str:
     pictured = pictures.rows(fit, original)
     return _template().render(
         title=shorten(str(fit.source or "array"), 80),
-        head=_head(fit),
-        facts=_facts(fit) + ([] if search is None else [_evaluations(search)]),
+        head=_head(fit, search),
+        use=_use(fit, search, saved),
+        facts=_facts(fit) if search is None else _facts_of_search(fit, search),
         drawing=_marked(_drawing(fit)),
         search=None if search is None else _searched(search),
         front=_marked(front.panel(fit)),
         trials=trials,
-        held_out=any(trial.held_out is not None for trial in fit.front),
+        measure=front.measure(fit),
+        held_out=any(trial.held_out not in (None, trial.error) for trial in fit.front),
         other_trials=other_trials,
         picture_rows=[{"title": row.title, "panels": [_marked(panel) for panel in row.panels]} for row in pictured],
         has_data=pictures.source_of(original, tuple(fit.shape)) is not None,
@@ -115,7 +117,7 @@ def _marked(panel: Panel | None) -> dict[str, Any] | None:
     return {"markup": Markup(panel.markup), "title": panel.title, "note": panel.note, "wide": panel.wide}
 
 
-def _head(fit: Fit) -> dict[str, str]:
+def _head(fit: Fit, search: Search | None) -> dict[str, Any]:
     axes = axes_of(fit)
     known = family(fit.structure, fit.format or "")
     seen = (
@@ -134,7 +136,30 @@ def _head(fit: Fit) -> dict[str, str]:
         "sizes": shorten(", ".join(f"{i}={fit.structure.sizes[i]:,}" for i in fit.structure.inner_indices), 300),
         "deviance": "" if fit.deviance is None else f"{fit.deviance:,.6g}, for {fit.cells:,} cells",
         "target": fit.target,
-        "stopped": _STOPPED.get(str(fit.stopped), str(fit.stopped)),
+        "met": search is None or search.met,
+        "searched": fit.searched,
+        "stopped": fit.why_stopped if search is None else search.why_stopped,
+    }
+
+
+def _use(fit: Fit, search: Search | None, saved: str | None) -> dict[str, str]:
+    """How to go on with the network, in Python and in a terminal; where nobody says that it was saved, that first."""
+    verb, name = ("fit", "fit.tn") if search is None else ("search", "found.tn")
+    name = name if saved is None else saved
+    place = json.dumps(name, ensure_ascii=False)
+    steps = [
+        (f"fit = tn.load({place})", ""),
+        ("fit.network.dense()", "the whole array"),
+        (f"fit.network[{'0, ...' if fit.shape else ''}]", "a part, still a network"),
+    ]
+    if saved is None:
+        steps.insert(0, (f"{verb}.save({place})", "once, where it was found"))
+    wide = min(30, max(len(step) for step, said in steps if said)) + 2
+    lines = [f"{step:<{wide}}# {said}" if said else step for step, said in steps]
+    file = shlex.quote(name)
+    return {
+        "python": "\n".join(["import tenfold as tn", "", *lines]),
+        "terminal": f"tenfold show {file}\ntenfold expand {file} -o array.npy",
     }
 
 
@@ -179,12 +204,14 @@ def _drawing(fit: Fit) -> Panel:
     return Panel(svg(fig, label), wide=True)
 
 
-def _evaluations(search: Search) -> dict[str, str]:
-    return {
-        "name": "evaluations",
-        "value": f"{search.counted:,}",
-        "note": f"as papers count them; {search.fits:,} fitted",
-    }
+def _facts_of_search(fit: Fit, search: Search) -> list[dict[str, str]]:
+    """Those of the fit, how much work it was, and the error that the search went by where that is another."""
+    facts = _facts(fit)
+    if search.measure != fit.measure:
+        note = "on known cells that no fit saw"
+        facts.insert(0, {"name": search.measure, "value": number(search.error, 3), "note": note})
+    note = f"as papers count them; {search.fits:,} fitted"
+    return [*facts, {"name": "evaluations", "value": f"{search.counted:,}", "note": note}]
 
 
 def _searched(search: Search) -> dict[str, Any]:
@@ -192,10 +219,8 @@ def _searched(search: Search) -> dict[str, Any]:
     return {
         "space": search.summary()["space"],
         "method": search.method,
-        "heights": searched.heights(search),
-        "rivals": _marked(searched.rivals(search)),
-        "path": _marked(searched.path(search)),
-        "map": _marked(searched.sizes_and_flops(search)),
+        "rivals": [_marked(panel) for panel in searched.rivals(search)],
+        "pictures": [_marked(panel) for panel in (searched.path(search), searched.sizes_and_flops(search)) if panel],
     }
 
 

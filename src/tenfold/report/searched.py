@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from tenfold.report._style import (
     INK,
     MUTED,
     PAPER,
+    RULE,
     SEQUENTIAL,
     TALLEST,
     Panel,
@@ -22,10 +23,11 @@ from tenfold.report._style import (
     style,
     svg,
 )
-from tenfold.report.drawing import draw
+from tenfold.report.drawing import draw, draw_alike
 from tenfold.report.front import draw_front
 from tenfold.structure import Structure
 from tenfold.structure_search.objectives import ErrorWithin, SizeWithin
+from tenfold.structure_search.pareto import non_dominated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,16 +35,26 @@ if TYPE_CHECKING:
 
     from tenfold.verbs.search_result import Candidate, Search
 
-# Rivals that are drawn beside the network that was found, one less where there are more cores than this.
-_RIVALS, _SMALL = 3, 5
+# Networks of the front that are drawn beside the one that was found.
+_RIVALS = 3
 # How many times smaller or larger a rival is, so that there is something to choose.
 _APART = 1.1
 # Errors at and below this are zero to rounding, which is nothing to tell structures apart by.
 _EXACT = 1e-7
 # How many times the best value the path reaches up to.
 _TALLEST = 1e4
-# Bins of the map along each axis, at most.
-_BINS = 14
+# The fewest points that a picture of what costs what is made of.
+_FEW = 3
+# Inches: how wide a network is drawn that shares a row with another, and the size of other pictures that do.
+_WIDEST = 5.4
+_HALF = (5.6, 4.0)
+_RING: dict[str, Any] = {
+    "markersize": 12,
+    "linestyle": "none",
+    "markerfacecolor": "none",
+    "markeredgecolor": INK,
+    "markeredgewidth": 1.4,
+}
 
 
 def plot_search(search: Search) -> Figure:
@@ -69,121 +81,176 @@ def plot_search(search: Search) -> Figure:
     return fig
 
 
-def rivals(search: Search) -> Panel | None:
-    """The network that was found beside those next to it on the front, or None where it is alone there."""
+def rivals(search: Search) -> list[Panel]:
+    """The network that was found and those next to it on the front, at one scale; nothing where it is alone there."""
     chosen = _chosen(search)
     others = _rivals(search, chosen)
     if not others:
-        return None
+        return []
+    names = [str(name) for name in search.fit.dims]
     shown = [chosen, *others]
-    fig = figure(11, 3.1 if len(shown) > _RIVALS else 4.0)
-    for ax, one in zip(fig.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
-        draw(one.structure, ax, names=[str(name) for name in search.fit.dims])
-        said = f"{one.parameters:,} parameters\nerror {number(one.error)}"
-        ax.set_title(("found\n" if one is chosen else f"{_against(one, chosen)}\n") + said, size=9, color=INK)
-    label = f"The network that was found and {len(others)} others of the front, with their sizes and errors"
-    return Panel(svg(fig, label), wide=True)
+    figures = draw_alike([one.structure for one in shown], _WIDEST, names=names)
+    panels = []
+    for one, fig in zip(shown, figures, strict=True):
+        found = one is chosen
+        label = f"Network of {len(one.structure.terms)} cores with {one.parameters:,} parameters"
+        note = _measured(search, chosen) if found else _compared(search, one, chosen)
+        title = f"{'Found' if found else _against(one, chosen)}: {one.name}"
+        panels.append(Panel(svg(fig, label), title=title, note=note))
+    return panels
 
 
 def path(search: Search) -> Panel | None:
-    """What was minimised against evaluations, or None for a single one."""
+    """What was minimised for one network after the other, or None for a single one."""
     if len(search.history) < 2:
         return None
-    fig = figure(7.4, 3.6)
+    fig = figure(*_HALF)
     draw_path(fig.subplots(), search)
-    label = f"What was minimised against evaluations for {len(search.history)} structures, and the best so far"
-    return Panel(svg(fig, label), wide=True)
+    label = f"What was minimised for each of {len(search.history)} networks, and the best so far"
+    return Panel(svg(fig, label), title="The best so far", note=heights(search))
 
 
 def draw_path(ax: Axes, search: Search) -> None:
-    """Each structure that was fitted and the best so far against evaluations."""
+    """Each network in the order in which they were fitted, and the best so far."""
+    from matplotlib.ticker import MaxNLocator
+
     style(ax, grid=True)
-    counted = np.array([one.counted for one in search.history])
-    values = np.array([_value(search, one) for one in search.history])
-    finite = np.isfinite(values)
-    values[finite] = np.clip(values[finite], -TALLEST, TALLEST)
-    best = np.minimum.accumulate(np.where(finite, values, np.inf))
+    history = search.history
+    values = np.array([_height(search, one) for one in history])
+    known = np.isfinite(values)
+    values[known] = np.clip(values[known], -TALLEST, TALLEST)
+    positive = bool((values[known] > 0).all())
+    met = np.array([search.objective.met(one.parameters, one.error) for one in history])
+    best = _best_so_far(search)
     # What is far worse than the rest would leave no room for the others; it is drawn at the upper edge.
-    positive = bool(finite.any() and (values[finite] > 0).all())
-    tallest = _TALLEST * best[-1] if positive else math.inf
-    values = np.minimum(values, tallest)
-    ax.plot(
-        counted[finite],
-        values[finite],
-        "o",
-        color=HUES[0],
-        markersize=4,
-        markeredgecolor=PAPER,
-        markeredgewidth=0.4,
-        alpha=0.75,
-        label="one structure",
-        zorder=2,
-    )
-    known = np.isfinite(best)
-    ends = np.append(counted[known], search.counted)
-    lows = np.minimum(np.append(best[known], best[-1]), tallest)
-    ax.step(ends, lows, where="post", color=HUES[1], linewidth=1.6, label="best so far")
-    ax.set(xlabel="evaluations, as papers count them", ylabel=_called(search))
-    ax.set_xlim(0, max(1, search.counted) * 1.02)
+    if positive:
+        values = np.minimum(values, _TALLEST * values[best[-1]])
+    place = np.arange(1, len(history) + 1)
+    able, unable = met & known, ~met & known
+    inside, outside = _sides(search)
+    if unable.any():
+        ax.plot(place[unable], values[unable], "o", **_dots(MUTED, hollow=True), label=outside, zorder=2)
+    if able.any():
+        ax.plot(place[able], values[able], "o", **_dots(HUES[0]), label=inside, zorder=3)
+    ends = np.append(place, len(history) + 0.5)
+    lows = np.append(values[best], values[best[-1]])
+    first = int(np.argmax(met)) if met.any() else len(history)
+    line: dict[str, Any] = {"where": "post", "color": HUES[1], "zorder": 4}
+    if first:
+        until = slice(0, first + 1)
+        ax.step(ends[until], lows[until], linewidth=1.2, linestyle=(0, (4, 2)), label="nearest so far", **line)
+    if first < len(history):
+        ax.step(ends[first:], lows[first:], linewidth=1.8, label="best so far", **line)
+    ax.plot(place[best[-1]], values[best[-1]], "o", **_RING, label="found", zorder=5)
+    common = sum(one.counted == 0 for one in history)
+    if 0 < common < len(history):
+        ax.axvspan(0.5, common + 0.5, color=RULE, alpha=0.4, linewidth=0, zorder=0)
+        for at, ha, text in ((0.5, "left", " common formats"), (len(history) + 0.5, "right", f"{search.method} ")):
+            ax.annotate(
+                text,
+                (at, 1),
+                xycoords=("data", "axes fraction"),
+                xytext=(0, -2),
+                textcoords="offset points",
+                ha=ha,
+                va="top",
+                size=8,
+                color=MUTED,
+            )
+    ax.set(xlabel="networks, in the order in which they were fitted", ylabel=_called(search))
+    ax.set_xlim(0.5, len(history) + 0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if positive:
         ax.set_yscale("log")
+        low, high = ax.get_ylim()
+        # Room for the words at the top.
+        ax.set_ylim(low, high * (high / low) ** 0.1)
         log_axis(ax.yaxis)
-    ax.legend(
-        fontsize=8, labelcolor=INK, frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.0), borderpad=0.2
-    )
+    _legend(ax)
 
 
 def sizes_and_flops(search: Search) -> Panel | None:
-    """The least error of each size and cost, or None where all have one."""
+    """Size, cost and error of all, or None where there are too few to compare."""
     table = _table(search)
-    if len(table) < 2:
+    if len({row[:2] for row in table}) < _FEW:
         return None
-    fig = figure(7.4, 3.9)
-    draw_map(fig, fig.subplots(), table, search)
-    return Panel(svg(fig, "The least error among the structures of each size and each cost of contraction"), wide=True)
+    fig = figure(*_HALF)
+    draw_costs(fig, fig.subplots(), table, search)
+    note = (
+        f"Each network by how many numbers it holds and what it costs to contract it to the whole array; the darker, "
+        f"the smaller the {search.measure}. Large points are beaten by no other in size, cost and {search.measure} "
+        f"at once."
+    )
+    return Panel(svg(fig, "Parameters and cost of contraction of each network"), title="What costs what", note=note)
 
 
-def draw_map(fig: Figure, ax: Axes, table: list[tuple[int, float, float]], search: Search) -> None:
-    """Cells of parameters by flops, coloured by the least error of ``(parameters, flops, error)``."""
+def draw_costs(fig: Figure, ax: Axes, table: list[tuple[int, float, float]], search: Search) -> None:
+    """Points of parameters and flops, coloured by the error of ``(parameters, flops, error)``."""
     from matplotlib.colors import LogNorm
 
-    style(ax)
-    sizes, flops, errors = (np.array(column, dtype=float) for column in zip(*table, strict=True))
-    across, up = _edges(sizes), _edges(flops)
-    least = np.full((len(up) - 1, len(across) - 1), np.nan)
-    many = np.zeros_like(least, dtype=int)
-    for size, flop, error in zip(sizes, flops, errors, strict=True):
-        cell = _bin(up, flop), _bin(across, size)
-        least[cell] = np.fmin(least[cell], min(max(error, _EXACT), TALLEST))
-        many[cell] += 1
-    low = float(np.nanmin(least))
-    high = max(float(np.nanmax(least)), 1.01 * low)
-    mesh = ax.pcolormesh(across, up, least, norm=LogNorm(low, high), cmap=SEQUENTIAL, edgecolors=PAPER)
-    ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="flops of one contraction")
-    for row, column in zip(*np.nonzero(many), strict=True):
-        middle = math.sqrt(across[column] * across[column + 1]), math.sqrt(up[row] * up[row + 1])
-        # These two inks stay what they are on a dark page, as the colours below them do.
-        light = math.log(least[row, column] / low) > 0.6 * math.log(high / low)
-        ink = "#1c2129" if light else "#fdfdfd"
-        ax.text(*middle, str(many[row, column]), size=7, ha="center", va="center", color=ink)
-    chosen = _chosen(search)
-    ax.plot(
-        chosen.parameters,
-        _flops(chosen.structure),
-        "o",
-        markersize=13,
-        markerfacecolor="none",
-        markeredgecolor=HUES[1],
-        markeredgewidth=1.6,
-        label="found",
+    style(ax, grid=True)
+    front = set(non_dominated(table, lambda row: row))
+    low = max(min(row[2] for row in table), _EXACT)
+    # An error above that of no network at all is as bad as that.
+    high = max(min(max(row[2] for row in table), 1.0 if not search.of_loss else TALLEST), 1.01 * low)
+    # The best last, so that nothing covers it.
+    rows = sorted(table, key=lambda row: (row in front, -row[2]))
+    points = ax.scatter(
+        [row[0] for row in rows],
+        [row[1] for row in rows],
+        s=[52 if row in front else 16 for row in rows],
+        c=[min(max(row[2], low), high) for row in rows],
+        norm=LogNorm(low, high),
+        cmap=SEQUENTIAL,
+        edgecolors=[PAPER if row in front else "none" for row in rows],
+        linewidths=0.7,
+        zorder=3,
     )
+    chosen = _chosen(search)
+    ax.plot(chosen.parameters, _flops(chosen.structure), "o", **_RING, label="found", zorder=4)
+    ax.set(xscale="log", yscale="log", xlabel="parameters", ylabel="flops of one contraction")
+    ax.margins(0.08)
     log_axis(ax.xaxis)
     log_axis(ax.yaxis)
-    bar = fig.colorbar(mesh, ax=ax, pad=0.02)
+    _legend(ax)
+    bar = fig.colorbar(points, ax=ax, pad=0.02, aspect=28)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(colors=MUTED, labelsize=8)
-    bar.set_label("least loss" if search.of_loss else "least error", color=INK, size=9)
+    bar.ax.tick_params(which="both", colors=MUTED, labelsize=8)
+    bar.set_label(search.measure, color=INK, size=9)
     log_axis(bar.ax.yaxis)
+
+
+def _legend(ax: Axes) -> None:
+    ax.legend(
+        fontsize=8,
+        labelcolor=INK,
+        frameon=False,
+        ncols=3,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        borderpad=0.2,
+        handletextpad=0.3,
+        columnspacing=1.2,
+    )
+
+
+def _dots(colour: str, *, hollow: bool = False) -> dict[str, Any]:
+    return {
+        "markersize": 4,
+        "color": colour,
+        "markerfacecolor": "none" if hollow else colour,
+        "markeredgecolor": colour if hollow else PAPER,
+        "markeredgewidth": 0.7 if hollow else 0.4,
+    }
+
+
+def _best_so_far(search: Search) -> list[int]:
+    """For each network that was fitted the place of the best until then."""
+    best: list[int] = []
+    ranks = [search.objective.rank(one.parameters, one.error) for one in search.history]
+    for place, rank in enumerate(ranks):
+        best.append(place if not best or rank < ranks[best[-1]] else best[-1])
+    return best
 
 
 def _table(search: Search) -> list[tuple[int, float, float]]:
@@ -203,18 +270,6 @@ def _flops(structure: Structure) -> float:
     return float(max(structure.cost().flops, 1))
 
 
-def _edges(values: np.ndarray) -> np.ndarray:
-    """Edges of bins, as many as are of use, alike in the logarithm."""
-    low, high = np.log2(values.min()), np.log2(values.max())
-    bins = int(min(_BINS, max(1, math.ceil(2 * (high - low)))))
-    room = 0.02 * max(high - low, 0.5)
-    return np.exp2(np.linspace(low - room, high + room, bins + 1))
-
-
-def _bin(edges: np.ndarray, value: float) -> int:
-    return min(max(int(np.searchsorted(edges, value, side="right")) - 1, 0), len(edges) - 2)
-
-
 def _chosen(search: Search) -> Candidate:
     key = search.structure.key
     return min((one for one in search.history if one.structure.key == key), key=lambda one: one.error)
@@ -222,44 +277,75 @@ def _chosen(search: Search) -> Candidate:
 
 def _rivals(search: Search, chosen: Candidate) -> list[Candidate]:
     """Those nearest to it on the front, on either side, that are more than a little smaller or larger."""
-    many = _RIVALS if len(chosen.structure.terms) <= _SMALL else _RIVALS - 1
     others = [one for one in search.front if one.structure.key != chosen.structure.key]
     apart = [one for one in others if abs(math.log(one.parameters / chosen.parameters)) > math.log(_APART)] or others
     near = sorted(apart, key=lambda one: abs(math.log(one.parameters / chosen.parameters)))
     smaller = [one for one in near if one.parameters < chosen.parameters]
     larger = [one for one in near if one.parameters >= chosen.parameters]
     picked = [*smaller[:1], *larger[:1]]
-    picked += [one for one in near if one not in picked][: many - len(picked)]
+    picked += [one for one in near if one not in picked][: _RIVALS - len(picked)]
     return sorted(picked, key=lambda one: one.parameters)
 
 
 def _against(one: Candidate, chosen: Candidate) -> str:
     if one.parameters < chosen.parameters:
-        return "smaller, less close"
-    return "larger, closer" if one.error < chosen.error else "as near"
+        return "Smaller"
+    return "Closer" if one.error < chosen.error and chosen.error > _EXACT else "As near"
+
+
+def _measured(search: Search, one: Candidate) -> str:
+    return f"{one.parameters:,} parameters, {search.measure} {number(one.error)}"
+
+
+def _compared(search: Search, one: Candidate, chosen: Candidate) -> str:
+    """Size and error, and what that is beside what was found."""
+    size = _times(one.parameters, chosen.parameters, "fewer")
+    error = _times(one.error, chosen.error, "less") if chosen.error > _EXACT else ""
+    return f"{one.parameters:,} parameters{size}, {search.measure} {number(one.error)}{error}"
+
+
+def _times(value: float, beside: float, less: str) -> str:
+    """How much more or less one number is than another, in brackets."""
+    word = less if value < beside else "more"
+    if not 0.5 < value / beside < 2:
+        return f" ({number(max(value, beside) / min(value, beside), 2)} times {word})" if value > 0 else ""
+    share = round(100 * abs(value / beside - 1))
+    return f" ({share}% {word})" if share else ""
 
 
 def heights(search: Search) -> str:
-    """What the heights in the picture of the path are, in words."""
-    what = "loss" if search.of_loss else "error"
+    """What the picture of the path shows, in words."""
+    text = f"Each point is a network that was fitted, and its height the {_called(search)}."
     if isinstance(search.objective, SizeWithin):
-        return f"the number of parameters, and where the {what} is above the one asked for, far more than that"
+        text += f" Hollow ones have a larger {search.measure} than was asked for."
     if isinstance(search.objective, ErrorWithin):
-        return f"the {what}, and where there are more parameters than asked for, more than that"
-    return f"parameters for each entry and the weighted square of the {what}"
+        text += " Hollow ones have more parameters than were asked for."
+    return text + " What had been seen before, or could not win, was not fitted and has no point."
 
 
-def _value(search: Search, one: Candidate) -> float:
-    """What was minimised, in units that people know."""
-    if isinstance(search.objective, SizeWithin | ErrorWithin):
-        return math.exp(min(one.value, 700.0))
+def _height(search: Search, one: Candidate) -> float:
+    """What was made small, in units that people know."""
+    if isinstance(search.objective, SizeWithin):
+        return float(one.parameters)
+    if isinstance(search.objective, ErrorWithin):
+        return max(one.error, _EXACT)
     return one.value
 
 
 def _called(search: Search) -> str:
-    what = "loss" if search.of_loss else "error"
     if isinstance(search.objective, SizeWithin):
-        return f"parameters (raised above the {what})"
+        return "number of parameters"
     if isinstance(search.objective, ErrorWithin):
-        return f"{what} (raised above the size)"
-    return f"weighted sum of size and {what}"
+        return search.measure
+    return f"weighted sum of size and {search.measure}"
+
+
+def _sides(search: Search) -> tuple[str, str]:
+    """What networks are called that keep to what was asked for, and those that do not."""
+    if isinstance(search.objective, SizeWithin):
+        limit = f"{search.measure} {{}} {search.objective.error:g}"
+    elif isinstance(search.objective, ErrorWithin):
+        limit = f"parameters {{}} {search.objective.parameters:,}"
+    else:
+        return "one network", ""
+    return limit.format("≤"), limit.format(">")

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from tenfold import formats
-from tenfold._tables import columns
+from tenfold._tables import columns, facts
 from tenfold.verbs._spaces import in_words
 
 if TYPE_CHECKING:
@@ -19,44 +13,28 @@ if TYPE_CHECKING:
 # Rows of the front that are shown, those around what was chosen.
 _MOST = 12
 
-_STOPPED = {
-    "evaluations": "the evaluations were used up",
-    "seconds": "the time was used up",
-    "finished": "the searcher had nothing more to try",
-    "interrupted": "interrupted; this is the best until then",
-}
 
-
-def table(search: Search, *, width: int = 100) -> str:
+def table(search: Search) -> str:
     """The result of a search as a two-column table and its front, plain text."""
     fit, structure = search.fit, search.structure
     sizes = ", ".join(f"{bond}={structure.sizes[bond]}" for bond in structure.inner_indices)
-    seen = "relative error" if fit.observed == fit.cells else "held-out error"
     rows = [
         ("data", f"{fit.source or 'array'}: {' x '.join(map(str, fit.shape)) or 'scalar'} {fit.source_dtype}"),
         ("asked for", search.target + ("" if search.met else "; NOT reached")),
         ("space", in_words(search.space)),
         ("method", f"{search.method}, seed {search.seed}"),
-        ("structure", (formats.name(structure) or "network").replace("_", " ")),
+        ("structure", next((one.name for one in search.front if one.structure.key == structure.key), "network")),
         ("pattern", f"{structure.pattern}" + (f"   ({sizes})" if sizes else "")),
-        ("loss" if search.of_loss else seen, f"{search.error:.8g}"),
+        (search.measure, f"{search.error:.8g}"),
         ("parameters", f"{search.parameters:,} for {structure.size:,} entries"),
         ("compression ratio", f"{search.ratio:.4g}"),
         ("evaluations", f"{search.counted:,} as papers count them, {search.fits:,} of them fitted"),
         ("seconds", f"{search.seconds:.2f}"),
-        ("stopped", _STOPPED[search.stopped] + _how_on(search)),
+        ("stopped", search.why_stopped),
     ]
     if fit.observed != fit.cells:
         rows.insert(1, ("observed", f"{fit.observed:,} of {fit.cells:,} cells"))
-    grid = Table(box=None, show_header=False, pad_edge=False)
-    grid.add_column(justify="right", style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        grid.add_row(name, Text(value))
-    out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(grid)
-    above = "\n".join(line.rstrip() for line in out.getvalue().splitlines())
-    return f"{above}\n\n{front(search)}"
+    return f"{facts(rows)}\n\n{front(search)}"
 
 
 def front(search: Search) -> str:
@@ -78,12 +56,3 @@ def front(search: Search) -> str:
     left = len(search.front) - len(part)
     said = columns(("", "parameters", "error", "found after", "front"), rows, right=(1, 2, 3))
     return said + (f"\n   and {left:,} more on the front" if left else "")
-
-
-def _how_on(search: Search) -> str:
-    if search.stopped == "finished":
-        return ""
-    if search.journal is None:
-        return "; a folder to resume from would let the same call go on" if search.interrupted else ""
-    more = "" if search.interrupted else " with more of them" if search.stopped == "evaluations" else " with more of it"
-    return f"; the same call{more} goes on from '{search.journal}'"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
@@ -31,8 +32,9 @@ from tenfold.structure_search.targets import Dense, Loss, Observed, Target
 from tenfold.verbs._arrays import Prepared
 from tenfold.verbs._budget import in_words
 from tenfold.verbs._options import check_options
+from tenfold.verbs._progress import Bar
 from tenfold.verbs._spaces import in_words as space_in_words
-from tenfold.verbs._spaces import roomy, space_of
+from tenfold.verbs._spaces import kinds_in_words, roomy, space_of
 from tenfold.verbs.search_result import label
 
 # Sweeps, samples, generations: with more than this a searcher would ask for nothing within the life of anybody.
@@ -231,9 +233,13 @@ def after(
     *,
     seconds: float,
     seed: int,
-    watch: Callable[[Session], None],
-) -> tuple[Trial, list[Trial], str]:
-    """What was found and what a search of so many seconds finds besides, the best of both first."""
+    bar: Bar,
+) -> tuple[tuple[Trial, list[Trial], str], str]:
+    """What was found and what a search of so many seconds finds besides, the best of both first.
+
+    Returns:
+        The same as ``found``, and what the search did, in words.
+    """
     best, trials, stopped = found
     asked: Objective
     if budget.error is not None:
@@ -244,22 +250,44 @@ def after(
     try:
         target = target_of(ready.whole)
         space = space_of("any", ready.shape, ready.dims)
-    except (DataError, StructureError):  # nothing to search in: zeros, or a single mode
-        return found
+    except (DataError, StructureError) as cause:  # nothing to search in: zeros, or a single mode
+        return found, f"nothing: {cause}"
+    started = time.perf_counter()
     try:
+        bar.starting(kinds_in_words(space), seconds)
         plan = Plan(target, asked, roomy(space, target, asked), searcher_for(None, target, space, {}), {}, seed)
-        ended = run(plan, seconds=seconds, watch=watch)
+        ended = run(plan, seconds=seconds, watch=bar.search)
     except KeyboardInterrupt:
-        return best, trials, "interrupted"
+        return (best, trials, "interrupted"), f"{kinds_in_words(space)}: interrupted before one was fitted"
     more = trials_of(ended.session, plan)
+    seconds = time.perf_counter() - started
+    took = f"in {seconds:.{0 if seconds >= 10 else 1}f} s"
+    fitted = f"{ended.session.fits:,} fitted {took}" if ended.session.fits else f"none had to be fitted {took}"
+    said = f"{kinds_in_words(space)}: {fitted}"
     leader = next((trial for trial in more if trial.network is not None), None)
     stopped = "interrupted" if ended.why == "interrupted" else stopped
     if leader is None or budget.rank(leader) >= budget.rank(best):
-        return best, [*trials, *(trial.without_network() for trial in more)], stopped
+        said += f", none {'smaller' if budget.error is not None else 'closer'} than {_called(best)}"
+        return (best, [*trials, *(trial.without_network() for trial in more)], stopped), said
     kept = [trial if trial is leader else trial.without_network() for trial in more]
     if stopped != "interrupted":
         stopped = "budget" if budget.met(leader) else "best"
-    return leader, [*(trial.without_network() for trial in trials), *kept], stopped
+    found = leader, [*(trial.without_network() for trial in trials), *kept], stopped
+    return found, f"{said}; " + _gain(best, leader, budget)
+
+
+def _called(trial: Trial) -> str:
+    return trial.name.replace("_", " ")
+
+
+def _gain(before: Trial, now: Trial, budget: Budget) -> str:
+    """How much better a trial is than the best before it, in words."""
+    old = _called(before)
+    if budget.met(now) and not budget.met(before):
+        return f"the best keeps to what was asked for, which no common format did ({old} came nearest)"
+    if budget.error is not None and now.parameters < before.parameters:
+        return f"the best has {now.parameters:,} parameters, {old} {before.parameters:,}"
+    return f"the best has error {now.error:.4g}, {old} {before.error:.4g}"
 
 
 def _check_loss(journal: Journal, target: Loss) -> None:

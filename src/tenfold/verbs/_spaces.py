@@ -108,15 +108,21 @@ def roomy(space: Space, target: Target, objective: Objective) -> Space:
 
 def in_words(space: Space) -> str:
     """A space as people say it."""
-    parts = [f"{_PLURALS.get(type(space), type(space).__name__)} of {space.modes} modes"]
-    if space.folds is not None:
-        parts[0] += f" ({', '.join('·'.join(map(str, fold)) for fold in space.folds)})"
+    parts = [kinds_in_words(space)]
     if not isinstance(space, Tucker | FullyConnected):
         parts.append("their order free" if space.orders else "their order fixed")
     parts.append(f"ranks up to {space.max_rank}")
     if isinstance(space, AnyGraph):
         parts.append(f"no core with more than {space.max_degree} bonds")
     return ", ".join(parts)
+
+
+def kinds_in_words(space: Space) -> str:
+    """What lies in a space, and of which modes."""
+    kinds = f"{_PLURALS.get(type(space), type(space).__name__)} of {space.modes} modes"
+    if space.folds is None:
+        return kinds
+    return f"{kinds} ({', '.join('·'.join(map(str, fold)) for fold in space.folds)})"
 
 
 def _folds(fold: Fold | None, shape: tuple[int, ...], *, whole: bool) -> tuple[tuple[int, ...], ...] | None:

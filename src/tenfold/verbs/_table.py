@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from tenfold._tables import facts
 
 if TYPE_CHECKING:
     from tenfold.verbs.result import Fit
 
 
-# What `Fit.stopped` means.
-_STOPPED = {
-    "budget": "within what was asked for",
-    "best": "nothing tried is within what was asked for",
-    "interrupted": "interrupted; this is the best until then",
-    "exact": "no sweeps were needed",
-    "tol": "the error no longer fell",
-    "max_sweeps": "all sweeps were done; more may lower the error",
-    "error": "the error asked for was reached",
-}
-
-
-def table(fit: Fit, *, width: int = 100) -> str:
+def table(fit: Fit) -> str:
     """The result of a fit as a two-column table, plain text."""
     family = (fit.format or "network").replace("_", " ")
     chosen = next((trial.name for trial in fit.front if trial.chosen), family)
@@ -40,8 +25,10 @@ def table(fit: Fit, *, width: int = 100) -> str:
         ("compression ratio", f"{fit.ratio:.4g}"),
         ("seconds", f"{fit.seconds:.2f}"),
         ("method", f"{fit.method}" + (f", the best of {len(fit.front)} networks tried" if len(fit.front) > 1 else "")),
-        ("stopped", _STOPPED.get(fit.stopped, fit.stopped)),
+        ("stopped", fit.why_stopped),
     ]
+    if fit.searched:
+        rows.insert(-1, ("searched", fit.searched))
     if fit.deviance is not None:
         rows.insert(5, ("Poisson deviance", f"{fit.deviance:.8g}, which is what was made small"))
     if fit.observed != fit.cells:
@@ -50,11 +37,4 @@ def table(fit: Fit, *, width: int = 100) -> str:
         if held_out is not None:
             easier = " (of the cells left out, which happen to be easier than the rest)" if held_out < fit.error else ""
             rows.insert(6, ("held-out error", f"{held_out:.4g}{easier}"))
-    grid = Table(box=None, show_header=False, pad_edge=False)
-    grid.add_column(justify="right", style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        grid.add_row(name, Text(value))
-    out = io.StringIO()
-    Console(file=out, width=width, color_system=None).print(grid)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines())
+    return facts(rows)

@@ -175,6 +175,7 @@ def fit(
     options = {"init": init, "max_sweeps": max_sweeps, "tol": tol, **own}
     streaming = {"memory": memory, "checkpoint": checkpoint, "client": client}
     searched: Any = None
+    beyond = ""
     power = ready.power
     asked = structure.replace("_", " ") if isinstance(structure, str) and "->" not in structure else None
     structure = _named(structure, ranks, sizes, ready, budget)
@@ -188,9 +189,10 @@ def fit(
             if seconds is not None:
                 _check_searchable(ready)
             searched = _searched(ready, budget, seed, streaming, bar, "any")
-            found = best_of(climb(searched, budget, modes=modes, seed=seed, on_rung=bar.rung), budget)
+            steps = climb(searched, budget, modes=modes, seed=seed, on_rung=bar.rung)
+            found = best_of(bar.trials(steps, budget.rank), budget)
             if seconds is not None and found[2] != "interrupted":
-                found = _searched_on(found, ready, budget, seconds - (time.perf_counter() - started), seed, bar)
+                found, beyond = _searched_on(found, ready, budget, seconds - (time.perf_counter() - started), seed, bar)
         elif isinstance(structure, str) and "->" not in structure:
             _refuse({"method": method, **options}, f"but {structure} has no ranks; give ranks")
             searched = _searched(ready, budget, seed, streaming, bar, structure)
@@ -247,6 +249,7 @@ def fit(
         cells=ready.cells,
         seed=seed,
         data=ready.data,
+        searched=beyond,
     )
 
 
@@ -270,12 +273,12 @@ def _check_searchable(ready: Prepared) -> None:
 
 def _searched_on(
     found: tuple[Trial, list[Trial], str], ready: Prepared, budget: Budget, left: float, seed: int, bar: Bar
-) -> tuple[Trial, list[Trial], str]:
-    """The time that is left spent on a search, beside what the ladder found."""
+) -> tuple[tuple[Trial, list[Trial], str], str]:
+    """The time that is left spent on a search, beside what the ladder found; and that in words."""
     if left <= 0:
         warnings.warn("the common formats took all the seconds; no other structure was searched for", stacklevel=3)
-        return found
-    return after(found, ready, budget, seconds=left, seed=seed, watch=bar.search)
+        return found, "nothing: the common formats took all the seconds"
+    return after(found, ready, budget, seconds=left, seed=seed, bar=bar)
 
 
 def _ranks_of(

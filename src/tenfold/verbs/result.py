@@ -45,6 +45,7 @@ class Fit:
         source, source_dtype: where the data came from and how its numbers were stored.
         observed, cells: how many cells were known, of how many.
         seed: the seed of all random draws.
+        searched: what a search beyond the common formats did and gained, in words; empty where there was none.
         data: what was fitted, `Blocks` where it was not in memory; None for a fit read from a file.
     """
 
@@ -67,6 +68,7 @@ class Fit:
     units: Mapping[str, str] = field(default_factory=dict)
     deviance: float | None = None
     of_loss: bool = False
+    searched: str = ""
 
     @property
     def measure(self) -> str:
@@ -99,6 +101,11 @@ class Fit:
     def interrupted(self) -> bool:
         return self.stopped == "interrupted"
 
+    @property
+    def why_stopped(self) -> str:
+        """``stopped`` in words."""
+        return _STOPPED.get(self.stopped, self.stopped)
+
     def summary(self) -> dict[str, Any]:
         """The result as plain numbers and text, for JSON."""
         return {
@@ -125,11 +132,16 @@ class Fit:
         data = self.data if isinstance(self.data, Tensor) else None
         return canonical(self.network, order, sign, data=data).named(self.dims, self.coordinates)
 
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write one HTML page that opens offline: drawing, front, pictures, spectra, factors."""
+    def report(self, path: str | os.PathLike[str], *, saved: str | None = None) -> None:
+        """Write one HTML page that opens offline: drawing, front, pictures, spectra, factors.
+
+        Args:
+            path: where.
+            saved: the file that the network was saved to, for the page to name it.
+        """
         from tenfold import report
 
-        report.write(self, path)
+        report.write(self, path, saved=saved)
 
     def plot(self) -> Figure:
         """A matplotlib figure: the network, the front and the error at a glance."""
@@ -149,6 +161,16 @@ class Fit:
     __repr__ = __str__
 
 
+_STOPPED = {
+    "budget": "within what was asked for",
+    "best": "nothing tried is within what was asked for",
+    "interrupted": "interrupted; this is the best until then",
+    "exact": "no sweeps were needed",
+    "tol": "the error no longer fell",
+    "max_sweeps": "all sweeps were done; more may lower the error",
+    "error": "the error asked for was reached",
+}
+
 # --- the record in a file ---------------------------------------------------------------------------------------------
 
 _PLAIN = (
@@ -159,6 +181,7 @@ _PLAIN = (
     "seconds",
     "stopped",
     "target",
+    "searched",
     "source",
     "source_dtype",
     "observed",
@@ -246,6 +269,7 @@ def from_record(network: Network, record: Mapping[str, Any]) -> Fit:
         seconds=float(record["seconds"]),
         stopped=str(record["stopped"]),
         target=str(record["target"]),
+        searched=str(record.get("searched", "")),
         source=None if record["source"] is None else str(record["source"]),
         source_dtype=str(record["source_dtype"]),
         observed=int(record["observed"]),

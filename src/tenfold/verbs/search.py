@@ -30,11 +30,11 @@ from tenfold.structure_search.targets import Dense, Loss, Observed, Target
 from tenfold.verbs._arrays import Prepared, as_dtype, as_names, as_text, prepare
 from tenfold.verbs._budget import DEFAULT_ERROR, budget_of, check_seconds, check_seed, in_words
 from tenfold.verbs._facts import observed_cells, rescaled, spectra_of
-from tenfold.verbs._progress import progress_bar
+from tenfold.verbs._progress import Bar, progress_bar
 from tenfold.verbs._searching import Ended, Plan, best_of, run, searcher_for, target_of, trials_of
-from tenfold.verbs._spaces import Fold, roomy, space_of
+from tenfold.verbs._spaces import Fold, kinds_in_words, roomy, space_of
 from tenfold.verbs.result import Fit
-from tenfold.verbs.search_result import Candidate, Search
+from tenfold.verbs.search_result import Candidate, Search, label
 
 # How long is searched if nobody says.
 DEFAULT_SECONDS = 60.0
@@ -163,12 +163,13 @@ def search(
         if not isinstance(space, Space) and max_rank is None:
             room = roomy(room, target, objective)
         plan = Plan(target, objective, room, entry, own, seed)
-        common = _common(plan, about, bar.rung) if space == "any" else None
+        common = _common(plan, about, bar) if space == "any" else None
         if seconds is not None:
             seconds = max(seconds - (time.perf_counter() - started), _LEAST_SECONDS)
         try:
             if common is not None and common.interrupted:
                 raise KeyboardInterrupt
+            bar.starting(kinds_in_words(room), seconds)
             ended = run(
                 plan,
                 evaluations=evaluations,
@@ -303,7 +304,7 @@ class _Common:
     interrupted: bool
 
 
-def _common(plan: Plan, about: _About, on_rung: Callable[[str, int, int], None]) -> _Common | None:
+def _common(plan: Plan, about: _About, bar: Bar) -> _Common | None:
     """A first answer within seconds; None for targets and budgets that the ladder does not know."""
     if not isinstance(plan.target, Dense):
         return None
@@ -316,8 +317,8 @@ def _common(plan: Plan, about: _About, on_rung: Callable[[str, int, int], None])
     started = time.perf_counter()
     modes = index_names(about.dims)
     try:
-        steps = climb(plan.target.data, budget, modes=modes, seed=plan.seed, on_rung=on_rung)
-        best, trials, why = best_of(steps, budget)
+        steps = climb(plan.target.data, budget, modes=modes, seed=plan.seed, on_rung=bar.rung)
+        best, trials, why = best_of(bar.trials(steps, budget.rank), budget)
     except TenfoldError:  # so few parameters that no common format can have them
         return None
     # The array as its own only core is an answer where there is no other, and no rival of one.
@@ -331,12 +332,20 @@ def _candidates(session: Session, trials: Sequence[Trial], common: _Common | Non
     for trial in common.trials if common is not None else ():
         elapsed += trial.seconds
         value = session.objective.value(trial.parameters, trial.error)
-        made.append(Candidate(trial.structure, trial.parameters, trial.error, value, 0, trial.seconds, elapsed))
+        name = label(trial.structure, trial.name)
+        made.append(Candidate(name, trial.structure, trial.parameters, trial.error, value, 0, trial.seconds, elapsed))
     for found, trial in zip(session.history, trials, strict=True):
         value = found.evaluation.value
         made.append(
             Candidate(
-                trial.structure, trial.parameters, trial.error, value, found.counted, trial.seconds, found.elapsed
+                trial.name,
+                trial.structure,
+                trial.parameters,
+                trial.error,
+                value,
+                found.counted,
+                trial.seconds,
+                found.elapsed,
             )
         )
     return made

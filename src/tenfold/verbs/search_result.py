@@ -19,19 +19,21 @@ if TYPE_CHECKING:
     from tenfold.verbs.result import Fit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Candidate:
     """One structure that a search fitted to the end.
 
     Attributes:
+        name: the family and the ranks.
         error: relative error of its network, on what was left out where cells are missing; the loss, where there is
             one.
         value: what the search minimises, made of size and error.
-        counted: evaluations until then, as papers count them.
+        counted: evaluations until then, as papers count them; 0 for common formats, which come first.
         seconds: what the fit took.
         elapsed: seconds since the search began.
     """
 
+    name: str
     structure: Structure
     parameters: int
     error: float
@@ -40,10 +42,8 @@ class Candidate:
     seconds: float
     elapsed: float
 
-    @property
-    def name(self) -> str:
-        """The family and the ranks."""
-        return label(self.structure)
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.parameters:,} parameters, {self.error:.4g}, after {self.counted:,} evaluations>"
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +102,11 @@ class Search:
         return self.network.shape
 
     @property
+    def measure(self) -> str:
+        """What ``error`` is called."""
+        return self.fit.measure if self.fit.observed == self.fit.cells else "held-out error"
+
+    @property
     def ratio(self) -> float:
         """Entries of the array for each parameter of the network."""
         return ratio(self.structure.size, self.parameters)
@@ -114,6 +119,19 @@ class Search:
     @property
     def interrupted(self) -> bool:
         return self.stopped == "interrupted"
+
+    @property
+    def why_stopped(self) -> str:
+        """``stopped`` in words, and how to go on."""
+        return _STOPPED.get(self.stopped, self.stopped) + self._how_on()
+
+    def _how_on(self) -> str:
+        if self.stopped == "finished":
+            return ""
+        if self.journal is None:
+            return "; a folder to resume from would let the same call go on" if self.interrupted else ""
+        more = {"evaluations": " with more of them", "seconds": " with more of it"}.get(self.stopped, "")
+        return f"; the same call{more} goes on from '{self.journal}'"
 
     def summary(self) -> dict[str, Any]:
         """The result as plain numbers and text, for JSON."""
@@ -134,11 +152,16 @@ class Search:
             ],
         }
 
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write one HTML page that opens offline: the network and its rivals, front, path of the search, the fit."""
+    def report(self, path: str | os.PathLike[str], *, saved: str | None = None) -> None:
+        """Write one HTML page that opens offline: the network and its rivals, front, path of the search, the fit.
+
+        Args:
+            path: where.
+            saved: the file that the network was saved to, for the page to name it.
+        """
         from tenfold import report
 
-        report.write(self.fit, path, search=self)
+        report.write(self.fit, path, search=self, saved=saved)
 
     def plot(self) -> Figure:
         """A matplotlib figure: the network, the front and the path of the search at a glance."""
@@ -158,14 +181,30 @@ class Search:
     __repr__ = __str__
 
 
+_STOPPED = {
+    "evaluations": "the evaluations were used up",
+    "seconds": "the time was used up",
+    "finished": "the searcher had nothing more to try",
+    "interrupted": "interrupted; this is the best until then",
+}
 _PLAIN = ("error", "counted", "fits", "method", "seed", "seconds", "target", "met", "stopped", "journal")
 
 
-def label(structure: Structure) -> str:
-    """What a structure is called in tables: its family, or what its graph is, and its ranks."""
-    family = (formats.name(structure) or "network").replace("_", " ")
+def label(structure: Structure, called: str = "network") -> str:
+    """What a structure is called in tables: its family, or what else it is ``called``, and its ranks."""
+    apart = "outer product" if called == "network" and structure.order > 1 and _parts(structure) > 1 else called
+    family = (formats.name(structure) or apart).replace("_", " ")
     ranks = [structure.sizes[index] for index in _along(structure)]
     return f"{family} {'·'.join(map(str, ranks))}" if ranks else family
+
+
+def _parts(structure: Structure) -> int:
+    """How many pieces the graph falls into."""
+    piece = list(range(len(structure.terms)))
+    for index in structure.inner_indices:
+        joined = {piece[term] for term in structure.terms_with(index)}
+        piece = [min(joined) if old in joined else old for old in piece]
+    return len(set(piece))
 
 
 def _along(structure: Structure) -> list[str]:
