@@ -77,7 +77,12 @@ def front(search: Search) -> str:
     ]
     left = len(search.front) - len(part)
     said = columns(("", "parameters", "error", "found after", "front"), rows, right=(1, 2, 3))
-    return said + (f"\n   and {left:,} more on the front" if left else "")
+    said += f"\n   and {left:,} more on the front" if left else ""
+    bend = search.knee
+    if bend is None:
+        return said
+    what = "loss" if search.of_loss else "error"
+    return f"{said}\n   it bends at {bend.parameters:,} parameters, {what} {bend.error:.5g}: beyond, more gain less"
 
 
 def _how_on(search: Search) -> str:

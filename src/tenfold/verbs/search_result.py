@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,17 @@ from tenfold.contraction import ratio
 from tenfold.network import Network
 from tenfold.structure import Structure
 from tenfold.structure_search.objectives import Objective
+from tenfold.structure_search.pareto import knee
 from tenfold.structure_search.spaces import Space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tenfold.verbs.result import Fit
+
+
+# Errors at and below this are zero to rounding.
+_EXACT = 1e-7
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,14 @@ class Search:
         return ratio(self.structure.size, self.parameters)
 
     @property
+    def knee(self) -> Candidate | None:
+        """Where the front bends: beyond it more parameters gain less than before. None where it has no such place."""
+        bent = [one for one in self.front if one.error < math.inf]
+        if len(bent) < 3:
+            return None
+        return bent[knee([(math.log(one.parameters), math.log(max(one.error, _EXACT))) for one in bent])]
+
+    @property
     def met(self) -> bool:
         """Whether what was asked for was kept."""
         return self.objective.met(self.parameters, self.error)
@@ -128,6 +142,7 @@ class Search:
             "parameters": self.parameters,
             "ratio": self.ratio,
             "space": in_words(self.space),
+            "knee": None if self.knee is None else self.knee.parameters,
             "front": [
                 {"parameters": one.parameters, "error": one.error, "structure": one.structure.pattern}
                 for one in self.front
