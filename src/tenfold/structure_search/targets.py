@@ -54,6 +54,8 @@ _EXACT = 1e-9
 _OBSERVED_SWEEPS = 200
 # The part of observations that is left out to compare structures.
 _HELD_OUT = 0.1
+# With fewer observations than this none are kept for the end: so few would say nothing.
+_FEW = 100
 # Steps of a gradient method for a loss, its learning rate.
 _DESCENT, _RATE = 300, 2e-2
 
@@ -67,12 +69,14 @@ class Fitted:
         error: relative error, on what was left out where cells are missing; the loss, where there is one.
         sweeps: how many were made, all starts together.
         finished: False if the fit was given up because it could not win any more.
+        inside: where ``error`` is that of a prediction, what the cells that the network was fitted to say of it.
     """
 
     network: Network
     error: float
     sweeps: int
     finished: bool = True
+    inside: float | None = None
 
 
 class Target(Protocol):
@@ -238,16 +242,21 @@ class Observed:
         data: on a grid, with cells missing. Where none is missing, or there are fewer than 20, none is left out.
         seed: of what is left out.
         holdout: the part of the cells that is.
+        test: the part of the cells that is kept for the end: no fit sees them and no error is taken on them. None are
+            of fewer than 100.
 
     Attributes:
-        train, held: the cells that networks are fitted to, and those that are left out, if any.
+        train, held, test_cells: the cells that networks are fitted to, those that are left out, and those that are kept
+            for the end, if any.
     """
 
     data: Observations
     seed: int = 0
     holdout: float = _HELD_OUT
+    test: float = 0.0
     train: Observations = field(init=False, repr=False, compare=False)
     held: Observations | None = field(init=False, repr=False, compare=False)
+    test_cells: Observations | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.data.shape is None:
@@ -256,11 +265,16 @@ class Observed:
             raise DataError("the cells that are not listed are known to be zero: give the whole tensor to Dense")
         if not 0 < self.holdout < 1:
             raise DataError(f"holdout must be above 0 and below 1, not {self.holdout!r}")
-        train, held = (self.data, None)
+        if not 0 <= self.test < 1 - self.holdout:
+            raise DataError(f"test must be at least 0 and leave something to fit beside holdout, not {self.test!r}")
+        train, held, test = self.data, None, None
         if leaves_out(self.data):
             train, held = split(self.data, self.holdout, self.seed)
+            if self.test and len(self.data) >= _FEW:
+                train, test = split(train, self.test / (1 - self.holdout), self.seed + 1)
         object.__setattr__(self, "train", train)
         object.__setattr__(self, "held", held)
+        object.__setattr__(self, "test_cells", test)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -284,11 +298,18 @@ class Observed:
     ) -> Fitted:
         most = sweeps or _OBSERVED_SWEEPS
         found = als_observed(self.train, structure, init=near, seed=seed, max_sweeps=most, tol=1e-4)
-        error = found.error if self.held is None else relative_error(self.held, found.network)
-        return Fitted(found.network, error, found.sweeps)
+        if self.held is None:
+            return Fitted(found.network, found.error, found.sweeps)
+        # What chose the ridge is a prediction too, of cells among those that the network is fitted to in the end.
+        inside = found.error if found.held_out is None else found.held_out
+        return Fitted(found.network, relative_error(self.held, found.network), found.sweeps, inside=inside)
+
+    def tested(self, network: Network) -> float | None:
+        """The error of a network on the cells kept for the end; to be asked once, of what was chosen."""
+        return None if self.test_cells is None else relative_error(self.test_cells, network)
 
     def whole(self, network: Network, seed: int = 0) -> Network:
-        """The network that goes on from one of `fit` with all cells, those that were left out too."""
+        """The network that goes on from one of `fit` with all cells, those that it has not seen too."""
         if self.held is None:
             return network
         return als_observed(self.data, network.structure, init=network, seed=seed, max_sweeps=_OBSERVED_SWEEPS).network

@@ -23,6 +23,7 @@ _STOPPED = {
     "evaluations": "the evaluations were used up",
     "seconds": "the time was used up",
     "finished": "the searcher had nothing more to try",
+    "answers": "the held-out cells have answered as often as they may",
     "interrupted": "interrupted; this is the best until then",
 }
 
@@ -46,6 +47,11 @@ def table(search: Search, *, width: int = 100) -> str:
         ("seconds", f"{search.seconds:.2f}"),
         ("stopped", _STOPPED[search.stopped] + _how_on(search)),
     ]
+    if search.tested is not None:
+        place = next(n for n, (name, _) in enumerate(rows) if name == seen)
+        rows.insert(
+            place + 1, ("unseen error", f"{search.tested:.8g} on {search.tested_cells:,} cells kept for the end")
+        )
     if fit.observed != fit.cells:
         rows.insert(1, ("observed", f"{fit.observed:,} of {fit.cells:,} cells"))
     grid = Table(box=None, show_header=False, pad_edge=False)
@@ -86,7 +92,7 @@ def front(search: Search) -> str:
 
 
 def _how_on(search: Search) -> str:
-    if search.stopped == "finished":
+    if search.stopped in ("finished", "answers"):
         return ""
     if search.journal is None:
         return "; a folder to resume from would let the same call go on" if search.interrupted else ""

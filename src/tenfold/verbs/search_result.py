@@ -70,9 +70,13 @@ class Search:
         seconds: the time it took, that before it was taken up again included.
         target: what was asked for, in words.
         objective: the same as a value.
-        stopped: why it ended: ``"evaluations"``, ``"seconds"``, ``"finished"`` or ``"interrupted"``.
+        stopped: why it ended: ``"evaluations"``, ``"seconds"``, ``"finished"``, ``"answers"`` (of a guard) or
+            ``"interrupted"``.
         journal: the folder that it is kept in; None if it is not.
         of_loss: whether ``error`` is a loss.
+        tested: relative error, of the network before it is fitted to all cells, on those that were kept for the end.
+            ``error`` is the least of many, so chance makes it too small; this one it does not. None where none were.
+        tested_cells: how many those are. The standard error of ``tested`` is about ``tested / sqrt(2 tested_cells)``.
     """
 
     fit: Fit
@@ -90,6 +94,8 @@ class Search:
     stopped: str
     journal: str | None = None
     of_loss: bool = False
+    tested: float | None = None
+    tested_cells: int = 0
 
     @property
     def network(self) -> Network:
@@ -173,7 +179,7 @@ class Search:
     __repr__ = __str__
 
 
-_PLAIN = ("error", "counted", "fits", "method", "seed", "seconds", "target", "met", "stopped", "journal")
+_PLAIN = ("error", "tested", "counted", "fits", "method", "seed", "seconds", "target", "met", "stopped", "journal")
 
 
 def label(structure: Structure) -> str:
