@@ -25,6 +25,7 @@ from tenfold.errors import DataError
 from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
+from tenfold.structure_search._descent import Descent
 from tenfold.structure_search.cuts import Cuts
 from tenfold.structure_search.held_out import leaves_out
 
@@ -56,8 +57,8 @@ _OBSERVED_SWEEPS = 200
 _HELD_OUT = 0.1
 # With fewer observations than this none are kept for the end: so few would say nothing.
 _FEW = 100
-# Steps of a gradient method for a loss, its learning rate.
-_DESCENT, _RATE = 300, 2e-2
+# Steps of a gradient method for a loss.
+_DESCENT = 300
 
 
 @dataclass(frozen=True)
@@ -346,33 +347,7 @@ class Loss:
         within: float = math.inf,
     ) -> Fitted:
         first = near if near is not None else Network.random(structure, seed=seed, dtype=self.dtype)
-        cores = [core.detach().clone().requires_grad_() for core in first.cores]
-        steps = min(self.steps, sweeps * len(cores)) if sweeps else self.steps
-        optimizer = torch.optim.Adam(cores, lr=_RATE)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, eta_min=_RATE / 100)
-        best, lowest = [core.detach().clone() for core in cores], math.inf
-        for step in range(steps + 1):
-            optimizer.zero_grad()
-            value = self.loss(Network(structure, cores))
-            if not isinstance(value, Tensor) or value.numel() != 1 or value.is_complex() or not value.requires_grad:
-                raise DataError(f"loss must give a real scalar that depends on the cores, not {_shown(value)}")
-            now = value.item()
-            if now < 0:
-                raise DataError(f"loss must be at least 0, not {now:g}; add a constant to it")
-            if now < lowest:
-                best, lowest = [core.detach().clone() for core in cores], now
-            if step == steps or not math.isfinite(now):
-                break
-            value.backward()
-            optimizer.step()
-            schedule.step()
-        return Fitted(Network(structure, best), lowest, steps)
-
-
-def _shown(value: object) -> str:
-    """What a loss gave that is no loss."""
-    if not isinstance(value, Tensor):
-        return f"a value of type {type(value).__name__}"
-    if not value.requires_grad:
-        return "a tensor without a gradient"
-    return f"a tensor of shape {tuple(value.shape)} and dtype {str(value.dtype).removeprefix('torch.')}"
+        steps = min(self.steps, sweeps * len(first.cores)) if sweeps else self.steps
+        descent = Descent(self.loss, first, steps)
+        descent.run()
+        return Fitted(Network(structure, descent.best), descent.lowest, descent.made)
