@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -39,10 +40,16 @@ class Trained:
     def weight(self) -> Tensor:
         return self.hidden.weight.detach().clone()
 
+    @cached_property
+    def _factor(self) -> tuple[Tensor, Tensor]:
+        # The triangular factor of the inputs has their singular values, and as few rows as they have columns.
+        factor = torch.linalg.qr(self.inputs).R
+        return factor, factor @ self.weight.T
+
     def loss(self, network: Network) -> Tensor:
         """How far the outputs of the hidden layer are from what they were, relatively, on all training data."""
-        wanted = self.inputs @ self.weight.T
-        return (self.inputs @ network.dense().T - wanted).norm() / wanted.norm()
+        factor, wanted = self._factor
+        return (factor @ network.dense().T - wanted).norm() / wanted.norm()
 
     @torch.no_grad()
     def explained(self, weight: Tensor) -> float:
