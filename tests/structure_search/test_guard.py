@@ -13,8 +13,10 @@ import pytest
 import torch
 
 import tenfold as tn
+from tenfold import io
 from tenfold.claims.held_out_choice import held_out_choice, planted
 from tenfold.decomposition import relative_error
+from tenfold.decomposition._left_out import drawn_from
 from tenfold.errors import DataError
 from tenfold.structure_search import Chain, ErrorWithin, Observed, Session, Spent
 from tenfold.structure_search._guard import Guard
@@ -57,9 +59,20 @@ def test_cells_are_fitted_or_held_out_or_kept() -> None:
     # What is compared is the same as without a test.
     assert plain.held is not None
     assert torch.equal(plain.held.coordinates, target.held.coordinates)
-    assert Observed(noisy(cells=90), test=0.1).test_cells is None
+    assert Observed(noisy(cells=190), test=0.1).test_cells is None
     with pytest.raises(DataError, match="test must be at least 0 and leave something to fit"):
         Observed(data, test=0.9)
+
+
+def test_fibres_are_counted_where_whole_ones_are_missing() -> None:
+    """Of 13 ligands at 4 times 50 pairs are known, 96 cells each: too few to keep some of them."""
+    il2 = tn.Observations.from_nan(io.read("sample:il2").values)
+    assert (drawn_from(il2), len(il2)) == (50, 4800)
+    target = Observed(il2, test=0.1)
+    assert target.held is not None
+    assert len(target.held) == 480
+    assert target.test_cells is None
+    assert drawn_from(noisy()) == 200
 
 
 def test_what_is_kept_for_the_end_changes_nothing_before() -> None:
