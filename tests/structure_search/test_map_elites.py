@@ -9,18 +9,21 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_targets import exactly, hashed
 
 from tenfold import formats
 from tenfold.errors import TenfoldError
+from tenfold.structure_search._placed import point_of
 from tenfold.structure_search._registry import find_searcher
 from tenfold.structure_search.map_elites import Archive, elites, map_elites
 from tenfold.structure_search.objectives import WeightedSum
 from tenfold.structure_search.random_search import random_search
-from tenfold.structure_search.session import Evaluation, Session, Spent
+from tenfold.structure_search.session import Evaluation, Found, Session, Spent
 from tenfold.structure_search.spaces import AnyGraph, FullyConnected, Point, Ring, Space, Tucker
+from tenfold.structure_search.targets import Dense
 
 SHAPE = (4, 4, 4, 4)
 
@@ -170,6 +173,52 @@ def test_random_structures_are_a_quarter_at_most() -> None:
     assert set(batches[2:]) == {32}
 
 
+def test_what_the_session_knows_is_on_the_map_from_the_beginning() -> None:
+    """Elites of rings have children among graphs: all that is asked first is random or a neighbour of what is known."""
+    rings, graphs = Ring(SHAPE, 3), FullyConnected(SHAPE, 3)
+
+    def asked(known: bool) -> list[Found]:
+        session = Session(exactly(SHAPE, hashed), WeightedSum(256, 1.0), evaluations=200)
+        if known:
+            session.evaluate([rings.structure(rings.first(1)), rings.structure(rings.first(3))])
+        with suppress(Spent):
+            map_elites(session, graphs, initial=1, batch=4)
+        return session.history
+
+    seen = asked(known=True)
+    cell = Archive().cell(seen[1].evaluation.structure)
+    assert cell is not None
+    start = point_of(graphs, seen[1].evaluation.structure)
+    plain = point_of(graphs, seen[0].evaluation.structure)
+    assert start is not None
+    assert plain is not None
+    child = point_of(graphs, seen[2].evaluation.structure)
+    assert child is not None
+    nearest = min(sum(a != b for a, b in zip(child.ranks, one.ranks, strict=True)) for one in (start, plain))
+    assert nearest <= 3
+    assert [found.evaluation.structure for found in seen] == [found.evaluation.structure for found in asked(known=True)]
+    assert seen[2].evaluation.structure != asked(known=False)[0].evaluation.structure
+
+
+def test_another_searcher_may_come_first() -> None:
+    space = FullyConnected((3,) * 4, 3)
+    data = Dense(torch.randn(space.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+
+    def run(searcher, evaluations: int, **options) -> Session:
+        session = Session(data, WeightedSum(81, 1.0), evaluations=evaluations)
+        with suppress(Spent):
+            searcher(session, space, 0, **options)
+        return session
+
+    session = run(map_elites, 48, first="greedy")
+    # A quarter of the evaluations comes first, and half of those is the other searcher's.
+    alone = [found.evaluation.structure for found in run(find_searcher("greedy").function, 6).history]
+    assert [found.evaluation.structure for found in session.history][: len(alone)] == alone
+    assert session.evaluations == session.counted == 48
+    with pytest.raises(TenfoldError, match="'sparse_edges', which does not search Ring"):
+        map_elites(session, Ring((3,) * 4), first="sparse_edges")
+
+
 def test_the_same_seed_asks_the_same() -> None:
     def asked(seed: int) -> list:
         return [(f.evaluation.structure, f.counted) for f in searched(AnyGraph(SHAPE, 4), seed, 100).history]
@@ -184,6 +233,8 @@ def test_the_same_seed_asks_the_same() -> None:
         ({"initial": 0}, "initial and batch must be at least 1, not 0 and 32"),
         ({"batch": 0}, "initial and batch must be at least 1, not 200 and 0"),
         ({"crossover": 1.5}, "crossover must be a probability, not 1.5"),
+        ({"first": "map_elites"}, "first must be another searcher"),
+        ({"first": "no_such"}, "searcher 'no_such' is not known"),
     ],
 )
 def test_refuses(options: dict, said: str) -> None:

@@ -238,3 +238,36 @@ def test_a_loss_that_breaks_down_keeps_the_best() -> None:
     fitted = Loss(loss, (3, 3)).fit(structure)
     assert np.isfinite(fitted.error)
     assert fitted.error == pytest.approx(float(fitted.network.dense().square().sum()))
+
+
+def test_smooth_losses_end_at_their_minimum_and_soon() -> None:
+    """Six starts of a ring too small for the data end at one loss; those of a ring large enough at none."""
+    data = tensor()
+
+    def loss(network: Network) -> torch.Tensor:
+        return (network.dense() - data).norm() / data.norm()
+
+    target = Loss(loss, (5,) * 4)
+    small = [target.fit(RING.structure(RING.first(2)), seed=seed) for seed in range(4)]
+    assert max(one.error for one in small) < 1.001 * min(one.error for one in small)
+    assert max(one.sweeps for one in small) < target.steps
+    assert max(target.fit(PLANTED, seed=seed).error for seed in (0, 2, 3)) < 1e-6
+
+
+def test_losses_with_kinks_or_with_chance_are_made_small_too() -> None:
+    """Some entries are far off, and do not matter to the absolute error; or only a fifth of them is seen each time."""
+    data = tensor()
+    generator = torch.Generator().manual_seed(0)
+    off = torch.rand(data.shape, generator=generator) < 0.05
+    spoilt = data + 10 * off * torch.randn(data.shape, generator=generator, dtype=data.dtype)
+
+    def kinks(network: Network) -> torch.Tensor:
+        return (network.dense() - spoilt).abs().mean() / data.abs().mean()
+
+    def chance(network: Network) -> torch.Tensor:
+        seen = torch.rand(data.shape, generator=generator) < 0.2
+        return (network.dense() - data)[seen].norm() / data[seen].norm()
+
+    for loss in (kinks, chance):
+        network = Loss(loss, (5,) * 4).fit(PLANTED, seed=2).network
+        assert relative_error(data, network) < 0.2

@@ -66,6 +66,18 @@ def test_the_front_is_what_nothing_beats() -> None:
     assert [one.counted for one in search.history] == sorted(one.counted for one in search.history)
 
 
+def test_the_front_bends_where_it_gains_less() -> None:
+    """The errors fall far at what is planted, in noise, and little beyond."""
+    noise = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    search = found(data=ARRAY + 1e-4 * noise * ARRAY.norm() / 9, error=None, weight=200.0, max_rank=3, evaluations=200)
+    assert search.knee is not None
+    assert search.knee in search.front
+    assert search.knee.structure.key == PLANTED.key
+    assert search.summary()["knee"] == 48
+    assert "it bends at 48 parameters" in str(search)
+    assert found(evaluations=1, space="ring").knee is None
+
+
 def test_a_size_gives_the_least_error_within_it() -> None:
     search = found(error=None, parameters=40, evaluations=100)
     assert search.parameters <= 40

@@ -50,6 +50,9 @@ def search(
     rest: str | None = typer.Option(None, help="What cells that a table does not list are: unknown or zero."),
     duplicates: str | None = typer.Option(None, help="Rows of a table for one cell: sum, mean, max or error."),
     seed: int = typer.Option(0, help="Seed of every random draw."),
+    guard: bool = typer.Option(
+        False, "--guard", help="Let the searcher see held-out errors through Thresholdout only."
+    ),
     dtype: str | None = typer.Option(None, help="Compute in float32, float64, complex64 or complex128."),
     output: str = typer.Option("found.tn", "--output", "-o", help="Where the network goes; '-' for standard output."),
     report: str = typer.Option("search.html", help="Where the page goes; '' for no page."),
@@ -90,6 +93,7 @@ def search(
             workers=workers,
             resume=journal,
             seed=seed,
+            guard=guard,
             dtype=dtype,
             source=source,
             source_dtype=dataset.dtype,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from tenfold.observations import Observations
@@ -26,6 +26,23 @@ def split(data: Observations, fraction: float, seed: int) -> tuple[Observations,
     modes = whole_modes(data)
     if not modes:
         return data.split(fraction, seed)
+    fibres, group = _fibres(data, modes)
+    count = round(fraction * fibres)
+    if not 0 < count < fibres:
+        return data.split(fraction, seed)
+    drawn = torch.randperm(fibres, generator=torch.Generator().manual_seed(seed))[:count].to(data.device)
+    chosen = torch.zeros(fibres, dtype=torch.bool, device=data.device).index_fill(0, drawn, True)[group]
+    return _part(data, ~chosen), _part(data, chosen)
+
+
+def drawn_from(data: Observations) -> int:
+    """How many cells, or whole fibres, `split` draws from."""
+    modes = whole_modes(data)
+    return _fibres(data, modes)[0] if modes else len(data)
+
+
+def _fibres(data: Observations, modes: tuple[int, ...]) -> tuple[int, Int[Tensor, " n"]]:
+    """How many fibres along some modes there are, and the one of each cell."""
     shape = data.shape
     assert shape is not None
     key = torch.zeros(len(data), dtype=torch.int64, device=data.device)
@@ -33,12 +50,7 @@ def split(data: Observations, fraction: float, seed: int) -> tuple[Observations,
         if mode not in modes:
             key = key * shape[mode] + data.coordinates[:, mode]
     keys, group = torch.unique(key, return_inverse=True)
-    count = round(fraction * len(keys))
-    if not 0 < count < len(keys):
-        return data.split(fraction, seed)
-    drawn = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))[:count].to(data.device)
-    chosen = torch.zeros(len(keys), dtype=torch.bool, device=data.device).index_fill(0, drawn, True)[group]
-    return _part(data, ~chosen), _part(data, chosen)
+    return len(keys), group
 
 
 def whole_modes(data: Observations) -> tuple[int, ...]:

@@ -38,6 +38,7 @@ def keep(path: Path, structure: Structure, fitted: Fitted, seconds: float) -> No
         "error": fitted.error,
         "sweeps": fitted.sweeps,
         "finished": fitted.finished,
+        "inside": fitted.inside,
         "seconds": seconds,
     }
     fitted.network.save(path, record=record)
@@ -173,7 +174,9 @@ class Journal:
                 f"'{path}' is another fit than the search asks for: it was changed, or made by another version; "
                 f"give another folder"
             )
-        fitted = Fitted(network, float(record["error"]), int(record["sweeps"]), bool(record["finished"]))
+        fitted = Fitted(
+            network, float(record["error"]), int(record["sweeps"]), bool(record["finished"]), record.get("inside")
+        )
         return fitted, float(record["seconds"])
 
     @property

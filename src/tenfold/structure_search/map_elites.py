@@ -12,8 +12,9 @@ from tenfold.errors import TenfoldError
 from tenfold.structure import Structure
 from tenfold.structure_search._drawn import Drawn
 from tenfold.structure_search._genome import Nursery, crossed, neighbour, random_graph
-from tenfold.structure_search._registry import searcher
-from tenfold.structure_search.session import Evaluation, Found, Session
+from tenfold.structure_search._placed import point_of
+from tenfold.structure_search._registry import find_searcher, searcher
+from tenfold.structure_search.session import Evaluation, Found, Session, Spent
 from tenfold.structure_search.spaces import Point, Space
 
 Cell = tuple[int, int]
@@ -117,18 +118,22 @@ def map_elites(
     initial: int = 200,
     batch: int = 32,
     crossover: float = 0.3,
+    first: str | None = None,
 ) -> None:
     """Fills a map of compressions and costs with the best structures of each, which all may have children.
 
     A child is a neighbour of a structure on the map, or of a child of two of them, from cells that are drawn alike. So
     the search goes on in all parts of the map at once, and what is good in one can be a step to what is good in
-    another. `elites` makes the map from the session's history. The search ends when it finds nothing that it does not
-    know, many times in a row.
+    another. `elites` makes the map from the session's history. What is in that already, whichever searcher asked for it
+    and in whichever space, is on the map from the beginning where this space has it, and takes the place of half of the
+    random structures. The search ends when it finds nothing that it does not know, many times in a row.
 
     Args:
         initial: random structures at first, a quarter of the evaluations at most.
         batch: children at a time.
         crossover: the share of children that have two parents.
+        first: the name of another searcher that makes half of these first evaluations. ``"greedy"``, which passes
+            through all sizes from the smallest up, fills more of the map than random structures do.
 
     Raises:
         TenfoldError: options out of their ranges.
@@ -139,12 +144,24 @@ def map_elites(
         raise TenfoldError(f"initial and batch must be at least 1, not {initial!r} and {batch!r}")
     if not 0 <= crossover <= 1:
         raise TenfoldError(f"crossover must be a probability, not {crossover!r}")
+    if first == "map_elites":
+        raise TenfoldError("first must be another searcher than map_elites itself")
     generator = np.random.default_rng(seed)
     nursery = Nursery(space, session.target.size)
     points: dict[str, Point] = {}
-    archive = Archive()
     if session.evaluations is not None:
         initial = max(1, min(initial, session.evaluations // 4))
+    if first is not None:
+        _led(session, space, seed, first, max(1, initial // 2))
+    known = []
+    for found in session.history:
+        point = point_of(space, found.evaluation.structure)
+        if point is not None and nursery.viable(point):
+            points.setdefault(found.evaluation.structure.key, point)
+            known.append(found.evaluation)
+    archive = Archive().placed(known)
+    if known:  # they may all lie in one corner of the map
+        initial //= 2
 
     def explored(count: int, draw: Callable[[], Point]) -> Archive:
         drawn = Drawn(count, draw, nursery.structure)
@@ -160,10 +177,10 @@ def map_elites(
         parents = [points[one.structure.key] for _, one in archive]
         if not parents:
             return random_graph(space, generator)
-        first, second = (parents[k] for k in generator.integers(len(parents), size=2).tolist())
+        one, other = (parents[k] for k in generator.integers(len(parents), size=2).tolist())
         if generator.random() < crossover:
-            first = crossed(space, first, second, generator)[0]
-        return neighbour(space, first, generator)
+            one = crossed(space, one, other, generator)[0]
+        return neighbour(space, one, generator)
 
     def fresh() -> Point:
         for _ in range(_TRIES):
@@ -179,3 +196,18 @@ def map_elites(
         before = len(points)
         archive = explored(batch, fresh)
         stale = stale + 1 if len(points) == before else 0
+
+
+def _led(session: Session, space: Space, seed: int, name: str, evaluations: int) -> None:
+    """Let another searcher make so many evaluations, or fewer where it ends before."""
+    entry = find_searcher(name)
+    if not isinstance(space, entry.spaces):
+        raise TenfoldError(f"first is '{name}', which does not search {type(space).__name__}; take another one")
+    whole = session.evaluations
+    session.evaluations = session.counted + evaluations
+    try:
+        entry.function(session, space, seed=seed)
+    except Spent:
+        pass
+    finally:
+        session.evaluations = whole

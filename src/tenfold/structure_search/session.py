@@ -17,6 +17,7 @@ from tenfold.errors import TenfoldError
 from tenfold.network import Network
 from tenfold.structure import Structure
 from tenfold.structure_search._adapted import adapted
+from tenfold.structure_search._guard import Guard
 from tenfold.structure_search._journal import Journal
 from tenfold.structure_search._processes import Processes
 from tenfold.structure_search._workers import Cluster, Done, Here, Task, Workers
@@ -105,6 +106,8 @@ class Session:
         workers: processes, up to four for each core; results do not depend on how many.
         client: a ``dask.distributed.Client`` instead.
         journal: where everything is kept while it is found.
+        guard: what answers for the errors on held-out cells, instead of these; the search ends when it is spent. Fits
+            are told to it in the order of their numbers, so that its answers do not depend on who made them.
         watch: called after every fit.
 
     Raises:
@@ -122,6 +125,7 @@ class Session:
         workers: int = 1,
         client: Any = None,
         journal: Journal | None = None,
+        guard: Guard | None = None,
         watch: Callable[[Session], None] | None = None,
     ) -> None:
         for name, number in (("evaluations", evaluations), ("seconds", seconds), ("workers", workers)):
@@ -134,7 +138,7 @@ class Session:
         self._seen: dict[str, Evaluation] = {}
         self._looks: dict[tuple[str, int, int], Evaluation] = {}
         self._idle = 0
-        self._journal, self._watch = journal, watch
+        self._journal, self._guard, self._watch = journal, guard, watch
         self._begun = time.perf_counter() - (journal.elapsed if journal is not None else 0.0)
         self._workers: Workers
         if client is not None:
@@ -324,6 +328,8 @@ class Session:
             self.check()
         with closing(self._workers.run(left)) as rest:
             for key, counted, task, lowest in tasks:
+                if self._guard is not None and self._guard.spent:
+                    raise Spent
                 if task.number not in done:
                     # Whatever the time, there is an answer.
                     if self.fits and self.seconds is not None and self.elapsed >= self.seconds:
@@ -363,6 +369,8 @@ class Session:
 
     def _note(self, key: str, counted: int, task: Task, made: Done, near: Evaluation | None, lowest: float) -> None:
         fitted, structure = made.fitted, task.structure
+        if self._guard is not None and fitted.inside is not None:
+            fitted = replace(fitted, error=self._guard.answer(fitted.inside, fitted.error))
         value = self.objective.value(structure.parameters, fitted.error) if fitted.finished else lowest
         one = Evaluation(
             task.number,

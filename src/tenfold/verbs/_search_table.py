@@ -32,6 +32,11 @@ def table(search: Search) -> str:
         ("seconds", f"{search.seconds:.2f}"),
         ("stopped", search.why_stopped),
     ]
+    if search.tested is not None:
+        place = next(n for n, (name, _) in enumerate(rows) if name == search.measure)
+        rows.insert(
+            place + 1, ("unseen error", f"{search.tested:.8g} on {search.tested_cells:,} cells kept for the end")
+        )
     if fit.observed != fit.cells:
         rows.insert(1, ("observed", f"{fit.observed:,} of {fit.cells:,} cells"))
     return f"{facts(rows)}\n\n{front(search)}"
@@ -55,4 +60,9 @@ def front(search: Search) -> str:
     ]
     left = len(search.front) - len(part)
     said = columns(("", "parameters", "error", "found after", "front"), rows, right=(1, 2, 3))
-    return said + (f"\n   and {left:,} more on the front" if left else "")
+    said += f"\n   and {left:,} more on the front" if left else ""
+    bend = search.knee
+    if bend is None:
+        return said
+    what = "loss" if search.of_loss else "error"
+    return f"{said}\n   it bends at {bend.parameters:,} parameters, {what} {bend.error:.5g}: beyond, more gain less"

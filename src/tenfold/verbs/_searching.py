@@ -23,6 +23,7 @@ from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
 from tenfold.structure_search import Budget, Trial, as_whole
+from tenfold.structure_search._guard import Guard
 from tenfold.structure_search._journal import Journal
 from tenfold.structure_search._registry import SearcherEntry, find_searcher, searchers
 from tenfold.structure_search.objectives import ErrorWithin, Objective, SizeWithin, WeightedSum
@@ -51,6 +52,7 @@ class Plan:
     entry: SearcherEntry
     options: Mapping[str, Any]
     seed: int
+    guarded: bool = False
 
     def said(self) -> dict[str, Any]:
         """The plan as text, to know it again."""
@@ -61,6 +63,7 @@ class Plan:
             "method": self.entry.name,
             "options": json.loads(json.dumps(dict(self.options), default=repr)),
             "seed": self.seed,
+            "guard": self.guarded,
         }
 
     def words(self) -> dict[str, str]:
@@ -83,7 +86,8 @@ class Ended:
 
     Attributes:
         why: ``"evaluations"`` or ``"seconds"`` where that was used up, ``"finished"`` where the searcher had nothing
-            more to ask, or nothing that was new, ``"interrupted"``.
+            more to ask, or nothing that was new, ``"answers"`` where held-out cells have answered often enough,
+            ``"interrupted"``.
     """
 
     session: Session
@@ -107,6 +111,9 @@ def run(
     journal = None if resume is None else Journal(resume, plan.said(), plan.words())
     if journal is not None and isinstance(plan.target, Loss):
         _check_loss(journal, plan.target)
+    guard = None
+    if plan.guarded and isinstance(plan.target, Observed) and plan.target.held is not None:
+        guard = Guard(len(plan.target.held), plan.seed)
     with Session(
         plan.target,
         plan.objective,
@@ -116,6 +123,7 @@ def run(
         workers=workers,
         client=client,
         journal=journal,
+        guard=guard,
         watch=watch,
     ) as session:
         try:
@@ -127,6 +135,8 @@ def run(
         except Exhausted:
             return Ended(session, "finished")
         except Spent:
+            if guard is not None and guard.spent:
+                return Ended(session, "answers")
             used = evaluations is not None and session.counted >= evaluations
             return Ended(session, "evaluations" if used else "seconds")
         except KeyboardInterrupt:
@@ -160,8 +170,12 @@ def best_of(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial]
     return best, seen, stopped or ("budget" if budget.met(best) else "best")
 
 
-def target_of(data: Tensor | Observations) -> Target:
-    """What structures are fitted to. Raises `DataError` where nothing can be."""
+def target_of(data: Tensor | Observations, test: float = 0.0) -> Target:
+    """What structures are fitted to, without a part of the cells kept for the end where some are missing.
+
+    Raises:
+        DataError: nothing can be fitted to it.
+    """
     whole = as_whole(data)
     values = whole.values if isinstance(whole, Observations) else whole
     if not bool((values != 0).any()):
@@ -172,7 +186,7 @@ def target_of(data: Tensor | Observations) -> Target:
         raise DataError(
             f"the sparse array has {whole.size:,} cells, too many to search structures for; fit does with a structure"
         )
-    return Observed(whole)
+    return Observed(whole, test=test)
 
 
 def searcher_for(method: str | None, target: Target, space: Space, options: Mapping[str, Any]) -> SearcherEntry:
@@ -324,7 +338,8 @@ def _fingerprint(target: Target) -> str:
     if isinstance(target, Dense):
         _add(digest, target.data)
     elif isinstance(target, Observed):
-        for part in (target.data.coordinates, target.data.values, target.data.weights):
+        # The cells that are fitted too: what else is left out is another search.
+        for part in (target.data.coordinates, target.data.values, target.data.weights, target.train.coordinates):
             if part is not None:
                 _add(digest, part)
     elif isinstance(target, Loss):

@@ -38,6 +38,8 @@ from tenfold.verbs.search_result import Candidate, Search, label
 
 # How long is searched if nobody says.
 DEFAULT_SECONDS = 60.0
+# The part of observations that is kept for the end.
+_TEST = 0.1
 # What is left of the time, at the least, where common formats took all of it: a glance.
 _LEAST_SECONDS = 1e-9
 
@@ -61,6 +63,7 @@ def search(
     client: Any = None,
     resume: str | os.PathLike[str] | None = None,
     seed: int = 0,
+    guard: bool = False,
     loss: Callable[[Network], Tensor] | None = None,
     shape: Sequence[int] | None = None,
     dtype: torch.dtype | str | None = None,
@@ -80,8 +83,9 @@ def search(
     seconds, and the result is never worse.
 
     Args:
-        data: whatever `fit` takes as long as it is in memory: a whole array, a sparse one, or one with missing cells,
-            of which some known ones are then left out and predicted.
+        data: whatever `fit` takes as long as it is in memory: a whole array, a sparse one, or one with missing cells.
+            Then a tenth of the known ones is left out and predicted to compare structures, and another tenth is kept
+            for the end: ``search.tested`` is the error on those, of what was found.
         error: relative error not to exceed (that of the prediction where cells are missing), with as few parameters as
             can be found; 0.1 if nothing is asked for.
         parameters: a number of parameters not to exceed, with as small an error as can be found.
@@ -104,6 +108,9 @@ def search(
         client: a ``dask.distributed.Client`` whose workers fit instead.
         resume: a folder that everything is kept in while it is found: the same call goes on from there.
         seed: fixes every random draw.
+        guard: where cells are missing, let the searcher see errors on what is left out through Thresholdout
+            (`structure_search.ReusableHoldout`): noisy, not where the fitted cells say nearly the same, and only as
+            often as there are such cells.
         loss: instead of data, what a network is to be good at: ``loss(network)`` is a differentiable scalar of at
             least 0. It stands where the error does.
         shape: of the tensor that networks stand for, with ``loss``.
@@ -134,7 +141,7 @@ def search(
         if shape is not None:
             raise TenfoldError("shape is given without loss; data has a shape of its own")
         ready = prepare(data, dtype=dtype, dims=dims, coordinates=coordinates, units=units)
-        target: Target = target_of(ready.whole)
+        target: Target = target_of(ready.whole, test=_TEST)
         about = _of_data(ready)
     else:
         target, about = _of_loss(data, loss, shape, dtype, dims, sent=workers > 1 or client is not None)
@@ -162,7 +169,7 @@ def search(
         started = time.perf_counter()
         if not isinstance(space, Space) and max_rank is None:
             room = roomy(room, target, objective)
-        plan = Plan(target, objective, room, entry, own, seed)
+        plan = Plan(target, objective, room, entry, own, seed, guarded=guard)
         common = _common(plan, about, bar) if space == "any" else None
         if seconds is not None:
             seconds = max(seconds - (time.perf_counter() - started), _LEAST_SECONDS)
@@ -364,8 +371,11 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str, common: _Common 
     front = [*(common.trials if common is not None else ()), *trials]
     network, error = best.network, best.error
     why, spectra = ended.why, {}
+    tested, tested_cells = None, 0
     try:
         if isinstance(plan.target, Observed):
+            tested = plan.target.tested(network)
+            tested_cells = 0 if plan.target.test_cells is None else len(plan.target.test_cells)
             error = relative_error(plan.target.data, network)
             network = plan.target.whole(network, plan.seed)
             error = relative_error(plan.target.data, network)
@@ -408,6 +418,8 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str, common: _Common 
         stopped=why,
         journal=about.journal,
         of_loss=about.of_loss,
+        tested=tested,
+        tested_cells=tested_cells,
     )
 
 

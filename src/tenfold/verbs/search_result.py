@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,17 @@ from tenfold.contraction import ratio
 from tenfold.network import Network
 from tenfold.structure import Structure
 from tenfold.structure_search.objectives import Objective
+from tenfold.structure_search.pareto import knee
 from tenfold.structure_search.spaces import Space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from tenfold.verbs.result import Fit
+
+
+# Errors at and below this are zero to rounding.
+_EXACT = 1e-7
 
 
 @dataclass(frozen=True, repr=False)
@@ -64,9 +70,13 @@ class Search:
         seconds: the time it took, that before it was taken up again included.
         target: what was asked for, in words.
         objective: the same as a value.
-        stopped: why it ended: ``"evaluations"``, ``"seconds"``, ``"finished"`` or ``"interrupted"``.
+        stopped: why it ended: ``"evaluations"``, ``"seconds"``, ``"finished"``, ``"answers"`` (of a guard) or
+            ``"interrupted"``.
         journal: the folder that it is kept in; None if it is not.
         of_loss: whether ``error`` is a loss.
+        tested: relative error, of the network before it is fitted to all cells, on those that were kept for the end.
+            ``error`` is the least of many, so chance makes it too small; this one it does not. None where none were.
+        tested_cells: how many those are. The standard error of ``tested`` is about ``tested / sqrt(2 tested_cells)``.
     """
 
     fit: Fit
@@ -84,6 +94,8 @@ class Search:
     stopped: str
     journal: str | None = None
     of_loss: bool = False
+    tested: float | None = None
+    tested_cells: int = 0
 
     @property
     def network(self) -> Network:
@@ -112,6 +124,14 @@ class Search:
         return ratio(self.structure.size, self.parameters)
 
     @property
+    def knee(self) -> Candidate | None:
+        """Where the front bends: beyond it more parameters gain less than before. None where it has no such place."""
+        bent = [one for one in self.front if one.error < math.inf]
+        if len(bent) < 3:
+            return None
+        return bent[knee([(math.log(one.parameters), math.log(max(one.error, _EXACT))) for one in bent])]
+
+    @property
     def met(self) -> bool:
         """Whether what was asked for was kept."""
         return self.objective.met(self.parameters, self.error)
@@ -126,7 +146,7 @@ class Search:
         return _STOPPED.get(self.stopped, self.stopped) + self._how_on()
 
     def _how_on(self) -> str:
-        if self.stopped == "finished":
+        if self.stopped in ("finished", "answers"):
             return ""
         if self.journal is None:
             return "; a folder to resume from would let the same call go on" if self.interrupted else ""
@@ -146,6 +166,7 @@ class Search:
             "parameters": self.parameters,
             "ratio": self.ratio,
             "space": in_words(self.space),
+            "knee": None if self.knee is None else self.knee.parameters,
             "front": [
                 {"parameters": one.parameters, "error": one.error, "structure": one.structure.pattern}
                 for one in self.front
@@ -185,9 +206,10 @@ _STOPPED = {
     "evaluations": "the evaluations were used up",
     "seconds": "the time was used up",
     "finished": "the searcher had nothing more to try",
+    "answers": "the held-out cells have answered as often as they may",
     "interrupted": "interrupted; this is the best until then",
 }
-_PLAIN = ("error", "counted", "fits", "method", "seed", "seconds", "target", "met", "stopped", "journal")
+_PLAIN = ("error", "tested", "counted", "fits", "method", "seed", "seconds", "target", "met", "stopped", "journal")
 
 
 def label(structure: Structure, called: str = "network") -> str:
