@@ -107,6 +107,23 @@ def test_exact_is_never_worse_than_integer_programs(seed: int) -> None:
     assert kept >= len(shape) - coarse.bound >= kept / 1.5
 
 
+@pytest.mark.slow
+def test_exact_is_never_worse_on_a_hundred_spectra() -> None:
+    generator = np.random.default_rng(0)
+    better = 0
+    for seed in range(100):
+        shape = tuple(int(n) for n in generator.integers(4, 16, generator.integers(3, 5)))
+        low, high = 1 + sum(shape), size(shape, shape)
+        parameters = low + int(generator.uniform(0.02, 0.5) * (high - low))
+        spectra = drawn(shape, seed)
+        exact = core_shape(spectra, shape, parameters).bound
+        others = [core_shape(spectra, shape, parameters, how=how) for how in ("milp", "greedy", "bang_for_buck")]
+        assert max(one.parameters for one in others) <= parameters
+        assert exact <= min(one.bound for one in others) + 1e-13
+        better += exact < min(one.bound for one in others) - 1e-9
+    assert better > 10
+
+
 # Shapes and budgets of real data: a film of a heart, and two images of many wavelengths and of many moments.
 LARGE = [((256, 256, 14, 20), 40_000), ((100, 100, 100), 5_000), ((1024, 1344, 33), 40_000)]
 
