@@ -26,11 +26,12 @@ def mode_spectra(tensor: Shaped[Tensor, "..."]) -> list[Float[Tensor, " extent"]
     In double precision from Gram matrices: values below about 10^-8 of the largest are rounding, and are zero here.
 
     Raises:
-        DataError: no modes, no entries, or entries that are not finite.
+        DataError: no whole tensor, no modes, no entries, or entries that are not finite.
 
     Cost: ``|X|`` flops or up to twice as many, as the BLAS has it, for each row of each unfolding; the memory of a copy
     of some million entries.
     """
+    _check(tensor)
     scaled, power = _prepared(tensor)
     return [times_power(_singular_values(scaled, [mode]), power) for mode in range(tensor.ndim)]
 
@@ -45,6 +46,7 @@ def bond_spectra(tensor: Shaped[Tensor, "..."], structure: Structure) -> dict[st
         StructureError: the structure is no tree, or not one for arrays of this shape.
     """
     check_tree(structure, "bond_spectra")
+    _check(tensor)
     if tuple(tensor.shape) != structure.shape:
         raise StructureError(f"structure is for shape {structure.shape}, but tensor has shape {tuple(tensor.shape)}")
     scaled, power = _prepared(tensor)
@@ -57,10 +59,17 @@ def bond_spectra(tensor: Shaped[Tensor, "..."], structure: Structure) -> dict[st
     return found
 
 
-def _prepared(tensor: Tensor) -> tuple[Tensor, int]:
-    """The tensor in double precision, scaled where its squares would leave the range, and by which power of two."""
+def _check(tensor: object) -> None:
+    if not isinstance(tensor, Tensor):
+        raise DataError(f"tensor is of type {type(tensor).__name__}: give a torch tensor, as by torch.as_tensor")
+    if tensor.layout != torch.strided:
+        raise DataError(f"tensor is of layout {tensor.layout}: give a whole one, such as its to_dense()")
     if not tensor.ndim or not tensor.numel():
         raise DataError(f"tensor has shape {tuple(tensor.shape)}: it has no singular values")
+
+
+def _prepared(tensor: Tensor) -> tuple[Tensor, int]:
+    """The tensor in double precision, scaled where its squares would leave the range, and by which power of two."""
     wide = tensor.detach().to(torch.complex128 if tensor.is_complex() else torch.float64)
     # One pass that tells in most cases that all is well; squares whose sum is in here lose nothing that counts.
     if _LEAST < float(torch.linalg.vector_norm(wide)) < _MOST:
