@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tenfold import formats
+from tenfold.claims._progress import steps
 from tenfold.claims._recorded_shapes import recorded
 from tenfold.claims._registry import Measurement, Number, claim
 from tenfold.decomposition import find
@@ -48,7 +49,7 @@ def core_shape_speed(*, seed: int = 0, extent: int = 50, most: int = 2_500) -> M
     ratios, gains, lines = [], [], []
     numbers: dict[str, Number] = {}
     for kind, tensor in _tensors(seed, extent):
-        for budget in (most // 10, most // 3, most):
+        for budget in steps(f"{kind}, budget", (most // 10, most // 3, most)):
             ours, chosen = _timed(partial(_chosen, tensor, budget))
             alone, _ = _timed(partial(_chosen, tensor, budget, mode_spectra(tensor)))
             started = time.process_time()
