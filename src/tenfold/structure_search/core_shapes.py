@@ -58,6 +58,8 @@ def core_shape(
 ) -> CoreShape:
     """The core shape with the smallest bound on the error among those with at most so many parameters.
 
+    Where spectra fall slowly it may have a rank above the product of the others; `core_shapes` can leave those out.
+
     Args:
         spectra: the singular values of each mode's unfolding, largest first; a rank is at most their number.
         shape: of the tensor.
