@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 import tenfold as tn
-from tenfold.structure_search.core_shapes import size
+from tenfold.claims._recorded_shapes import recorded
+from tenfold.claims.core_shape_bound import beyond
 
 
 def test_a_ring_in_shuffled_order_is_recovered(tenfold_data: Path) -> None:
@@ -53,25 +53,7 @@ def test_air_pollution_is_predicted_from_few_observations(tenfold_data: Path) ->
 
 def test_recorded_core_shapes_keep_to_budgets_and_bounds(tenfold_data: Path) -> None:
     """1730 core shapes that others chose, with the error each reached: sizes, budgets, and what the bounds promise."""
-    with (tenfold_data / "tnss" / "core_shape_recorded_results.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = recorded()
     assert len(rows) == 1730
-    best: dict[tuple[str, int], float] = {}
-    for row in rows:
-        shape = [int(n) for n in row["input_shape"].strip("()").split(",")]
-        ranks = [int(n) for n in row["core_shape"].split("x")]
-        assert size(shape, ranks) == int(row["params"]) <= int(row["budget"])
-        # Squares kept and cut off by all modes add up to the squared norm, once for each mode.
-        kept, cut = float(row["prefix"]), float(row["suffix"])
-        norm2 = (kept + cut) / len(shape)
-        bound, error = cut / norm2, float(row["rre"])
-        assert bound / len(shape) <= error * (1 + 1e-6)
-        assert error <= bound * (1 + 1e-6)
-        if row["algorithm"] == "hosvd-brute-force":
-            best[row["dataset"], int(row["budget"])] = bound
-    assert len(best) > 100
-    for row in rows:
-        kept, cut = float(row["prefix"]), float(row["suffix"])
-        bound = cut / (kept + cut) * len(row["core_shape"].split("x"))
-        exact = best.get((row["dataset"], int(row["budget"])))
-        assert exact is None or exact <= bound * (1 + 1e-6)
+    assert len({(row.dataset, row.budget) for row in rows if row.way == "hosvd-brute-force"}) > 100
+    assert beyond(rows) == 0

@@ -106,3 +106,22 @@ def test_agrees_with_tensorly():
     peer = tensorly.tucker_to_tensor(peer_tucker(data.numpy(), rank=[3, 3, 3], n_iter_max=200, tol=1e-12))
     expected = np.linalg.norm(data.numpy() - peer) / np.linalg.norm(data.numpy())
     assert hooi(data, formats.tucker(data.shape, 3), tol=1e-12).error == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("ranks", [(2, 3, 2), (6, 5, 4), (9, 1, 9)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
+def test_tall_and_wide_projections_give_the_same_bases(
+    ranks: tuple[int, ...], dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensor = torch.randn(30, 24, 28, dtype=dtype, generator=torch.Generator().manual_seed(3))
+    structure = formats.tucker(tensor.shape, ranks)
+    found = hooi(tensor, structure, max_sweeps=5, tol=0.0)
+
+    def wide(matrix: torch.Tensor, full_matrices: bool) -> tuple[torch.Tensor, ...]:
+        values, vectors = torch.linalg.eigh(matrix @ matrix.mH)
+        return vectors.flip(1), values.flip(0).clamp(min=0).sqrt(), vectors
+
+    monkeypatch.setattr(torch.linalg, "svd", wide)
+    known = hooi(tensor, structure, max_sweeps=5, tol=0.0)
+    assert found.errors == pytest.approx(known.errors, abs=1e-12)
+    torch.testing.assert_close(found.network.dense(), known.network.dense(), rtol=1e-6, atol=1e-8)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tenfold import formats
 from tenfold.decomposition import find
-from tenfold.errors import TenfoldError
+from tenfold.errors import DataError, TenfoldError
 from tenfold.network import Network
 from tenfold.structure_search.core_shapes import core_shape, core_shapes, size
 from tenfold.structure_search.refined_core_shape import refined_core_shape
@@ -107,6 +107,23 @@ def test_exact_is_never_worse_than_integer_programs(seed: int) -> None:
     assert kept >= len(shape) - coarse.bound >= kept / 1.5
 
 
+@pytest.mark.slow
+def test_exact_is_never_worse_on_a_hundred_spectra() -> None:
+    generator = np.random.default_rng(0)
+    better = 0
+    for seed in range(100):
+        shape = tuple(int(n) for n in generator.integers(4, 16, generator.integers(3, 5)))
+        low, high = 1 + sum(shape), size(shape, shape)
+        parameters = low + int(generator.uniform(0.02, 0.5) * (high - low))
+        spectra = drawn(shape, seed)
+        exact = core_shape(spectra, shape, parameters).bound
+        others = [core_shape(spectra, shape, parameters, how=how) for how in ("milp", "greedy", "bang_for_buck")]
+        assert max(one.parameters for one in others) <= parameters
+        assert exact <= min(one.bound for one in others) + 1e-13
+        better += exact < min(one.bound for one in others) - 1e-9
+    assert better > 10
+
+
 # Shapes and budgets of real data: a film of a heart, and two images of many wavelengths and of many moments.
 LARGE = [((256, 256, 14, 20), 40_000), ((100, 100, 100), 5_000), ((1024, 1344, 33), 40_000)]
 
@@ -196,6 +213,13 @@ GOOD = [[3.0, 2.0, 1.0], [3.5, 1.3], [3.0, 2.0, 1.0]]
         ([[1.0, 2.0], [1.0]], (2, 1), 20, "spectrum of mode 0 increases after its value 1: give the largest first"),
         ([[1.0, -2.0], [1.0]], (2, 1), 20, "spectrum of mode 0 has a negative value, -2"),
         ([["much"], [1.0]], (1, 1), 20, "spectrum of mode 0 is no sequence of real numbers"),
+        ([torch.ones(1, dtype=torch.complex64), [1.0]], (1, 1), 20, "spectrum of mode 0 is complex"),
+        ([[1j], [1.0]], (1, 1), 20, "spectrum of mode 0 is complex"),
+        (GOOD, (3, 2, 3), -5, "parameters -5 is too few: .* at least 9"),
+        (GOOD, (3, 2, 3), math.inf, "parameters must be a whole number, not inf"),
+        (None, (3, 2, 3), 20, "must have an entry for each mode; they are of type NoneType and tuple"),
+        (GOOD, 3, 20, "must have an entry for each mode; they are of type list and int"),
+        (GOOD, "3 2", 20, r"shape \('3', ' ', '2'\) is not one of positive sizes"),
     ],
 )
 def test_what_is_refused(spectra: list, shape: tuple, parameters: object, said: str) -> None:
@@ -205,11 +229,66 @@ def test_what_is_refused(spectra: list, shape: tuple, parameters: object, said: 
 
 
 def test_options_are_checked() -> None:
-    for options, said in (({"how": "best"}, "how is 'best'"), ({"how": "milp", "eps": 0.0}, "eps is 0.0")):
+    for options, said in (
+        ({"how": "best"}, "how is 'best'"),
+        ({"how": ["exact"]}, r"how is \['exact'\]"),
+        ({"how": "milp", "eps": 0.0}, "eps is 0.0"),
+        ({"how": "milp", "eps": math.inf}, "eps is inf"),
+        ({"how": "milp", "eps": "fine"}, "eps is 'fine'"),
+    ):
         with pytest.raises(TenfoldError, match=said):
             core_shape(GOOD, (3, 2, 3), 20, **options)
     with pytest.raises(TenfoldError, match="count is 0"):
         core_shapes(GOOD, (3, 2, 3), 20, count=0)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        (np.ones((2, 3)), "tensor is of type ndarray: give a torch tensor"),
+        (torch.ones(2, 3).to_sparse(), r"tensor is of layout torch.sparse_coo: give a whole one"),
+        (torch.ones(()), r"tensor has shape \(\): it has no singular values"),
+        (torch.ones(0, 3), r"tensor has shape \(0, 3\): it has no singular values"),
+        (torch.tensor([[1.0, math.nan]]), "tensor has entries that are not finite"),
+        (torch.tensor([[1.0, -math.inf]]), "tensor has entries that are not finite"),
+    ],
+)
+def test_what_has_no_singular_values(tensor: object, said: str) -> None:
+    for attempt in (mode_spectra, lambda data: refined_core_shape(data, 100)):
+        with pytest.raises(DataError, match=said) as caught:
+            attempt(tensor)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("refine", [0, -1, 1.5, True])
+def test_as_many_shapes_are_tried_as_make_sense(refine: object) -> None:
+    with pytest.raises(TenfoldError, match=f"refine is {refine}: it must be a positive whole number"):
+        refined_core_shape(torch.ones(2, 3), 100, refine=refine)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128, torch.bfloat16, torch.int64])
+@pytest.mark.parametrize("block", [1, 7, 2**22])
+def test_singular_values_are_those_of_the_unfoldings(
+    dtype: torch.dtype, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[mode_spectra.__module__], "_BLOCK", block)
+    generator = torch.Generator().manual_seed(0)
+    tensor = torch.randint(-9, 9, (4, 3, 1, 5, 30), generator=generator).to(dtype)
+    wide = tensor.to(torch.complex128 if dtype.is_complex else torch.float64)
+    found = mode_spectra(tensor)
+    for mode, values in enumerate(found):
+        known = torch.linalg.svdvals(wide.movedim(mode, 0).reshape(tensor.shape[mode], -1))
+        torch.testing.assert_close(values[: len(known)], known, rtol=1e-9, atol=1e-6)
+    (alone,) = mode_spectra(tensor[0, 0, 0, 0])
+    assert float(alone[0]) == pytest.approx(float(wide[0, 0, 0, 0].norm()))
+    assert core_shape(found, tensor.shape, 10**6) == core_shape([one.float() for one in found], tensor.shape, 10**6)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e160, 1e300])
+def test_squares_that_leave_the_range_are_scaled(scale: float) -> None:
+    tensor = torch.randn(4, 5, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for plain, scaled in zip(mode_spectra(tensor), mode_spectra(scale * tensor), strict=True):
+        torch.testing.assert_close(scaled / scale, plain)
 
 
 def test_a_tensor_of_nothing_needs_ranks_of_one() -> None:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tenfold import formats
 from tenfold._tree_program import Program, rooted
 from tenfold._tree_ranks import choose_ranks
+from tenfold._trees import outputs_beyond
 from tenfold.decomposition import find
-from tenfold.errors import StructureError, TenfoldError
+from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
 from tenfold.structure import Structure
 from tenfold.structure_search.core_shapes import core_shape
@@ -33,6 +34,32 @@ TREES = [
     Structure("i a, a j, k b, b l -> i j k l", i=4, j=5, k=3, l=4, a=4, b=3),
     Structure("i, j -> i j", i=3, j=4),
 ]
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> Structure:
+    """Up to five cores, each joined to one before it, with up to two outputs each; ends have one at least."""
+    count = draw(st.integers(2, 5))
+    parents = [draw(st.integers(0, node - 1)) for node in range(1, count)]
+    terms: list[list[str]] = [[] for _ in range(count)]
+    sizes: dict[str, int] = {}
+    for node, parent in enumerate(parents, start=1):
+        sizes[f"b{node}"] = 1
+        terms[node].append(f"b{node}")
+        terms[parent].append(f"b{node}")
+    for node in range(count):
+        for number in range(draw(st.integers(int(len(terms[node]) == 1), 2))):
+            name = f"i{node}{number}"
+            sizes[name] = draw(st.integers(1, 4))
+            terms[node].append(name)
+    outputs = draw(st.permutations([name for name in sizes if name.startswith("i")]))
+    inputs = ", ".join(" ".join(draw(st.permutations(term))) for term in terms)
+    structure = Structure(f"{inputs} -> {' '.join(outputs)}", **sizes)
+    sides = {bond: outputs_beyond(structure, bond) for bond in structure.inner_indices}
+    total = math.prod(structure.shape)
+    rows = {bond: math.prod(structure.sizes[index] for index in side) for bond, side in sides.items()}
+    # Four ranks a bond are few enough to try them all.
+    return structure.replace({bond: min(4, size, total // size) for bond, size in rows.items()})
 
 
 def drawn(structure: Structure, seed: int) -> dict[str, np.ndarray]:
@@ -58,7 +85,7 @@ def every(structure: Structure, spectra: dict[str, np.ndarray]) -> list[tuple[in
     return found
 
 
-@given(st.sampled_from(TREES), st.integers(0, 2**20), st.floats(0, 1), st.integers(1, 5))
+@given(st.sampled_from(TREES) | trees(), st.integers(0, 2**20), st.floats(0, 1), st.integers(1, 5))
 @settings(max_examples=200)
 def test_exact_is_the_best_of_all(structure: Structure, seed: int, part: float, count: int) -> None:
     spectra = drawn(structure, seed)
@@ -151,6 +178,31 @@ def test_singular_values_across_a_bond_are_those_of_the_matricisation() -> None:
     torch.testing.assert_close(found / 1e200, torch.linalg.svdvals(matrix))
     with pytest.raises(StructureError, match=r"structure is for shape \(4, 3, 5, 2\), but tensor has shape \(2, 3\)"):
         bond_spectra(torch.ones(2, 3), structure)
+    with pytest.raises(DataError, match="tensor is of type ndarray: give a torch tensor"):
+        bond_spectra(np.ones(structure.shape), structure)
+
+
+@given(trees(), st.integers(0, 2**20), st.floats(0, 1))
+@settings(max_examples=25)
+def test_errors_of_random_trees_lie_between_the_bounds(structure: Structure, seed: int, part: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    tensor = torch.randn(structure.shape, generator=generator, dtype=torch.float64)
+    low = structure.replace(dict.fromkeys(structure.inner_indices, 1)).parameters
+    chosen = tree_shape(
+        structure, bond_spectra(tensor, structure), parameters=round(low + part * (3 * structure.parameters - low))
+    )
+    truncated = find("tree_svd").function(tensor, chosen.structure)
+    assert chosen.lower - 1e-12 <= truncated.error**2 <= chosen.bound + 1e-12
+
+
+def test_a_tensor_of_nothing_and_budgets_beyond_all_need() -> None:
+    nothing = bond_spectra(torch.zeros(TRAIN.shape), TRAIN)
+    for asked in ({"parameters": 12}, {"parameters": 10**30}, {"error": 0.0}, {"error": 1e300}, {"error": 10**400}):
+        found = tree_shape(TRAIN, nothing, **asked)
+        assert (found.ranks, found.bound, found.lower) == ({"a": 1, "b": 1}, 0.0, 0.0)
+    # What is left of a budget is not spent on nothing.
+    spectra = bond_spectra(torch.ones(TRAIN.shape), TRAIN)
+    assert tree_shape(TRAIN, spectra, parameters=10**30).parameters == 12
 
 
 GOOD = {"a": [3.0, 1.0], "b": [3.0, 1.0]}
@@ -162,6 +214,19 @@ GOOD = {"a": [3.0, 1.0], "b": [3.0, 1.0]}
         (TRAIN, GOOD, {"parameters": 11}, "parameters 11 is too few: .* at least 12"),
         (TRAIN, GOOD, {}, "give either parameters or error"),
         (TRAIN, GOOD, {"parameters": 20, "error": 0.1}, "give either parameters or error"),
+        (TRAIN, GOOD, {"parameters": 0}, "parameters 0 is too few: .* at least 12"),
+        (TRAIN, GOOD, {"parameters": -3}, "parameters -3 is too few: .* at least 12"),
+        (TRAIN, GOOD, {"parameters": 20.5}, "parameters must be a whole number, not 20.5"),
+        (TRAIN, GOOD, {"error": "0.1"}, "error is '0.1': it must be a number of at least 0"),
+        (TRAIN, GOOD, {"error": True}, "error is True"),
+        (TRAIN, [[3.0], [3.0]], {"error": 0.1}, "spectra is of type list: give a mapping"),
+        (
+            TRAIN,
+            {"a": [3.0] * 5, "b": [3.0]},
+            {"error": 0.1},
+            "bond 'a' has 5 singular values, more than the 4 ",
+        ),
+        (TRAIN, {"a": [3.0, math.nan], "b": [3.0]}, {"error": 0.1}, "spectrum of a has values that are not finite"),
         (TRAIN, GOOD, {"error": math.nan}, "error is nan"),
         (TRAIN, GOOD, {"error": -1.0}, "error is -1.0"),
         (TRAIN, {"a": [1.0]}, {"error": 0.1}, "spectra has 'a': give one for each bond of the tree, 'a', 'b'"),

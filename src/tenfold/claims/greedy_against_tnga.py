@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tenfold.claims._progress import steps
 from tenfold.claims._registry import Measurement, Number, claim
 from tenfold.claims._tensors import Named
 from tenfold.io import read
@@ -42,7 +43,7 @@ def greedy_against_tnga(*, seed: int = 0, sizes: tuple[int, ...] = _SIZES, evalu
     lines, worst = [], 0.0
     for kind, picture in _pictures():
         said = []
-        for size in sizes:
+        for size in steps(f"{kind}, size", sizes):
             errors = [_least(name, picture, size, evaluations, seed) for name in ("greedy", "tnga")]
             numbers[f"{kind}, {size}: greedy"], numbers[f"{kind}, {size}: tnga"] = errors
             worst = max(worst, errors[0] / errors[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
+from tenfold.claims._progress import steps
 from tenfold.claims._registry import Measurement, claim
 from tenfold.claims._searches import EDGE, planted_graph, searched
 
@@ -24,8 +25,9 @@ def search_genetic(*, seed: int = 0, seeds: int = 10, most: int = 250) -> Measur
     genetic search finds half of the planted graphs or more, and at least twice as many as random draws do.
     """
     runs = range(seed, seed + seeds)
-    bred = [searched("tnga", n, most, planted_graph, population=20, parents=16, fixed_rank=EDGE) for n in runs]
-    drawn = [searched("random_search", n, most, planted_graph) for n in runs]
+    options = {"population": 20, "parents": 16, "fixed_rank": EDGE}
+    bred = [searched("tnga", n, most, planted_graph, **options) for n in steps("genetic search, graph", runs)]
+    drawn = [searched("random_search", n, most, planted_graph) for n in steps("random draws, graph", runs)]
     found, luck = sum(run.found for run in bred), sum(run.found for run in drawn)
     counts, fits = median(run.counted for run in bred), median(run.fits for run in bred)
     text = (

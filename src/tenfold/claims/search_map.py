@@ -9,6 +9,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from tenfold.claims._progress import steps
 from tenfold.claims._registry import Measurement, Number, claim
 from tenfold.claims._tensors import photograph
 from tenfold.structure_search import Chain, Dense, FullyConnected, Session, Space, Spent, WeightedSum, hypervolume
@@ -41,8 +42,9 @@ def search_map(*, seed: int = 0, seeds: int = 5, evaluations: int = 120) -> Meas
     numbers: dict[str, Number] = {"runs": seeds, "evaluations": evaluations}
     lines, holds = [], True
     for name, space in places.items():
-        ours = [_bred(data, space, number, evaluations) for number in range(seed, seed + seeds)]
-        theirs = [_drawn(data, space, number, evaluations) for number in range(seed, seed + seeds)]
+        runs = range(seed, seed + seeds)
+        ours = [_bred(data, space, number, evaluations) for number in steps(f"{name}, a map bred,", runs)]
+        theirs = [_drawn(data, space, number, evaluations) for number in steps(f"{name}, a map at random,", runs)]
         fuller = sum(len(a) > len(b) for a, b in zip(ours, theirs, strict=True))
         better = sum(a.qd_score > b.qd_score for a, b in zip(ours, theirs, strict=True))
         holds = holds and min(fuller, better) >= _SHARE * seeds

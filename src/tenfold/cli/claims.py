@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
@@ -50,9 +51,19 @@ def claims(
         raise TenfoldError(f"{len(failed)} of {len(results)} claims do not hold here: {', '.join(failed)}")
 
 
-def _watched(label: str) -> AbstractContextManager[object]:
-    """Shows on a terminal what is being measured; some claims take a minute."""
+@contextmanager
+def _watched(label: str) -> Iterator[None]:
+    """Shows on a terminal what is being measured, and how far it is; some claims take minutes."""
     from rich.console import Console
 
+    from tenfold.claims._progress import watched
+
     console = Console(stderr=True)
-    return console.status(f"measuring {label}") if console.is_terminal else nullcontext()
+    if not console.is_terminal:
+        yield
+        return
+    with (
+        console.status(f"measuring {label}") as status,
+        watched(lambda words: status.update(f"measuring {label}: {words}")),
+    ):
+        yield

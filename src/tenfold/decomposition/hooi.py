@@ -129,8 +129,13 @@ def _update(tensor: Tensor, modes: range, bases: list[Tensor]) -> float:
     if len(modes) == 1:
         (mode,) = modes
         matrix = tensor.movedim(mode, 0).reshape(tensor.shape[mode], -1)
-        values, vectors = torch.linalg.eigh(product(matrix, matrix.mH))
         rank = bases[mode].shape[1]
+        if rank <= matrix.shape[1] <= matrix.shape[0] // 2:
+            # Of tall matrices singular vectors cost less than the products of all rows.
+            left, kept, _ = torch.linalg.svd(matrix, full_matrices=False)
+            bases[mode] = left[:, :rank]
+            return float(kept[:rank].double().square().sum())
+        values, vectors = torch.linalg.eigh(product(matrix, matrix.mH))
         bases[mode] = vectors.flip(1)[:, :rank]
         return float(values.flip(0)[:rank].double().sum())
     half = len(modes) // 2

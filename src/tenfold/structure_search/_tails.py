@@ -53,8 +53,11 @@ def check_budget(parameters: object, least: int, shape: Sequence[int]) -> int:
 
 
 def _checked(name: str, spectrum: Spectrum) -> NDArray[np.float64]:
+    if spectrum.is_complex() if isinstance(spectrum, Tensor) else np.iscomplexobj(spectrum):
+        raise DataError(f"spectrum of {name} is complex: singular values are real")
     try:
-        plain = spectrum.detach().cpu().numpy() if isinstance(spectrum, Tensor) else spectrum
+        # NumPy has no bfloat16.
+        plain = spectrum.detach().cpu().double().numpy() if isinstance(spectrum, Tensor) else spectrum
         values = np.asarray(plain, dtype=np.float64)
     except (TypeError, ValueError) as cause:
         raise DataError(f"spectrum of {name} is no sequence of real numbers: {cause}") from None

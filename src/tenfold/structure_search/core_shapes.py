@@ -58,6 +58,8 @@ def core_shape(
 ) -> CoreShape:
     """The core shape with the smallest bound on the error among those with at most so many parameters.
 
+    Where spectra fall slowly it may have a rank above the product of the others; `core_shapes` can leave those out.
+
     Args:
         spectra: the singular values of each mode's unfolding, largest first; a rank is at most their number.
         shape: of the tensor.
@@ -77,10 +79,10 @@ def core_shape(
     """
     if how == "exact":
         return core_shapes(spectra, shape, parameters)[0]
-    if how not in _HOW:
-        raise TenfoldError(f"how is '{how}': use one of 'exact', {', '.join(map(repr, _HOW))}")
-    if not eps > 0:
-        raise TenfoldError(f"eps is {eps}: it must be positive")
+    if not isinstance(how, str) or how not in _HOW:
+        raise TenfoldError(f"how is {how!r}: use one of 'exact', {', '.join(map(repr, _HOW))}")
+    if isinstance(eps, bool) or not isinstance(eps, int | float) or not 0 < eps < math.inf:
+        raise TenfoldError(f"eps is {eps!r}: it must be a positive number")
     extents, costs, budget = _prepared(spectra, shape, parameters)
     options = {"eps": eps} if how == "milp" else {}
     return _described(extents, costs, _HOW[how](extents, costs, budget, **options))
@@ -123,12 +125,16 @@ def _prepared(
     spectra: Sequence[Spectrum], shape: Sequence[int], parameters: int
 ) -> tuple[list[int], list[NDArray[np.float64]], int]:
     """The shape, the tails of every mode and the budget, checked."""
-    extents = list(shape)
+    try:
+        extents, given = list(shape), list(spectra)
+    except TypeError:
+        kinds = f"{type(spectra).__name__} and {type(shape).__name__}"
+        raise TenfoldError(f"spectra and shape must have an entry for each mode; they are of type {kinds}") from None
     if not extents or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in extents):
         raise TenfoldError(f"shape {tuple(extents)} is not one of positive sizes")
-    if len(spectra) != len(extents):
-        raise TenfoldError(f"spectra has {len(spectra)} entries but shape {tuple(extents)} has {len(extents)} modes")
-    costs = list(tails({f"mode {n}": spectrum for n, spectrum in enumerate(spectra)}).values())
+    if len(given) != len(extents):
+        raise TenfoldError(f"spectra has {len(given)} entries but shape {tuple(extents)} has {len(extents)} modes")
+    costs = list(tails({f"mode {n}": spectrum for n, spectrum in enumerate(given)}).values())
     for n, (extent, cost) in enumerate(zip(extents, costs, strict=True)):
         if len(cost) - 1 > extent:
             raise TenfoldError(f"mode {n} of size {extent} has {len(cost) - 1} singular values, more than its size")

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tenfold import formats
 from tenfold.decomposition import Decomposition, find
+from tenfold.errors import TenfoldError
 from tenfold.structure_search.core_shapes import core_shapes
 from tenfold.structure_search.spectra import mode_spectra
 
@@ -22,15 +23,18 @@ def refined_core_shape(tensor: Tensor, parameters: int, *, refine: int = 8, max_
         max_sweeps: of one decomposition.
 
     Raises:
-        TenfoldError: a budget that ranks of one exceed.
-        DataError: entries that are not finite.
+        TenfoldError: a budget that ranks of one exceed, or ``refine`` below 1.
+        DataError: no whole tensor of finite entries.
 
     Cost: one pass for the singular values of each mode, and ``refine`` decompositions.
     Paper: "Approximately optimal core shapes for tensor decompositions", 2023.
     """
+    if isinstance(refine, bool) or not isinstance(refine, int) or refine < 1:
+        raise TenfoldError(f"refine is {refine!r}: it must be a positive whole number")
+    spectra = mode_spectra(tensor)
     shape = tuple(tensor.shape)
     found: Decomposition | None = None
-    for one in core_shapes(mode_spectra(tensor), shape, parameters, count=refine, attainable=True):
+    for one in core_shapes(spectra, shape, parameters, count=refine, attainable=True):
         done = find("hooi").function(tensor, formats.tucker(shape, one.ranks), max_sweeps=max_sweeps)
         if found is None or done.error < found.error:
             found = done

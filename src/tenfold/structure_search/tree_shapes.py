@@ -12,8 +12,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from tenfold._tree_program import Program, rooted
-from tenfold._trees import check_tree
+from tenfold._trees import check_tree, outputs_beyond
 from tenfold.errors import StructureError, TenfoldError
 from tenfold.structure import Structure
 from tenfold.structure_search._tails import Spectrum, check_budget, tails
@@ -54,7 +56,8 @@ def tree_shape(
     """The ranks with the smallest bound within a number of parameters, or with the fewest parameters for an error.
 
     Args:
-        structure: a tree; sizes of its bonds do not matter.
+        structure: a tree; sizes of its bonds do not matter. Where it falls into parts, the bounds are for tensors that
+            are products of such parts.
         spectra: for each bond the singular values across it, largest first (`bond_spectra`, `Network.bond_spectra`); a
             rank is at most their number.
         parameters: at most so many.
@@ -62,10 +65,12 @@ def tree_shape(
 
     Raises:
         StructureError: the structure is no tree, or two bonds join the same cores.
-        TenfoldError: bonds without a spectrum, a budget that ranks of one exceed, an error that all the spectra exceed.
+        TenfoldError: bonds without a spectrum or with one that is too long, a budget that ranks of one exceed, an error
+            that all the spectra exceed.
         DataError: spectra that are empty, not finite, negative or increasing.
 
-    Cost: milliseconds for spectra of tens of values, tens of them for hundreds.
+    Cost: milliseconds for spectra of tens of values, tens of them for hundreds; ten seconds for a small error of a
+    train of thirty modes with hundreds at most of its bonds.
     Paper: "Approximately optimal core shapes for tensor decompositions", 2023, for Tucker.
     """
     check_tree(structure, "tree_shape")
@@ -74,6 +79,8 @@ def tree_shape(
         other = joined.setdefault(structure.terms_with(bond), bond)
         if other != bond:
             raise StructureError(f"bonds '{other}' and '{bond}' join the same two cores: make them one")
+    if not isinstance(spectra, Mapping):
+        raise TenfoldError(f"spectra is of type {type(spectra).__name__}: give a mapping of bonds to singular values")
     odd = set(structure.inner_indices) ^ set(spectra)
     if odd:
         raise TenfoldError(
@@ -83,11 +90,19 @@ def tree_shape(
     if (parameters is None) == (error is None):
         raise TenfoldError("give either parameters or error")
     costs = tails(spectra)
+    for bond, cost in costs.items():
+        beyond = math.prod(structure.sizes[index] for index in outputs_beyond(structure, bond))
+        side = min(beyond, math.prod(structure.shape) // beyond)
+        if len(cost) - 1 > side:
+            raise TenfoldError(
+                f"bond '{bond}' has {len(cost) - 1} singular values, more than the {side} entries on its shorter side"
+            )
     program = Program(rooted(structure, costs))
     if error is not None:
-        if not 0 <= error < math.inf:
-            raise TenfoldError(f"error is {error}: it must be zero or positive")
-        found = program.solve(cost=error**2)
+        if isinstance(error, bool) or not isinstance(error, int | float | np.floating) or not 0 <= error < math.inf:
+            raise TenfoldError(f"error is {error!r}: it must be a number of at least 0")
+        # No tail is above one, so what is above their number is as good as that.
+        found = program.solve(cost=min(error, len(costs) + 1) ** 2)
         if not found:
             least = math.sqrt(math.fsum(float(cost[-1]) for cost in costs.values()))
             raise TenfoldError(f"error {error:g} is too small: with all values of the spectra the bound is {least:.3g}")
