@@ -4,8 +4,8 @@
 
 Tensors are made by random networks of a hidden structure: a graph, a train or a ring with its modes in random order, a
 tree, a Tucker network. A search is over when it has a network with an error below 10^-6 and no more parameters than the
-planted one, or when its evaluations are used up. Nothing depends on the machine but the seconds. A run that is
-interrupted goes on where it was if it is given the same file.
+planted one, or when its evaluations or its seconds are used up: those of the processor, so that others on the machine
+change nothing. A run that is interrupted goes on where it was if it is given the same file.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class Question:
         space: the name of the space that is searched.
         seed: of the tensor, of its fits and of the searcher.
         evaluations: how many it may take, as papers count them.
+        seconds: of the processor; a fit that is under way goes on to its end.
     """
 
     planted: str
@@ -75,6 +76,7 @@ class Question:
     searcher: str
     seed: int
     evaluations: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,11 @@ def asked(question: Question) -> Answer:
         return best is not None and best.error <= ERROR and best.parameters <= structure.parameters
 
     def watch(session: Session) -> None:
-        if found(session):
+        if found(session) or time.process_time() - started >= question.seconds:
             raise Spent
 
     refused = ""
-    started = time.perf_counter()
+    started = time.process_time()
     how = {"seed": question.seed, "evaluations": question.evaluations, "watch": watch}
     with Session(Dense(data), SizeWithin(ERROR), **how) as session:
         with suppress(Spent):
@@ -151,7 +153,7 @@ def asked(question: Question) -> Answer:
             found(session),
             session.counted,
             session.fits,
-            time.perf_counter() - started,
+            time.process_time() - started,
             best.parameters if best is not None and best.error <= ERROR else -1,
             structure.parameters,
             refused,
@@ -163,14 +165,20 @@ def _space(question: Question) -> type[Space]:
 
 
 def questions(
-    families: Iterable[str], orders: Iterable[int], names: Iterable[str], seeds: int, evaluations: int
+    families: Iterable[str],
+    orders: Iterable[int],
+    spaces: Iterable[str],
+    names: Iterable[str],
+    seeds: int,
+    evaluations: int,
+    seconds: float,
 ) -> Iterator[Question]:
     """All of them, those that differ in the seed only one after the other; no searcher is asked for what it cannot."""
-    known = searchers()
+    known, looked = searchers(), set(spaces)
     for family, order in itertools.product(families, orders):
         for space, name, seed in itertools.product(FAMILIES[family], names, range(seeds)):
-            if issubclass(space, known[name].spaces):
-                yield Question(family, space.__name__, order, name, seed, evaluations)
+            if space.__name__ in looked and issubclass(space, known[name].spaces):
+                yield Question(family, space.__name__, order, name, seed, evaluations, seconds)
 
 
 def interval(successes: int, trials: int) -> tuple[float, float]:
@@ -235,23 +243,36 @@ def main(arguments: list[str] | None = None, ask: Callable[[Question], Answer] =
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recovery", description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="tiny: does everything run?")
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
+    spaces = sorted({space.__name__ for some in FAMILIES.values() for space in some})
+    parser.add_argument("--spaces", nargs="+", choices=spaces, default=spaces, help="where they are looked for")
     parser.add_argument("--searchers", nargs="+", choices=names, default=names)
     parser.add_argument("--orders", nargs="+", type=int, choices=range(4, 9), default=[4, 5, 6, 7, 8])
     parser.add_argument("--seeds", type=int, default=20, help="tensors of each kind (default 20)")
     parser.add_argument("--evaluations", type=int, default=500, help="for each search (default 500)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of the processor, for each search (default 60)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all runs there, and go on with what it has")
     parser.add_argument("--table", metavar="FILE", type=Path, help="search nothing, print the table of such a file")
     chosen = parser.parse_args(arguments)
     if chosen.table is not None:
         print(markdown(read(chosen.table).items()), end="")
         return 0
-    for name in ("seeds", "evaluations"):
-        if getattr(chosen, name) < 1:
+    for name in ("seeds", "evaluations", "seconds"):
+        if not getattr(chosen, name) > 0:
             parser.error(f"--{name} {getattr(chosen, name)} is not positive")
     if chosen.smoke:
         chosen.families, chosen.orders, chosen.seeds, chosen.evaluations = ["tucker"], [4], 1, 4
     kept = read(chosen.json)
-    wanted = list(questions(chosen.families, chosen.orders, chosen.searchers, chosen.seeds, chosen.evaluations))
+    wanted = list(
+        questions(
+            chosen.families,
+            chosen.orders,
+            chosen.spaces,
+            chosen.searchers,
+            chosen.seeds,
+            chosen.evaluations,
+            chosen.seconds,
+        )
+    )
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -13,7 +13,7 @@ from benchmarks import recovery
 from benchmarks.recovery import FAMILIES, Answer, Question, asked, interval, main, markdown, planted, questions
 from tenfold.structure_search import Chain, FullyConnected, Ring, searchers
 
-QUESTION = Question("train", "Chain", 4, "random_search", 0, 10)
+QUESTION = Question("train", "Chain", 4, "random_search", 0, 10, 60.0)
 ANSWER = Answer(True, 30, 12, 0.5, 40, 40)
 
 
@@ -43,7 +43,9 @@ def test_modes_of_trains_and_rings_lie_in_random_order() -> None:
 
 
 def test_every_searcher_is_asked_for_all_that_it_can() -> None:
-    every = list(questions(FAMILIES, [4], searchers(), 2, 10))
+    every = list(
+        questions(FAMILIES, [4], ["Chain", "FullyConnected", "Ring", "Tree", "Tucker"], searchers(), 2, 10, 60.0)
+    )
     assert {question.searcher for question in every} == set(searchers())
     assert {(q.planted, q.space) for q in every} == {(f, s.__name__) for f, spaces in FAMILIES.items() for s in spaces}
     for question in every:

@@ -280,14 +280,14 @@ def test_everything_that_is_another_is_named_in_words(tmp_path: Path) -> None:
 
 def test_records_without_words_and_of_other_versions(tmp_path: Path) -> None:
     header = tmp_path / "search.json"
-    header.write_text(json.dumps({"version": 1, **ASKED}))  # as it was before there were words
+    header.write_text(json.dumps({"version": 2, **ASKED}))  # as it was before there were words
     Journal(tmp_path, ASKED, {"seed": "1"}).close()
     with pytest.raises(TenfoldError, match="holds a search with seed 1, not 2"):
         Journal(tmp_path, {**ASKED, "seed": 2}, {"seed": "2"})
-    header.write_text(json.dumps({"version": 2, **ASKED, "more": []}))
-    with pytest.raises(TenfoldError, match=r"another version of tenfold began \(its record is of kind 2, this version"):
+    header.write_text(json.dumps({"version": 3, **ASKED, "more": []}))
+    with pytest.raises(TenfoldError, match=r"another version of tenfold began \(its record is of kind 3, this version"):
         Journal(tmp_path, ASKED)
-    assert json.loads(header.read_text())["version"] == 2
+    assert json.loads(header.read_text())["version"] == 3
 
 
 def test_what_a_killed_worker_left_half_written_is_removed_at_the_end(tmp_path: Path) -> None:

@@ -118,12 +118,12 @@ def draw_path(ax: Axes, search: Search) -> None:
     history = search.history
     values = np.array([_height(search, one) for one in history])
     known = np.isfinite(values)
-    values[known] = np.clip(values[known], -TALLEST, TALLEST)
-    positive = bool((values[known] > 0).all())
+    values = np.where(known, np.clip(values, -TALLEST, TALLEST), np.nan)
+    positive = bool(known.any() and (values[known] > 0).all())
     met = np.array([search.objective.met(one.parameters, one.error) for one in history])
     best = _best_so_far(search)
     # What is far worse than the rest would leave no room for the others; it is drawn at the upper edge.
-    if positive:
+    if positive and known[best[-1]]:
         values = np.minimum(values, _TALLEST * values[best[-1]])
     place = np.arange(1, len(history) + 1)
     able, unable = met & known, ~met & known

@@ -77,6 +77,7 @@ class Plan:
             "method": self.entry.name,
             "options": ", ".join(f"{name}={quoted(value)}" for name, value in sorted(self.options.items())) or "none",
             "seed": str(self.seed),
+            "guard": "on" if self.guarded else "off",
         }
 
 
