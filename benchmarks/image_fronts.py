@@ -1,15 +1,18 @@
-"""Errors of photographs at given sizes: what searchers find after equal evaluations, beside trains, Tucker and rings.
+"""Errors of photographs at given sizes: what searchers find, beside tensor trains, Tucker and tensor rings.
 
-    python -m benchmarks.image_fronts --sizes 400 1000 2500 --evaluations 100 --json fronts.json
+    python -m benchmarks.image_fronts --sizes 400 1000 2500 --evaluations 60 --seconds 20 --json fronts.json
 
 Each picture is grey, 256 x 256, folded to eight modes of four. Pictures are the sample that comes with tenfold and, in
-the folder that TENFOLD_DATA names, those that papers on structure search use.
+the folder that TENFOLD_DATA names, those that papers on structure search use. Each search goes on until it has made the
+evaluations and used the seconds, of the processor; what it had found when the first and when the second was reached
+makes two tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -43,14 +46,20 @@ from tenfold.structure_search import (
 SHAPE = (4,) * 8
 # Who searches what: ranks up to eight, and graphs with at most three bonds on a core.
 WHO: dict[str, tuple[str, type[Space]]] = {
-    "bound_guided, graphs": ("bound_guided", AnyGraph),
     "bound_guided, rings": ("bound_guided", Ring),
+    "bound_guided, graphs": ("bound_guided", AnyGraph),
     "tnale, rings": ("tnale", Ring),
+    "tnls, rings": ("tnls", Ring),
     "greedy, graphs": ("greedy", AnyGraph),
     "tnga, graphs": ("tnga", AnyGraph),
-    "tnls, rings": ("tnls", Ring),
+    "map_elites, graphs": ("map_elites", AnyGraph),
+    "sparse_edges, graphs": ("sparse_edges", AnyGraph),
     "random_search, graphs": ("random_search", AnyGraph),
 }
+# No search goes on for longer than so many times the seconds, whatever evaluations are left.
+_PATIENCE = 3
+# What those errors are that nothing was found for.
+_NOTHING = 1.0
 
 
 def pictures() -> Iterator[tuple[str, Tensor]]:
@@ -87,53 +96,75 @@ def common(data: Tensor, size: int) -> dict[str, float]:
 
 
 def searched(
-    name: str, space: type[Space], data: Tensor, size: int, evaluations: int, seed: int
-) -> tuple[float, float]:
-    """The error that a searcher reaches with so many parameters, and the seconds it took."""
-    started = time.perf_counter()
-    with Session(Dense(data), ErrorWithin(size), evaluations=evaluations, seed=seed) as session:
-        with suppress(Spent):
-            find_searcher(name).function(session, space(SHAPE, max_rank=8), seed=seed)
+    name: str, space: type[Space], data: Tensor, size: int, evaluations: int, seconds: float, seed: int
+) -> tuple[float, float, float]:
+    """What a searcher reaches with so many parameters after evaluations, after seconds; how long the former took."""
+    started = time.process_time()
+    after = [_NOTHING, _NOTHING]
+    took = math.inf
+
+    def watch(session: Session) -> None:
+        nonlocal took
+        used = time.process_time() - started
         best = session.best
-    error = best.error if best is not None and best.parameters <= size else 1.0
-    return error, time.perf_counter() - started
+        error = best.error if best is not None and best.parameters <= size else _NOTHING
+        if session.counted <= evaluations:
+            after[0] = error
+        elif took == math.inf:
+            took = used
+        if used <= seconds:
+            after[1] = error
+        if (session.counted >= evaluations and used >= seconds) or used >= _PATIENCE * seconds:
+            raise Spent
+
+    with Session(Dense(data), ErrorWithin(size), seed=seed, watch=watch) as session, suppress(Spent):
+        find_searcher(name).function(session, space(SHAPE, max_rank=8), seed=seed)
+    return after[0], after[1], min(took, time.process_time() - started)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.image_fronts", description=__doc__.split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[400, 1000, 2500], metavar="P", help="parameters")
-    parser.add_argument("--evaluations", type=int, default=100, metavar="N", help="for each search (default 100)")
+    parser.add_argument("--evaluations", type=int, default=60, metavar="N", help="for each search (default 60)")
+    parser.add_argument("--seconds", type=float, default=20.0, metavar="S", help="for each search (default 20)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=list(WHO), nargs="+", default=list(WHO), help="some of the searchers")
     parser.add_argument("--pictures", nargs="+", metavar="NAME", help="some of the pictures")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
     chosen = parser.parse_args(arguments)
-    record: dict[str, object] = {"machine": machine.description(1), "evaluations": chosen.evaluations}
+    limits = {"evaluations": chosen.evaluations, "seconds": chosen.seconds}
+    record: dict[str, object] = {"machine": machine.description(1), **limits}
     with machine.threads(1):
         for picture, data in pictures():
             if chosen.pictures and picture not in chosen.pictures:
                 continue
-            rows: dict[str, dict[int, float]] = {}
-            seconds: dict[str, float] = {}
+            plain: dict[str, dict[int, float]] = {}
+            found: dict[str, dict[int, tuple[float, float, float]]] = {}
             for size in chosen.sizes:
                 for who, error in common(data, size).items():
-                    rows.setdefault(who, {})[size] = error
+                    plain.setdefault(who, {})[size] = error
                 for who in chosen.only:
                     print(picture, size, who, file=sys.stderr, flush=True)
-                    error, took = searched(*WHO[who], data, size, chosen.evaluations, chosen.seed)
-                    rows.setdefault(who, {})[size] = error
-                    seconds[who] = seconds.get(who, 0.0) + took
-            print(f"\n{picture}, relative error after {chosen.evaluations} evaluations\n")
-            print("| | " + " | ".join(f"P = {size:,}" for size in chosen.sizes) + " | seconds |")
-            print("|---|" + "--:|" * (len(chosen.sizes) + 1))
-            for who, errors in rows.items():
-                took = f"{seconds[who]:.0f}" if who in seconds else ""
-                print(f"| {who} | " + " | ".join(f"{errors[size]:.4f}" for size in chosen.sizes) + f" | {took} |")
-            record[picture] = {"errors": rows, "seconds": seconds}
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+                    name, space = WHO[who]
+                    found.setdefault(who, {})[size] = searched(
+                        name, space, data, size, chosen.evaluations, chosen.seconds, chosen.seed
+                    )
+            for which, what in enumerate((f"{chosen.evaluations} evaluations", f"{chosen.seconds:g} seconds")):
+                rows = {**plain, **{who: {p: one[which] for p, one in row.items()} for who, row in found.items()}}
+                print(f"\n{picture}, relative error after {what}\n\n{_table(rows, chosen.sizes)}", flush=True)
+            record[picture] = {"common": plain, "searched": found}
+            if chosen.json is not None:
+                chosen.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def _table(rows: dict[str, dict[int, float]], sizes: list[int]) -> str:
+    lines = ["| | " + " | ".join(f"P = {size:,}" for size in sizes) + " |", "|---|" + "--:|" * len(sizes)]
+    lines += [
+        f"| {who} | " + " | ".join(f"{errors[size]:.4f}" for size in sizes) + " |" for who, errors in rows.items()
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
