@@ -37,6 +37,7 @@ _ROOMS = (
     "io",
     "models",
     "report",
+    "so3",
     "structure_search",
 )
 
@@ -62,12 +63,24 @@ __all__ = [
     "report",
     "search",
     "select_rank",
+    "so3",
     "stability",
     "structure_search",
 ]
 
 if TYPE_CHECKING:
-    from tenfold import claims, components, contraction, decomposition, formats, io, models, report, structure_search
+    from tenfold import (
+        claims,
+        components,
+        contraction,
+        decomposition,
+        formats,
+        io,
+        models,
+        report,
+        so3,
+        structure_search,
+    )
     from tenfold._blocks import Blocks
     from tenfold.errors import TenfoldError
     from tenfold.network import Network
