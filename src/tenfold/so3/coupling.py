@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tenfold._arguments import whole_number
-from tenfold.so3._wigner3j import gaunt_factor, real_3j
+from tenfold.so3._tables import gaunt_tensor, real_3j_tensor
 
 
 def wigner_3j(
@@ -24,7 +26,7 @@ def wigner_3j(
     Cost: ``O(l^3)`` operations on whole numbers and ``O(l^4)`` on floats the first time, then a copy.
     Paper: "Theory of complex spectra. II", 1942.
     """
-    return torch.tensor(real_3j(*_degrees(l1, l2, l3)), dtype=dtype, device=device)
+    return real_3j_tensor(1.0, *_degrees(l1, l2, l3)).to(device=device, dtype=dtype)
 
 
 def clebsch_gordan(
@@ -37,7 +39,7 @@ def clebsch_gordan(
     Raises, cost: as `wigner_3j`.
     """
     degrees = _degrees(l1, l2, l3)
-    return torch.tensor((2 * degrees[2] + 1) ** 0.5 * real_3j(*degrees), dtype=dtype, device=device)
+    return real_3j_tensor(math.sqrt(2 * degrees[2] + 1), *degrees).to(device=device, dtype=dtype)
 
 
 def gaunt(
@@ -50,8 +52,7 @@ def gaunt(
     Raises, cost: as `wigner_3j`.
     Paper: "The triplets of helium", 1929.
     """
-    degrees = _degrees(l1, l2, l3)
-    return torch.tensor(gaunt_factor(*degrees) * real_3j(*degrees), dtype=dtype, device=device)
+    return gaunt_tensor(*_degrees(l1, l2, l3)).to(device=device, dtype=dtype)
 
 
 def _degrees(l1: int, l2: int, l3: int) -> tuple[int, int, int]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from tenfold.errors import DataError
 from tenfold.so3.irreps import Given, Irreps
 from tenfold.so3.layouts import Layout, check, join, split
+from tenfold.so3.rotations import is_improper
 from tenfold.so3.wigner_d import wigner_d_all
 
 
@@ -39,7 +40,7 @@ def rotate(
         return features
     turned = []
     by_degree = wigner_d_all(irreps.lmax, matrices)
-    improper = torch.linalg.det(matrices.detach()) < 0
+    improper = is_improper(matrices)
     for block, part in zip(irreps, split(features, irreps, layout), strict=True):
         if not block.mul:
             continue

@@ -31,7 +31,7 @@ def matrix_to_angles(
         DataError: they are not 3 x 3, not orthogonal, or contain a reflection.
     """
     check_rotations(matrices)
-    if bool((torch.linalg.det(matrices.detach()) < 0).any()):
+    if _number(is_improper(matrices).any()) == 1:
         raise DataError("matrices must be rotations: one has determinant -1")
     x, y, z = matrices[..., 0, 1], matrices[..., 1, 1], matrices[..., 2, 1]
     alpha = torch.atan2(x, z)
@@ -54,7 +54,7 @@ def quaternion_to_matrix(quaternions: Float[Tensor, "*batch 4"]) -> Float[Tensor
             "on the last axis"
         )
     length = torch.linalg.vector_norm(quaternions, dim=-1, keepdim=True)
-    if not torch.compiler.is_compiling() and not bool((torch.isfinite(length) & (length > 0)).all()):
+    if _number((torch.isfinite(length) & (length > 0)).all()) == 0:
         raise DataError("quaternions must be finite and not zero")
     w, x, y, z = (quaternions / length).unbind(-1)
     rows = (
@@ -75,17 +75,33 @@ def random_rotations(
 
 
 def check_rotations(matrices: Tensor) -> None:
-    """Raises `DataError` unless these are orthogonal 3 x 3 matrices up to roundoff; when compiled, the shape only."""
+    """Raises `DataError` unless these are orthogonal 3 x 3 matrices up to roundoff, where `_number` can tell."""
     if matrices.shape[-2:] != (3, 3) or not matrices.is_floating_point():
         raise DataError(
             f"matrices of shape {tuple(matrices.shape)} and {matrices.dtype} must be floating and end with 3 x 3"
         )
-    if torch.compiler.is_compiling() or not matrices.numel():
+    if not matrices.numel():
         return
     given = matrices.detach()
-    off = float((given @ given.mT - torch.eye(3, dtype=given.dtype, device=given.device)).abs().max())
-    if not off <= _ORTHOGONAL:
+    off = _number((given @ given.mT - torch.eye(3, dtype=given.dtype, device=given.device)).abs().max())
+    if off is not None and not off <= max(_ORTHOGONAL, 16 * torch.finfo(given.dtype).eps):
         raise DataError(f"matrices must be orthogonal: R R^T differs from the identity by {off:.2g}")
+
+
+def is_improper(matrices: Tensor) -> Tensor:
+    """Which orthogonal matrices contain a reflection."""
+    # There are no determinants of half precision.
+    return torch.linalg.det(matrices.detach().float()) < 0
+
+
+def _number(tensor: Tensor) -> float | None:
+    """The number in a tensor of one; none while compilers or `torch.vmap` look on, for whom it has no value yet."""
+    if torch.compiler.is_compiling():
+        return None
+    try:
+        return float(tensor)
+    except RuntimeError:
+        return None
 
 
 def _around(angle: Tensor, axis: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tenfold._arguments import whole_number
 from tenfold.errors import DataError
-from tenfold.so3._wigner3j import real_3j
+from tenfold.so3._tables import real_3j_tensor
 from tenfold.so3.rotations import check_rotations, quaternion_to_matrix
 
 
@@ -96,14 +96,24 @@ def _next(degree: int, below: Tensor, matrices: Tensor) -> Tensor:
     return couple.reshape(3 * lower, upper).T @ mixed.flatten(-3, -2)
 
 
-@cache
 def _coupling(degree: int) -> Tensor:
-    return torch.tensor(math.sqrt(2 * degree + 1) * real_3j(1, degree - 1, degree))
+    return real_3j_tensor(math.sqrt(2 * degree + 1), 1, degree - 1, degree)
 
 
-@cache
+# An operator, so that compilers take the table as it is instead of following how it is made.
+@torch.library.custom_op("tenfold::so3_swap", mutates_args=())
 def _swap(degree: int) -> Tensor:
     """D of half a turn around the line between x and y, which swaps these axes: symmetric, and its own inverse."""
+    return _made_swap(degree).clone()
+
+
+@_swap.register_fake
+def _(degree: int) -> Tensor:
+    return torch.empty(2 * degree + 1, 2 * degree + 1, dtype=torch.float64)
+
+
+@cache
+def _made_swap(degree: int) -> Tensor:
     half_turn = torch.tensor([[0, 1, 0], [1, 0, 0], [0, 0, -1]], dtype=torch.float64)
     return wigner_d(degree, half_turn)
 
