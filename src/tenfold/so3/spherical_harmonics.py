@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -62,65 +62,67 @@ def spherical_harmonics(
         raise DataError(f"vectors must be floating, not {vectors.dtype}")
     if not wanted:
         return vectors[..., :0]
-    by_degree = solid_harmonics(_directions(vectors) if normalize else vectors, max(wanted))
-    scaled = [by_degree[degree] * _scale(degree, normalization) for degree in wanted]
-    return torch.cat(scaled, dim=-1)
+    # Components first: then everything runs along the batch, and sums of squares need no reduction.
+    first = vectors.movedim(-1, 0).contiguous()
+    scales = [_scale(degree, normalization) for degree in range(max(wanted) + 1)]
+    by_degree = _harmonics(_directions(first) if normalize else first, scales)
+    return torch.cat([by_degree[degree] for degree in wanted]).movedim(0, -1).contiguous()
 
 
-def solid_harmonics(vectors: Tensor, largest: int) -> list[Tensor]:
-    """For each degree up to the largest its harmonics times ``|x|^l``, with squares that average to one on the sphere.
+def _harmonics(vectors: Float[Tensor, "3 *batch"], scales: Sequence[float]) -> list[Float[Tensor, "component *batch"]]:
+    """The harmonics of each degree times ``|x|^l`` and its scale; at scale 1 their squares add up to ``2 l + 1``.
 
-    Associated Legendre functions, divided by the power of the sine that they contain, follow from two of the degree
+    Associated Legendre functions, divided by the power of the sine that they contain, follow from the two degrees
     below, for all orders at once; the powers go to sine and cosine of ``m`` times the angle around y.
     """
-    x, y, z = vectors[..., 0:1], vectors[..., 1:2], vectors[..., 2:3]
+    x, y, z = vectors[0:1], vectors[1:2], vectors[2:3]
     square = x * x + y * y + z * z
-    # Real and imaginary parts of (z + ix)^m.
-    cosines, sines = [torch.ones_like(y)], [torch.zeros_like(y)]
-    for _ in range(largest):
+    one, largest = torch.ones_like(y), len(scales) - 1
+    # Real and imaginary parts of (z + ix)^m, m = 1, 2, ...
+    cosines, sines = [z], [x]
+    for _ in range(largest - 1):
         cosine, sine = cosines[-1], sines[-1]
         cosines.append(z * cosine - x * sine)
         sines.append(x * cosine + z * sine)
-    cosine, sine = torch.cat(cosines, dim=-1), torch.cat(sines, dim=-1)
-    below, before = torch.ones_like(y), torch.ones_like(y)
-    # The root of two of all orders but the zeroth is put on at the end.
-    diagonal = 1.0
-    found = [below]
+    # Sines are wanted from the largest order down.
+    cosine, sine = torch.cat(cosines), torch.cat(sines[::-1])
+    below, before, diagonal = one, one, 1.0
+    found = [scales[0] * one]
     for degree in range(1, largest + 1):
         diagonal *= math.sqrt((2 * degree + 1) / (2 * degree))
-        parts = [math.sqrt(2 * degree + 1) * y * before[..., degree - 1 :], torch.full_like(y, diagonal)]
+        parts = [math.sqrt(2 * degree + 1) * y * before[degree - 1 :], diagonal * one]
         if degree > 1:
-            first, second = _recurrence(degree, y)
-            parts.insert(0, first * y * before[..., : degree - 1] - second * square * below)
-        below, before = before, torch.cat(parts, dim=-1)
-        tail = math.sqrt(2) * before[..., 1:]
-        negative = (tail * sine[..., 1 : degree + 1]).flip(-1)
-        found.append(torch.cat([negative, before[..., :1], tail * cosine[..., 1 : degree + 1]], dim=-1))
+            lead, less = _recurrence(degree, y)
+            parts.insert(0, lead * y * before[: degree - 1] - less * square * below)
+        below, before = before, torch.cat(parts)
+        tail = math.sqrt(2) * scales[degree] * before[1:]
+        negative = tail.flip(0) * sine[len(sines) - degree :]
+        found.append(torch.cat([negative, scales[degree] * before[:1], tail * cosine[:degree]]))
     return found
 
 
 def _recurrence(degree: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The two factors for orders 0 to ``degree - 2``."""
-    first, second = [], []
+    """The two factors for orders 0 to ``degree - 2``, along the first axis."""
+    lead, less = [], []
     for order in range(degree - 1):
-        lead = (4 * degree**2 - 1) / (degree**2 - order**2)
-        first.append(math.sqrt(lead))
-        second.append(math.sqrt(lead * ((degree - 1) ** 2 - order**2) / (4 * (degree - 1) ** 2 - 1)))
-    return like.new_tensor(first), like.new_tensor(second)
+        ratio = (4 * degree**2 - 1) / (degree**2 - order**2)
+        lead.append(math.sqrt(ratio))
+        less.append(math.sqrt(ratio * ((degree - 1) ** 2 - order**2) / (4 * (degree - 1) ** 2 - 1)))
+    shape = (-1,) + (1,) * (like.ndim - 1)
+    return like.new_tensor(lead).reshape(shape), like.new_tensor(less).reshape(shape)
 
 
-def _directions(vectors: Tensor) -> Tensor:
+def _directions(vectors: Float[Tensor, "3 *batch"]) -> Float[Tensor, "3 *batch"]:
     """Vectors of length one; zero stays zero, with derivatives of zero instead of infinite ones."""
     # A direction does not depend on this scale, so its derivatives do not either; squares would underflow without it.
-    scale = vectors.detach().abs().amax(dim=-1, keepdim=True)
+    scale = vectors.detach().abs().amax(dim=0)
     zero = scale == 0
     scaled = torch.where(zero, torch.ones_like(vectors), vectors / torch.where(zero, 1.0, scale))
-    unit = scaled * (scaled * scaled).sum(dim=-1, keepdim=True).rsqrt()
-    return torch.where(zero, torch.zeros_like(unit), unit)
+    x, y, z = scaled
+    return torch.where(zero, torch.zeros_like(vectors), scaled * torch.rsqrt(x * x + y * y + z * z))
 
 
 def _scale(degree: int, normalization: Normalization) -> float:
-    # The recurrence starts from one, which is "component": squares of a degree add up to 2 l + 1.
     if normalization == "integral":
         return math.sqrt(1 / (4 * math.pi))
     return math.sqrt(1 / (2 * degree + 1)) if normalization == "norm" else 1.0
