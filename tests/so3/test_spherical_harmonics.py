@@ -192,6 +192,12 @@ def test_zero_vectors_among_others_leave_their_gradients_alone() -> None:
     torch.testing.assert_close(grad[1:], expected)
 
 
+def test_the_derivative_of_the_constant_is_zero() -> None:
+    vectors = points(2).requires_grad_()
+    (grad,) = torch.autograd.grad(spherical_harmonics(0, vectors).sum(), vectors)
+    assert not grad.any()
+
+
 def test_shapes_dtypes_and_what_is_asked_for() -> None:
     vectors = points(4)
     assert spherical_harmonics(3, vectors[0]).shape == (7,)

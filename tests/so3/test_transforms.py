@@ -61,3 +61,12 @@ def test_half_precision(dtype: torch.dtype) -> None:
     assert found.dtype == dtype
     expected = rotate(spherical_harmonics(irreps, VECTORS[:4]), irreps, rotations)
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=12 * torch.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "products"])
+def test_tables_follow_to_another_device(name: str) -> None:
+    """The device without numbers takes no other device's tensors either, and is on every machine."""
+    function, arguments = CALLS[name]
+    found = function(*(argument.to("meta") for argument in arguments))
+    assert found.device.type == "meta"
+    assert found.shape == function(*arguments).shape

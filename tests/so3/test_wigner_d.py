@@ -114,6 +114,8 @@ def test_gradients() -> None:
     rotations = torch.cat([random_rotations(1), torch.eye(3, dtype=torch.float64)[None]]).requires_grad_()
     assert torch.autograd.gradcheck(lambda given: wigner_d(3, given), rotations)
     assert torch.autograd.gradgradcheck(lambda given: wigner_d(2, given), rotations)
+    (grad,) = torch.autograd.grad(wigner_d(0, rotations).sum(), rotations)
+    assert not grad.any()
     given = [angle[:3].clone().requires_grad_() for angle in angles()]
     assert torch.autograd.gradcheck(lambda *three: wigner_d_from_angles(3, *three), given)
     quaternions = torch.randn(2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()

@@ -78,6 +78,8 @@ def _harmonics(vectors: Float[Tensor, "3 *batch"], scales: Sequence[float]) -> l
     x, y, z = vectors[0:1], vectors[1:2], vectors[2:3]
     square = x * x + y * y + z * z
     one, largest = torch.ones_like(y), len(scales) - 1
+    if not largest:
+        return [scales[0] * one + 0 * y]  # a constant with a derivative: zero
     # Real and imaginary parts of (z + ix)^m, m = 1, 2, ...
     cosines, sines = [z], [x]
     for _ in range(largest - 1):

@@ -38,7 +38,8 @@ def wigner_d_all(
     """`wigner_d` of the degrees 0, 1, ..., largest, at the cost of the last. Raises as it does."""
     largest = whole_number("degree", largest, 0)
     check_rotations(matrices)
-    found = [torch.ones_like(matrices[..., :1, :1]), matrices]
+    # Degree 0 is a constant with a derivative: zero.
+    found = [1 + 0 * matrices[..., :1, :1], matrices]
     for degree in range(2, largest + 1):
         found.append(_next(degree, found[-1], matrices))
     return found[: largest + 1]
