@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tenfold.so3 import (
     Irreps,
@@ -26,6 +28,15 @@ QUATERNIONS = torch.randn(7, 4, generator=torch.Generator().manual_seed(2), dtyp
 def products(vectors: torch.Tensor) -> torch.Tensor:
     tables = wigner_3j(1, 1, 2) + clebsch_gordan(1, 1, 2) + gaunt(1, 1, 2)
     return torch.einsum("abc,...a,...b->...c", tables, vectors, vectors)
+
+
+class OneDevice(TorchDispatchMode):
+    """Refuses what a GPU would: an operation on tensors of two devices, numbers aside."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor) and leaf.ndim]
+        assert len({tensor.device for tensor in tensors}) <= 1, func
+        return func(*args, **(kwargs or {}))
 
 
 CALLS = {
@@ -65,8 +76,10 @@ def test_half_precision(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("name", [name for name in CALLS if name != "products"])
 def test_tables_follow_to_another_device(name: str) -> None:
-    """The device without numbers takes no other device's tensors either, and is on every machine."""
+    """To the device without numbers, which every machine has."""
     function, arguments = CALLS[name]
-    found = function(*(argument.to("meta") for argument in arguments))
+    elsewhere = [argument.to("meta") for argument in arguments]
+    with OneDevice():
+        found = function(*elsewhere)
     assert found.device.type == "meta"
     assert found.shape == function(*arguments).shape
