@@ -336,6 +336,8 @@ def test_common_formats_come_first_where_the_space_is_open() -> None:
     ladder = tn.fit(ARRAY, error=search.objective.error)
     assert search.parameters <= ladder.parameters
     # Without time for more than a single fit they are the answer.
+    assert search.seconds >= max(one.elapsed for one in search.history)
+    assert [one.elapsed for one in search.history] == sorted(one.elapsed for one in search.history)
     hurried = found(evaluations=None, seconds=1e-9)
     assert hurried.fits == 1
     assert hurried.parameters == ladder.parameters
