@@ -55,6 +55,16 @@ def test_table_and_page_say_the_same_of_why_it_stopped(search: tn.Search) -> Non
     assert f"<dt>stopped</dt><dd>{search.fit.why_stopped}</dd>" in page.render(search.fit)
 
 
+def test_the_page_says_what_was_gained_and_the_unseen_error(search: tn.Search) -> None:
+    assert search.gained is not None
+    text = page.render(search.fit, search=search)
+    assert f"<dt>gained</dt><dd>{search.gained}</dd>" in text
+    assert "unseen error" not in text
+    tested = page.render(search.fit, search=replace(search, tested=0.125, tested_cells=31))
+    assert "unseen error" in tested
+    assert "on 31 cells kept for the end" in tested
+
+
 def test_what_was_not_reached_is_said(search: tn.Search) -> None:
     missed = replace(search, objective=ErrorWithin(1))
     assert "not reached" in page.render(search.fit, search=missed)

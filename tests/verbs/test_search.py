@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,23 @@ def test_the_front_bends_where_it_gains_less() -> None:
     assert search.summary()["knee"] == 48
     assert "it bends at 48 parameters" in str(search)
     assert found(evaluations=1, space="ring").knee is None
+
+
+def test_a_front_that_bends_outward_has_no_knee() -> None:
+    search = found(evaluations=200)
+    ends = [search.front[0], *(replace(one, error=0.9) for one in search.front[1:-1]), search.front[-1]]
+    assert len(ends) > 2
+    assert replace(search, front=tuple(ends)).knee is None
+
+
+def test_structures_of_one_name_on_a_front_are_told_apart() -> None:
+    search = found(evaluations=200)
+    one = search.front[0]
+    chains = [Chain(SHAPE).structure(Point((2, 2, 2), order)) for order in ((0, 1, 2, 3), (0, 2, 1, 3))]
+    twins = [replace(one, name="tensor train 2·2·2", structure=chain) for chain in chains]
+    said = str(replace(search, front=(*twins, search.front[-1])))
+    for chain, order in zip(chains, ("i1 i2 i3 i4", "i1 i3 i2 i4"), strict=True):
+        assert f"tensor train 2·2·2 ({order})" in said, (chain.pattern, said)
 
 
 def test_a_size_gives_the_least_error_within_it() -> None:
@@ -317,10 +336,28 @@ def test_common_formats_come_first_where_the_space_is_open() -> None:
     ladder = tn.fit(ARRAY, error=search.objective.error)
     assert search.parameters <= ladder.parameters
     # Without time for more than a single fit they are the answer.
+    assert search.seconds >= max(one.elapsed for one in search.history)
+    assert [one.elapsed for one in search.history] == sorted(one.elapsed for one in search.history)
     hurried = found(evaluations=None, seconds=1e-9)
     assert hurried.fits == 1
     assert hurried.parameters == ladder.parameters
     assert distance(hurried.network, ARRAY) == pytest.approx(hurried.error, abs=1e-9)
+
+
+def test_what_was_gained_over_the_common_formats_is_said() -> None:
+    search = found(evaluations=200)
+    best = min(one.parameters for one in search.history if one.counted == 0 and one.error <= 1e-3)
+    assert search.gained is not None
+    assert search.gained.startswith(f"{1 - 48 / best:.0%} fewer parameters than the best common format: ")
+    assert search.gained.endswith(f", {best} parameters")
+    assert search.summary()["gained"] == search.gained
+    assert re.search(r"gained +\d+% fewer", str(search))
+    assert found(evaluations=100, space="ring").gained is None
+    assert (found(error=0.99).gained or "").startswith("nothing: ")
+    smaller = found(error=None, parameters=40, evaluations=100).gained or ""
+    assert re.fullmatch(r"\d+% less error than the best common format: .*, error [\d.]+|nothing: .*", smaller)
+    common = tuple(replace(one, error=1.0) if one.counted == 0 else one for one in search.history)
+    assert "no common format keeps to what was asked for" in (replace(search, history=common).gained or "")
 
 
 def test_an_interrupt_of_the_search_leaves_the_common_formats(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,9 @@ def search(
     ratio: float | None = typer.Option(None, help="The same as a compression ratio: entries for each parameter."),
     weight: float | None = typer.Option(None, help="Minimise parameters / entries + weight * error^2, as papers do."),
     space: str = typer.Option(
-        "any", help="What to look among: ring, chain, tree, tucker, fully_connected, any_graph, or any."
+        "any",
+        help="What to look among: ring, chain, tree, tucker, fully_connected, any_graph, or any, "
+        "which tries common formats first.",
     ),
     max_rank: int | None = typer.Option(None, help="The largest size of a bond. [default: 8, or what it takes]"),
     fixed_order: bool = typer.Option(False, "--fixed-order", help="Leave the modes in the order of the axes."),
@@ -36,11 +38,17 @@ def search(
         None, help="Cut axes into modes: 'no', the longest one, or pieces as 8x8,4x16,3. [default: matrices, long axes]"
     ),
     max_degree: int | None = typer.Option(None, help="The most bonds of a core in any_graph. [default: 3]"),
-    method: str | None = typer.Option(None, help="The searcher: bound_guided, tnale, tnls, greedy, ..."),
+    method: str | None = typer.Option(
+        None,
+        help="The searcher: bound_guided, tnale, tnls, greedy, tnga, map_elites, sparse_edges or random_search. "
+        "[default: bound_guided, or tnale where cells are missing]",
+    ),
     option: list[str] = typer.Option(
         [], help="What the searcher takes besides, as radius=2 (JSON or text); repeat for more."
     ),
-    evaluations: int | None = typer.Option(None, help="Structures that may be evaluated, as papers count them."),
+    evaluations: int | None = typer.Option(
+        None, help="How many structures the searcher may ask for; those seen before count too."
+    ),
     seconds: float | None = typer.Option(None, help="How long it may take. [default: 60, without --evaluations]"),
     workers: int = typer.Option(1, help="Processes that fit side by side; the result does not depend on how many."),
     journal: str | None = typer.Option(None, help="Folder to keep the search in; the same command goes on from there."),
@@ -51,7 +59,7 @@ def search(
     duplicates: str | None = typer.Option(None, help="Rows of a table for one cell: sum, mean, max or error."),
     seed: int = typer.Option(0, help="Seed of every random draw."),
     guard: bool = typer.Option(
-        False, "--guard", help="Let the searcher see held-out errors through Thresholdout only."
+        False, "--guard", help="Cells missing: show the searcher held-out errors seldom and with noise."
     ),
     dtype: str | None = typer.Option(None, help="Compute in float32, float64, complex64 or complex128."),
     output: str = typer.Option("found.tn", "--output", "-o", help="Where the network goes; '-' for standard output."),

@@ -138,6 +138,7 @@ def _head(fit: Fit, search: Search | None) -> dict[str, Any]:
         "target": fit.target,
         "met": search is None or search.met,
         "searched": fit.searched,
+        "gained": None if search is None else search.gained,
         "stopped": fit.why_stopped if search is None else search.why_stopped,
     }
 
@@ -208,8 +209,11 @@ def _facts_of_search(fit: Fit, search: Search) -> list[dict[str, str]]:
     """Those of the fit, how much work it was, and the error that the search went by where that is another."""
     facts = _facts(fit)
     if search.measure != fit.measure:
-        note = "on known cells that no fit saw"
+        note = "on known cells that it was chosen by, and not fitted to"
         facts.insert(0, {"name": search.measure, "value": number(search.error, 3), "note": note})
+    if search.tested is not None:
+        note = f"on {search.tested_cells:,} cells kept for the end"
+        facts.insert(1, {"name": "unseen error", "value": number(search.tested, 3), "note": note})
     note = f"as papers count them; {search.fits:,} fitted"
     return [*facts, {"name": "evaluations", "value": f"{search.counted:,}", "note": note}]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tenfold._tables import columns, facts
+from tenfold.verbs._along import cores_along
 from tenfold.verbs._spaces import in_words
 
 if TYPE_CHECKING:
+    from tenfold.structure import Structure
     from tenfold.verbs.search_result import Search
 
 # Rows of the front that are shown, those around what was chosen.
@@ -28,6 +30,7 @@ def table(search: Search) -> str:
         (search.measure, f"{search.error:.8g}"),
         ("parameters", f"{search.parameters:,} for {structure.size:,} entries"),
         ("compression ratio", f"{search.ratio:.4g}"),
+        *([("gained", search.gained)] if search.gained else []),
         ("evaluations", f"{search.counted:,} as papers count them, {search.fits:,} of them fitted"),
         ("seconds", f"{search.seconds:.2f}"),
         ("stopped", search.why_stopped),
@@ -48,21 +51,30 @@ def front(search: Search) -> str:
     place = next((n for n, one in enumerate(search.front) if one.structure.key == key), len(search.front) - 1)
     first = max(0, min(place - _MOST // 2, len(search.front) - _MOST))
     part = search.front[first : first + _MOST]
+    names = [one.name for one in part]
     rows = [
         (
             "*" if one.structure.key == key else "",
             f"{one.parameters:,}",
             f"{one.error:.5g}",
             f"{one.counted:,}" if one.counted else "at first",
-            one.name,
+            f"{one.name} ({_apart(one.structure)})" if names.count(one.name) > 1 else one.name,
         )
         for one in part
     ]
     left = len(search.front) - len(part)
-    said = columns(("", "parameters", "error", "found after", "front"), rows, right=(1, 2, 3))
+    what = "loss" if search.of_loss else "error"
+    said = columns(("", "parameters", what, "found after", "front"), rows, right=(1, 2, 3))
     said += f"\n   and {left:,} more on the front" if left else ""
     bend = search.knee
     if bend is None:
         return said
-    what = "loss" if search.of_loss else "error"
     return f"{said}\n   it bends at {bend.parameters:,} parameters, {what} {bend.error:.5g}: beyond, more gain less"
+
+
+def _apart(structure: Structure) -> str:
+    """What tells a structure from another of the same name: its modes in the order in which cores are joined."""
+    walked = cores_along(structure)
+    if walked is None:
+        return structure.pattern.split("->")[0].strip()
+    return " ".join(i for core in walked for i in structure.terms[core].indices if i not in structure.inner_indices)

@@ -171,8 +171,9 @@ def search(
             room = roomy(room, target, objective)
         plan = Plan(target, objective, room, entry, own, seed, guarded=guard)
         common = _common(plan, about, bar) if space == "any" else None
+        before = time.perf_counter() - started
         if seconds is not None:
-            seconds = max(seconds - (time.perf_counter() - started), _LEAST_SECONDS)
+            seconds = max(seconds - before, _LEAST_SECONDS)
         try:
             if common is not None and common.interrupted:
                 raise KeyboardInterrupt
@@ -197,7 +198,7 @@ def search(
             raise TenfoldError(
                 f"loss was no finite number for any of the {ended.session.fits:,} networks that were fitted"
             )
-        found = _result(ended, plan, about, said, common)
+        found = _result(ended, plan, about, said, common, before)
     if not found.met and not found.interrupted:
         warnings.warn(_missed(found, plan), stacklevel=2)
     return found
@@ -307,7 +308,6 @@ class _Common:
 
     best: Trial
     trials: tuple[Trial, ...]
-    seconds: float
     interrupted: bool
 
 
@@ -321,7 +321,6 @@ def _common(plan: Plan, about: _About, bar: Bar) -> _Common | None:
         budget = Budget(parameters=plan.objective.parameters)
     else:
         return None
-    started = time.perf_counter()
     modes = index_names(about.dims)
     try:
         steps = climb(plan.target.data, budget, modes=modes, seed=plan.seed, on_rung=bar.rung)
@@ -330,14 +329,14 @@ def _common(plan: Plan, about: _About, bar: Bar) -> _Common | None:
         return None
     # The array as its own only core is an answer where there is no other, and no rival of one.
     told = tuple(trial for trial in trials if trial.method != "copy" or trial is best)
-    return _Common(best, told, time.perf_counter() - started, why == "interrupted")
+    return _Common(best, told, why == "interrupted")
 
 
-def _candidates(session: Session, trials: Sequence[Trial], common: _Common | None) -> list[Candidate]:
+def _candidates(session: Session, trials: Sequence[Trial], common: _Common | None, before: float) -> list[Candidate]:
     """Everything that was fitted, common formats first."""
     made, elapsed = [], 0.0
     for trial in common.trials if common is not None else ():
-        elapsed += trial.seconds
+        elapsed = min(elapsed + trial.seconds, before)
         value = session.objective.value(trial.parameters, trial.error)
         name = label(trial.structure, trial.name)
         made.append(Candidate(name, trial.structure, trial.parameters, trial.error, value, 0, trial.seconds, elapsed))
@@ -352,17 +351,17 @@ def _candidates(session: Session, trials: Sequence[Trial], common: _Common | Non
                 value,
                 found.counted,
                 trial.seconds,
-                found.elapsed,
+                before + found.elapsed,
             )
         )
     return made
 
 
-def _result(ended: Ended, plan: Plan, about: _About, said: str, common: _Common | None) -> Search:
-    """What a session found, or the ladder before it."""
+def _result(ended: Ended, plan: Plan, about: _About, said: str, common: _Common | None, before: float) -> Search:
+    """What a session found, or the ladder ``before`` it, which took so many seconds."""
     session, ready = ended.session, about.ready
     trials = trials_of(session, plan)
-    made = _candidates(session, trials, common)
+    made = _candidates(session, trials, common, before)
     rank = session.objective.rank
     found = [trial for trial in (common.best if common is not None else None, *trials) if trial is not None]
     best = min((t for t in found if t.network is not None), key=lambda trial: rank(trial.parameters, trial.error))
@@ -386,7 +385,7 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str, common: _Common 
         network=rescaled(network, about.power),
         error=error,
         method=best.method,
-        seconds=session.elapsed,
+        seconds=before + session.elapsed,
         stopped="interrupted" if why == "interrupted" else "budget" if met else "best",
         target=said,
         front=tuple(trial.without_network(chosen=trial is best) for trial in front),
@@ -412,7 +411,7 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str, common: _Common 
         space=plan.space,
         method=plan.entry.name,
         seed=plan.seed,
-        seconds=session.elapsed,
+        seconds=before + session.elapsed,
         target=said,
         objective=plan.objective,
         stopped=why,

@@ -11,9 +11,10 @@ from tenfold import formats
 from tenfold.contraction import ratio
 from tenfold.network import Network
 from tenfold.structure import Structure
-from tenfold.structure_search.objectives import Objective
+from tenfold.structure_search.objectives import Objective, SizeWithin
 from tenfold.structure_search.pareto import knee
 from tenfold.structure_search.spaces import Space
+from tenfold.verbs._along import bonds_along
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -129,7 +130,27 @@ class Search:
         bent = [one for one in self.front if one.error < math.inf]
         if len(bent) < 3:
             return None
-        return bent[knee([(math.log(one.parameters), math.log(max(one.error, _EXACT))) for one in bent])]
+        place = knee([(math.log(one.parameters), math.log(max(one.error, _EXACT))) for one in bent])
+        return bent[place] if 0 < place < len(bent) - 1 else None
+
+    @property
+    def gained(self) -> str | None:
+        """How much better the best is than any common format, in words. None where none of them were tried."""
+        common = [one for one in self.history if not one.counted]
+        if not common:
+            return None
+        best = min(common, key=lambda one: self.objective.rank(one.parameters, one.error))
+        if self.met and not self.objective.met(best.parameters, best.error):
+            return f"no common format keeps to what was asked for; {best.name} came nearest"
+        smaller = self.met and isinstance(self.objective, SizeWithin)
+        now, before = (self.parameters, best.parameters) if smaller else (self.error, best.error)
+        if now >= before or f"{now:.4g}" == f"{before:.4g}":
+            return f"nothing: {best.name}, a common format, is as good"
+        said = f"{before:,} parameters" if smaller else f"error {before:.4g}"
+        less = f"{1 - now / before:.{0 if before < 100 * now else 2}%}"
+        return (
+            f"{less} {'fewer parameters' if smaller else 'less error'} than the best common format: {best.name}, {said}"
+        )
 
     @property
     def met(self) -> bool:
@@ -209,14 +230,27 @@ _STOPPED = {
     "answers": "the held-out cells have answered as often as they may",
     "interrupted": "interrupted; this is the best until then",
 }
-_PLAIN = ("error", "tested", "counted", "fits", "method", "seed", "seconds", "target", "met", "stopped", "journal")
+_PLAIN = (
+    "error",
+    "tested",
+    "counted",
+    "fits",
+    "method",
+    "seed",
+    "seconds",
+    "target",
+    "met",
+    "gained",
+    "stopped",
+    "journal",
+)
 
 
 def label(structure: Structure, called: str = "network") -> str:
     """What a structure is called in tables: its family, or what else it is ``called``, and its ranks."""
     apart = "outer product" if called == "network" and structure.order > 1 and _parts(structure) > 1 else called
     family = (formats.name(structure) or apart).replace("_", " ")
-    ranks = [structure.sizes[index] for index in _along(structure)]
+    ranks = [structure.sizes[index] for index in bonds_along(structure)]
     return f"{family} {'·'.join(map(str, ranks))}" if ranks else family
 
 
@@ -227,19 +261,3 @@ def _parts(structure: Structure) -> int:
         joined = {piece[term] for term in structure.terms_with(index)}
         piece = [min(joined) if old in joined else old for old in piece]
     return len(set(piece))
-
-
-def _along(structure: Structure) -> list[str]:
-    """The bonds, those of a ring or a train in the order in which one walks along it from the first core or an end."""
-    bonds = list(structure.inner_indices)
-    ends = {bond: structure.terms_with(bond) for bond in bonds}
-    degrees = [sum(place in pair for pair in ends.values()) for place in range(len(structure.terms))]
-    if any(len(pair) != 2 for pair in ends.values()) or max(degrees, default=0) > 2 or not bonds:
-        return bonds
-    here = next((place for place, degree in enumerate(degrees) if degree == 1), 0)
-    walked: list[str] = []
-    while step := next((bond for bond in bonds if here in ends[bond] and bond not in walked), None):
-        walked.append(step)
-        a, b = ends[step]
-        here = b if here == a else a
-    return walked if len(walked) == len(bonds) else bonds
