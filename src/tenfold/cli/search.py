@@ -41,7 +41,7 @@ def search(
     method: str | None = typer.Option(
         None,
         help="The searcher: bound_guided, tnale, tnls, greedy, tnga, map_elites, sparse_edges or random_search. "
-        "[default: bound_guided, or tnale where cells are missing]",
+        "[default: bound_guided, or greedy where cells are missing]",
     ),
     option: list[str] = typer.Option(
         [], help="What the searcher takes besides, as radius=2 (JSON or text); repeat for more."

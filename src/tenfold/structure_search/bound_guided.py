@@ -11,9 +11,9 @@ from tenfold.errors import TenfoldError
 from tenfold.structure_search._drawn import Drawn
 from tenfold.structure_search._foresight import Foresight, foresight
 from tenfold.structure_search._registry import searcher
+from tenfold.structure_search.greedy import greedy
 from tenfold.structure_search.session import Evaluation, Session
 from tenfold.structure_search.spaces import Point, Space
-from tenfold.structure_search.tnale import tnale
 
 # Descents from random points in each round; the first round knows nothing better and makes twice as many.
 _DESCENTS = 3
@@ -30,7 +30,7 @@ def bound_guided(session: Session, space: Space, seed: int = 0, *, together: int
     In each round the objective is descended from the best structure so far and from random ones, with a foretold error
     in place of the error: at first the bound across cuts, later what evaluations have taught. Of all that was passed on
     the way, the most promising structures are evaluated. Targets of which nothing is known before a fit (observations,
-    losses) are searched by `tnale`.
+    losses) are searched by `greedy`.
 
     It ends where round after round nothing that is met could still be better than the best.
 
@@ -47,7 +47,7 @@ def bound_guided(session: Session, space: Space, seed: int = 0, *, together: int
         raise TenfoldError(f"together must be a whole number of at least 1, not {together!r}")
     guide = foresight(session, space)
     if guide is None:
-        tnale(session, space, seed=seed, start="random")
+        greedy(session, space, seed=seed)
         return
     generator = np.random.default_rng(seed)
     tried: set[str] = set()

@@ -73,7 +73,7 @@ class SizeWithin:
 
     def rank(self, parameters: int, error: float) -> tuple[bool, float, float]:
         met = self.met(parameters, error)
-        return (not met, parameters, error) if met else (True, self.value(parameters, error), error)
+        return (False, parameters, error) if met else (True, error, parameters)
 
 
 @dataclass(frozen=True)

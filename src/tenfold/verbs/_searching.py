@@ -8,6 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -35,7 +36,7 @@ from tenfold.verbs._budget import in_words
 from tenfold.verbs._options import check_options
 from tenfold.verbs._progress import Bar
 from tenfold.verbs._spaces import in_words as space_in_words
-from tenfold.verbs._spaces import kinds_in_words, roomy, space_of
+from tenfold.verbs._spaces import kinds_in_words, roomier, roomy, space_of
 from tenfold.verbs.search_result import label
 
 # Sweeps, samples, generations: with more than this a searcher would ask for nothing within the life of anybody.
@@ -44,7 +45,11 @@ _LARGEST = 10**6
 
 @dataclass(frozen=True)
 class Plan:
-    """What makes a search what it is: with the same plan the same is found, whoever fits and however often it stops."""
+    """What makes a search what it is: with the same plan the same is found, whoever fits and however often it stops.
+
+    Attributes:
+        grows: whether the space may get larger ranks where nothing in it keeps the budget.
+    """
 
     target: Target
     objective: Objective
@@ -53,6 +58,7 @@ class Plan:
     options: Mapping[str, Any]
     seed: int
     guarded: bool = False
+    grows: bool = False
 
     def said(self) -> dict[str, Any]:
         """The plan as text, to know it again."""
@@ -89,10 +95,12 @@ class Ended:
         why: ``"evaluations"`` or ``"seconds"`` where that was used up, ``"finished"`` where the searcher had nothing
             more to ask, or nothing that was new, ``"answers"`` where held-out cells have answered often enough,
             ``"interrupted"``.
+        space: where was looked in the end.
     """
 
     session: Session
     why: str
+    space: Space
 
 
 def run(
@@ -109,6 +117,7 @@ def run(
 
     The space's first point, of rank one, is fitted before anything else.
     """
+    space = plan.space
     journal = None if resume is None else Journal(resume, plan.said(), plan.words())
     if journal is not None and isinstance(plan.target, Loss):
         _check_loss(journal, plan.target)
@@ -132,19 +141,27 @@ def run(
             session.evaluate([plan.space.structure(plan.space.first())])
             if isinstance(plan.target, Dense):
                 plan.target.cuts(plan.space.sizes, session.late)
-            plan.entry.function(session, plan.space, seed=plan.seed, **plan.options)
-        except Exhausted:
-            return Ended(session, "finished")
+            while True:
+                with suppress(Exhausted):
+                    plan.entry.function(session, space, seed=plan.seed, **plan.options)
+                larger = roomier(space, plan.target) if plan.grows and not _met(session) else None
+                if larger is None:
+                    return Ended(session, "finished", space)
+                space = larger
         except Spent:
             if guard is not None and guard.spent:
-                return Ended(session, "answers")
+                return Ended(session, "answers", space)
             used = evaluations is not None and session.counted >= evaluations
-            return Ended(session, "evaluations" if used else "seconds")
+            return Ended(session, "evaluations" if used else "seconds", space)
         except KeyboardInterrupt:
             if session.best is None:
                 raise
-            return Ended(session, "interrupted")
-    return Ended(session, "finished")
+            return Ended(session, "interrupted", space)
+
+
+def _met(session: Session) -> bool:
+    best = session.best
+    return best is not None and session.objective.met(best.parameters, best.error)
 
 
 def best_of(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial], str]:
@@ -198,7 +215,7 @@ def searcher_for(method: str | None, target: Target, space: Space, options: Mapp
         TenfoldError: it is not known, or does not have an option.
     """
     # Of whole arrays something is known before any structure is fitted.
-    usual = "bound_guided" if isinstance(target, Dense) else "tnale"
+    usual = "bound_guided" if isinstance(target, Dense) else "greedy"
     entry = find_searcher(usual if method is None else method)
     if not isinstance(space, entry.spaces):
         able = ", ".join(name for name, one in searchers().items() if isinstance(space, one.spaces))
@@ -270,7 +287,8 @@ def after(
     started = time.perf_counter()
     try:
         bar.starting(kinds_in_words(space), seconds)
-        plan = Plan(target, asked, roomy(space, target, asked), searcher_for(None, target, space, {}), {}, seed)
+        entry = searcher_for(None, target, space, {})
+        plan = Plan(target, asked, roomy(space, target, asked), entry, {}, seed, grows=True)
         ended = run(plan, seconds=seconds, watch=bar.search)
     except KeyboardInterrupt:
         return (best, trials, "interrupted"), f"{kinds_in_words(space)}: interrupted before one was fitted"

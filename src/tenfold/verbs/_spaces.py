@@ -106,6 +106,15 @@ def roomy(space: Space, target: Target, objective: Objective) -> Space:
     return replace(space, max_rank=rank)
 
 
+def roomier(space: Space, target: Target) -> Space | None:
+    """The same space with ranks twice as large, or None where those would be of no use."""
+    if 2 * space.max_rank > _MOST_RANK:
+        return None
+    larger = replace(space, max_rank=2 * space.max_rank)
+    now, then = (one.structure(one.first(one.max_rank)).parameters for one in (space, larger))
+    return larger if now < min(then, target.size) else None
+
+
 def in_words(space: Space) -> str:
     """A space as people say it."""
     parts = [kinds_in_words(space)]

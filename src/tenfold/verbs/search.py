@@ -99,7 +99,7 @@ def search(
             may be, or whether they are at all. By default matrices and axes longer than 32 are.
         max_degree: for ``"any_graph"``, the most bonds of a core; 3 by default.
         method: the name of a searcher (`structure_search.searchers`); by default ``"bound_guided"`` for whole arrays
-            and ``"tnale"`` for others and for losses.
+            and ``"greedy"`` for others and for losses.
         evaluations: how many may be asked for, as papers count them.
         seconds: how long it may take; 60 if neither this nor ``evaluations`` is given. However few they are, there is
             an answer; a fit is cut off between two sweeps.
@@ -167,9 +167,10 @@ def search(
         warnings.warn(f"neither evaluations nor seconds are given: the search ends after {seconds:g} s", stacklevel=2)
     with threads_for(0), progress_bar(progress) as bar:
         started = time.perf_counter()
-        if not isinstance(space, Space) and max_rank is None:
+        grows = not isinstance(space, Space) and max_rank is None
+        if grows:
             room = roomy(room, target, objective)
-        plan = Plan(target, objective, room, entry, own, seed, guarded=guard)
+        plan = Plan(target, objective, room, entry, own, seed, guarded=guard, grows=grows)
         common = _common(plan, about, bar) if space == "any" else None
         before = time.perf_counter() - started
         if seconds is not None:
@@ -192,7 +193,7 @@ def search(
                 if folder is not None:
                     stop.add_note(f"the same call goes on from '{folder}'")
                 raise
-            ended = Ended(Session(target, objective, seed=seed), "interrupted")
+            ended = Ended(Session(target, objective, seed=seed), "interrupted", room)
         best = ended.session.best
         if best is not None and not math.isfinite(best.error):
             raise TenfoldError(
@@ -200,7 +201,7 @@ def search(
             )
         found = _result(ended, plan, about, said, common, before)
     if not found.met and not found.interrupted:
-        warnings.warn(_missed(found, plan), stacklevel=2)
+        warnings.warn(_missed(found), stacklevel=2)
     return found
 
 
@@ -408,7 +409,7 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str, common: _Common 
         front=tuple(non_dominated(made, lambda one: (one.parameters, one.error))),
         counted=session.counted,
         fits=session.fits,
-        space=plan.space,
+        space=ended.space,
         method=plan.entry.name,
         seed=plan.seed,
         seconds=before + session.elapsed,
@@ -422,18 +423,18 @@ def _result(ended: Ended, plan: Plan, about: _About, said: str, common: _Common 
     )
 
 
-def _missed(found: Search, plan: Plan) -> str:
+def _missed(found: Search) -> str:
     """What to say when what was asked for was not reached."""
     would = "give more evaluations or seconds"
-    if isinstance(plan.objective, ErrorWithin):
+    if isinstance(found.objective, ErrorWithin):
         return (
             f"nothing that was tried keeps to {found.target}; the smallest has {found.parameters:,}: {would}, or a "
-            f"smaller max_rank than {plan.space.max_rank}"
+            f"smaller max_rank than {found.space.max_rank}"
         )
     if found.stopped == "finished":
         would = "another method or another seed may do better"
     what = "loss" if found.of_loss else "error"
     return (
         f"nothing that was tried keeps to {found.target}; the nearest has {found.parameters:,} parameters and {what} "
-        f"{found.error:.4g}: {would}, or a larger max_rank than {plan.space.max_rank}"
+        f"{found.error:.4g}: {would}, or a larger max_rank than {found.space.max_rank}"
     )
