@@ -316,7 +316,7 @@ def _common(plan: Plan, about: _About, bar: Bar) -> _Common | None:
     if not isinstance(plan.target, Dense):
         return None
     if isinstance(plan.objective, SizeWithin):
-        budget = Budget(error=plan.objective.error)
+        budget = Budget(error=plan.objective.allowed)
     elif isinstance(plan.objective, ErrorWithin):
         budget = Budget(parameters=plan.objective.parameters)
     else:
