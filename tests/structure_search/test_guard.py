@@ -112,7 +112,7 @@ def test_answers_do_not_depend_on_being_interrupted(tmp_path: Path) -> None:
     assert again.tested == whole.tested
     lines = [json.loads(line) for line in (tmp_path / "journal.jsonl").read_text().splitlines()]
     assert [line["error"] for line in lines] == [error for _, error in told]
-    with pytest.raises(tn.errors.TenfoldError, match="holds a search with guard True, not False"):
+    with pytest.raises(tn.errors.TenfoldError, match="holds a search with guard on, not off"):
         searched(data, resume=tmp_path)
 
 

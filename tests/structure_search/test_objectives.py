@@ -72,6 +72,14 @@ def test_ranks_of_known_cases() -> None:
     assert exact.value(10, 5e-8) == exact.value(10, 0.0) == math.log(10)
 
 
+def test_errors_smaller_than_rounding_are_kept_where_they_are_asked_for() -> None:
+    small = SizeWithin(1e-8)
+    assert small.met(10, 1e-8)
+    assert not small.met(10, 2e-8)
+    assert small.value(10, 2e-8) == pytest.approx(math.log(10) + 10 * math.log(2))
+    assert small.error_for(10, small.value(10, 2e-8)) == pytest.approx(2e-8)
+
+
 def test_the_papers_sum() -> None:
     objective = WeightedSum(729, 200.0)
     assert objective.value(126, 0.0) == pytest.approx(126 / 729)

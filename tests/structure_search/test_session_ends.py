@@ -17,6 +17,7 @@ from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
 from tenfold.structure_search._foresight import foresight
+from tenfold.structure_search._guard import Guard
 from tenfold.structure_search._journal import Journal
 from tenfold.structure_search.objectives import ErrorWithin, WeightedSum
 from tenfold.structure_search.random_search import random_search
@@ -111,14 +112,17 @@ def test_a_fit_ends_with_the_time_and_is_made_again_by_a_search_that_goes_on(tmp
         assert all(one.finished for one in found)
 
 
+@pytest.mark.parametrize("guard", [None, Guard(100, 0)])
 @pytest.mark.parametrize("better", [False, True])
-def test_what_the_time_cut_off_is_kept_only_where_it_is_the_best(better: bool) -> None:
+def test_what_the_time_cut_off_is_kept_only_where_it_is_the_best(better: bool, guard: Guard | None) -> None:
     structures = [SPACE.structure(Point((rank, 1, 1), (0, 1, 2))) for rank in (1, 2)]
     target = Slow(SPACE.shape, formula=lambda structure: 0.1 if bool(structure.inner_indices) == better else 0.9)
-    with Session(target, WeightedSum(10**6, 1.0), seconds=0.5) as session:
+    with Session(target, WeightedSum(10**6, 1.0), seconds=0.5, guard=guard) as session:
         with pytest.raises(Spent):
             session.evaluate(structures)
         assert session.fits == 2
+        # Nor is it where a guard answers: it has not for this one.
+        better = better and guard is None
         assert [f.evaluation.structure for f in session.history] == structures[: 1 + better]
         assert session.best is session.history[-1].evaluation
         assert session.best.finished != better

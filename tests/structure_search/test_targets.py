@@ -271,3 +271,14 @@ def test_losses_with_kinks_or_with_chance_are_made_small_too() -> None:
     for loss in (kinks, chance):
         network = Loss(loss, (5,) * 4).fit(PLANTED, seed=2).network
         assert relative_error(data, network) < 0.2
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("unit", [1.0, 1e-9, 1e-30])
+def test_losses_are_made_small_in_whatever_unit(unit: float, kind: torch.dtype) -> None:
+    data = tensor().to(kind)
+
+    def loss(network: Network) -> torch.Tensor:
+        return unit * (network.dense() - data).square().sum() / data.square().sum()
+
+    assert Loss(loss, (5,) * 4, kind).fit(PLANTED, seed=0).error < 1e-4 * unit

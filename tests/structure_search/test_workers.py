@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import torch
 from search_targets import Formula, chance
 
 from tenfold.errors import TenfoldError
-from tenfold.network import Network
+from tenfold.network import Network, load_file
 from tenfold.structure import Structure
 from tenfold.structure_search import _processes
 from tenfold.structure_search._workers import Task, work
@@ -51,6 +52,15 @@ def searched(target: Target, evaluations: int = 40, **options: Any) -> list[tupl
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes are started for the shortest search."""
     monkeypatch.setattr(_processes, "_WORTH", 0.0)
+
+
+def test_what_is_kept_in_a_file_is_a_start_like_what_is_not(tmp_path: Path) -> None:
+    """To the last bit: who goes on from the file finds what would have been found without it."""
+    structure = SPACE.structure(Point((2, 3, 1, 2), (0, 2, 1, 3)))
+    near = work(planted(), Task(0, structure, None, 1, None, 1.0, tmp_path / "0.tn")).fitted.network
+    for core, kept in zip(near.cores, load_file(tmp_path / "0.tn")[0].cores, strict=True):
+        assert core.stride() == kept.stride()
+        assert torch.equal(core, kept)
 
 
 def helpers(signs: Path) -> set[int]:

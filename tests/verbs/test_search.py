@@ -429,6 +429,7 @@ def test_the_time_ends_a_search_between_two_fits(monkeypatch: pytest.MonkeyPatch
         ({"max_degree": 2}, TenfoldError, "max_degree is given for space 'any'; only any_graph has one"),
         ({"fixed_order": True, "space": "tucker"}, TenfoldError, "whose modes have no order"),
         ({"fixed_order": 3}, TenfoldError, "fixed_order must be true or false, not 3"),
+        ({"guard": "off"}, TenfoldError, "guard must be true or false, not 'off'"),
         ({"fold": ((3,), (3,), (3,), (2, 2))}, StructureError, "fold 2·2 does not make axis 3 of size 3"),
         ({"fold": ((3,),)}, StructureError, "fold must say the pieces of each of the 4 axes"),
         ({"space": Ring(SHAPE)}, TenfoldError, "max_rank is given beside a Ring"),

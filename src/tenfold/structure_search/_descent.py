@@ -18,6 +18,8 @@ _FIRST, _RATE = 6, 2e-2
 _HISTORY = 10
 # Where L-BFGS ends by itself: changes below are rounding.
 _SETTLED = 1e-12
+# Both take gradients far below one for rounding: a small loss is multiplied by a power of two, no larger than this one.
+_LARGEST = 120
 
 
 class _Ended(Exception):
@@ -48,6 +50,7 @@ class Descent:
         self.best = [core.detach().clone() for core in first.cores]
         self.lowest = math.inf
         self.made = 0
+        self._factor = 0.0  # until the first loss is known
 
     def run(self) -> None:
         """Descend until the steps are used up or nothing more is gained.
@@ -117,8 +120,9 @@ class Descent:
         self.cut = self._stop is not None and self._stop()
         if self.cut or not math.isfinite(now):
             raise _Ended
-        value.backward()
-        return now
+        self._factor = self._factor or 2.0 ** min(max(-math.frexp(now)[1], 0), _LARGEST)
+        (value * self._factor).backward()
+        return now * self._factor
 
 
 def _shown(value: object) -> str:

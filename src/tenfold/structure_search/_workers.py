@@ -66,6 +66,9 @@ def work(target: Target, task: Task) -> Done:
         fitted = target.fit(
             task.structure, near=task.near, seed=task.seed, sweeps=task.sweeps, within=task.within, stop=clock
         )
+    # As it would be read from its file: sums over axes that lie otherwise in memory are rounded otherwise.
+    cores = [core.contiguous() for core in fitted.network.cores]
+    fitted = replace(fitted, network=Network(fitted.network.structure, cores))
     done = Done(fitted, time.perf_counter() - started, clock.over)
     if task.path is not None and not done.cut:
         keep(task.path, task.structure, fitted, done.seconds)

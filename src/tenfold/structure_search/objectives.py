@@ -15,7 +15,7 @@ from tenfold.errors import TenfoldError
 # How much a factor of e above the budget costs, in factors of e of what is minimised. Errors fall slowly with size,
 # until a network has about as many numbers as the data and becomes exact: both budgets must hold against that.
 _WEIGHT = 10.0
-# Errors below this are zero to rounding: nothing is gained below.
+# Errors below this are zero to rounding: nothing is gained below, unless a smaller one is asked for.
 _EXACT = 1e-7
 
 
@@ -47,7 +47,7 @@ class SizeWithin:
     """As few parameters as possible with a relative error of at most ``error``.
 
     Its value is ``ln P``, and above the budget ``ln P + 10 ln(error / budget)``: smooth enough to climb down from
-    both sides.
+    both sides. A budget of 0 means zero to rounding.
     """
 
     error: float
@@ -56,9 +56,14 @@ class SizeWithin:
         if not 0 <= self.error < math.inf:
             raise TenfoldError(f"error must be a number of at least 0, not {self.error!r}")
 
+    @property
+    def allowed(self) -> float:
+        """The largest error that keeps the budget."""
+        return self.error or _EXACT
+
     def value(self, parameters: int, error: float) -> float:
-        excess = max(error, _EXACT) / max(self.error, _EXACT)
-        return math.log(parameters) + _WEIGHT * max(0.0, math.log(excess)) if math.isfinite(error) else math.inf
+        excess = max(error, self.allowed) / self.allowed
+        return math.log(parameters) + _WEIGHT * math.log(excess) if math.isfinite(error) else math.inf
 
     def error_for(self, parameters: int, value: float) -> float:
         if value == math.inf:
@@ -66,10 +71,10 @@ class SizeWithin:
         left = (value - math.log(parameters)) / _WEIGHT
         if left < 0:
             return -1.0
-        return max(self.error, _EXACT) * math.exp(min(left, 700.0))
+        return self.allowed * math.exp(min(left, 700.0))
 
     def met(self, parameters: int, error: float) -> bool:
-        return error <= max(self.error, _EXACT)
+        return error <= self.allowed
 
     def rank(self, parameters: int, error: float) -> tuple[bool, float, float]:
         met = self.met(parameters, error)

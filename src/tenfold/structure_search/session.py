@@ -362,7 +362,9 @@ class Session:
         )
         self.fits += 1
         rank, best = self.objective.rank, self.best
-        if best is None or rank(one.parameters, one.error) < rank(best.parameters, best.error):
+        # A guard has not answered for it, so it is not compared with what a guard has answered for.
+        better = best is not None and self._guard is None
+        if best is None or (better and rank(one.parameters, one.error) < rank(best.parameters, best.error)):
             self.history.append(Found(one, counted, self.elapsed))
         if self._watch is not None:
             self._watch(self)

@@ -93,7 +93,7 @@ def roomy(space: Space, target: Target, objective: Objective) -> Space:
     rank = space.max_rank
     while rank < _MOST_RANK:
         full = space.structure(space.first(rank))
-        if isinstance(objective, SizeWithin) and target.bound(full) <= _CLOSE * objective.error:
+        if isinstance(objective, SizeWithin) and target.bound(full) <= _CLOSE * objective.allowed:
             break
         if isinstance(objective, ErrorWithin) and full.parameters >= _ROOMY * objective.parameters:
             break

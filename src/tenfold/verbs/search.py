@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -134,6 +135,8 @@ def search(
         evaluations = whole_number("evaluations", evaluations, 1)
     seconds = check_seconds(seconds)
     folder = _folder(resume)
+    if not isinstance(guard, bool | np.bool_):
+        raise TenfoldError(f"guard must be true or false, not {quoted(guard)}")
     if client is not None and not hasattr(client, "submit"):
         raise TenfoldError(f"client must be a dask.distributed.Client, not {type(client).__name__}")
     own = {name: value for name, value in options.items() if value is not None}
@@ -170,7 +173,7 @@ def search(
         grows = not isinstance(space, Space) and max_rank is None
         if grows:
             room = roomy(room, target, objective)
-        plan = Plan(target, objective, room, entry, own, seed, guarded=guard, grows=grows)
+        plan = Plan(target, objective, room, entry, own, seed, guarded=bool(guard), grows=grows)
         common = _common(plan, about, bar) if space == "any" else None
         before = time.perf_counter() - started
         if seconds is not None:
@@ -317,7 +320,7 @@ def _common(plan: Plan, about: _About, bar: Bar) -> _Common | None:
     if not isinstance(plan.target, Dense):
         return None
     if isinstance(plan.objective, SizeWithin):
-        budget = Budget(error=plan.objective.error)
+        budget = Budget(error=plan.objective.allowed)
     elif isinstance(plan.objective, ErrorWithin):
         budget = Budget(parameters=plan.objective.parameters)
     else:
