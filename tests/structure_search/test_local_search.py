@@ -97,7 +97,8 @@ def test_searchers_find_what_a_formula_hides(name, seed):
 def test_searchers_stay_in_their_space_end_in_time_and_repeat(name, space):
     goal = space.first(2)
     runs = [run(name, space, goal, 70, seed=5) for _ in range(2)]
-    assert runs[0].counted == 70
+    # Where nothing is known before a fit, that one is greedy growth, which has an end.
+    assert runs[0].counted == 70 or name == "bound_guided"
     first, second = ([found.evaluation.structure for found in one.history] for one in runs)
     assert first == second
     for structure in first:

@@ -278,7 +278,7 @@ def test_an_interrupt_keeps_the_best_and_the_same_call_goes_on(tmp_path: Path, m
     assert half.fits == 3
     assert half.stopped == half.fit.stopped == "interrupted"
     assert half.journal == str(tmp_path / "j")
-    assert "the same call goes on from" in str(half)
+    assert "the same call goes on from" in half.why_stopped
     monkeypatch.setattr(Session, "_note", note)
     same(found(resume=tmp_path / "j"), whole)
     with pytest.raises(TenfoldError, match="holds a search with seed 0, not 1"):
@@ -560,3 +560,13 @@ def test_nonsense_is_told_in_one_line(name: str, fine: list[Any], tmp_path: Path
         assert len(said) < 400
         assert name in said or name == "client" or (name == "method" and "searcher" in said)
     assert not list(tmp_path.iterdir())
+
+
+def test_ranks_grow_where_nothing_keeps_the_budget() -> None:
+    """Each unfolding of noise allows for what all three together do not; a bound that was given stays."""
+    noise = torch.randn(10, 10, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    grown = tn.search(noise, space="tucker", error=0.5, evaluations=1500)
+    assert grown.met
+    assert grown.space.max_rank > 8
+    with pytest.warns(UserWarning, match="a larger max_rank than 8"):
+        assert not tn.search(noise, space="tucker", error=0.5, max_rank=8, evaluations=40).met
