@@ -308,7 +308,10 @@ def test_expand_to_every_format(suffix: str, folder: Path, capfd: pytest.Capture
         assert error_of(ARRAY, held.values) < 1e-9
 
 
-def test_formats_and_papers_list_what_there_is(capfd: pytest.CaptureFixture[str]) -> None:
+def test_formats_and_papers_list_what_there_is(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # tables keep to the terminal
     out, _ = run(capfd, "formats")
     for word in ("tensor_train", "i a, a j b, b k c, c l -> i j k l", ".npy", "sample:astronaut", "512 x 512 x 3"):
         assert word in out
