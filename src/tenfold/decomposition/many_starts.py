@@ -75,6 +75,8 @@ class ManyStarts:
         self.total = squared_norm(self.data)
         self._result = data.dtype
         self._program = program(structure, data.is_complex())
+        takes = GaussNewton.takes(structure)
+        self._gauss_newton = GaussNewton(structure, self._program.layouts) if takes else None
         self._sweeps = 0
         generator = torch.Generator().manual_seed(seed)
         # Every core with an axis more in front, which counts the networks, its own axes as the program wants them.
@@ -119,14 +121,14 @@ class ManyStarts:
         Where sweeps creep because cores can only move together, this does not; near an exact fit digits double.
 
         Raises:
-            StructureError: two cores share an output index.
+            StructureError: two cores share an output index, or there are fewer than two or more than eight of them.
 
         Cost: for P parameters ``P^3 / 3``, a contraction of the network with itself for each pair of cores, and one of
         the data for each core. Paper: "Damping parameter in Marquardt's method", 1999.
         """
-        if not GaussNewton.takes(self.structure):
+        if self._gauss_newton is None:
             raise StructureError(f"'{self.structure}' has cores that share a mode, or more than eight; use sweeps")
-        system = GaussNewton(self.structure, self._program.layouts)
+        system = self._gauss_newton
         residual = self.data - system.network(self._cores)
         before = self._squares(residual)
         descent = system.descent(self._cores, residual)

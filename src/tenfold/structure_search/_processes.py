@@ -315,6 +315,6 @@ def _packed(answer: Done | Exception) -> bytes:
     try:
         packed = pickle.dumps(answer)
         pickle.loads(packed)
-    except Exception:
+    except Exception:  # what cannot go through a pipe is told in words
         return pickle.dumps(RuntimeError(f"{type(answer).__name__}: {answer}"))
     return packed

@@ -24,7 +24,7 @@ from tenfold.structure_search._workers import Cluster, Done, Here, Task, Workers
 from tenfold.structure_search.objectives import Objective
 from tenfold.structure_search.pareto import front
 from tenfold.structure_search.spaces import Point, Space
-from tenfold.structure_search.targets import Target
+from tenfold.structure_search.targets import Fitted, Target
 
 # A network of so many times as many numbers as it replaces is not fitted, whatever its error, unless it has rank one.
 _POINTLESS = 2
@@ -346,20 +346,8 @@ class Session:
 
         So it is in no journal: a search that goes on makes this fit again.
         """
-        fitted, structure = made.fitted, task.structure
-        value = self.objective.value(structure.parameters, fitted.error)
-        one = Evaluation(
-            task.number,
-            structure,
-            structure.parameters,
-            fitted.error,
-            value,
-            False,
-            task.within,
-            fitted.sweeps,
-            made.seconds,
-            fitted.network,
-        )
+        value = self.objective.value(task.structure.parameters, made.fitted.error)
+        one = _evaluation(task, replace(made.fitted, finished=False), made.seconds, value)
         self.fits += 1
         rank, best = self.objective.rank, self.best
         # A guard has not answered for it, so it is not compared with what a guard has answered for.
@@ -374,18 +362,7 @@ class Session:
         if self._guard is not None and fitted.inside is not None:
             fitted = replace(fitted, error=self._guard.answer(fitted.inside, fitted.error))
         value = self.objective.value(structure.parameters, fitted.error) if fitted.finished else lowest
-        one = Evaluation(
-            task.number,
-            structure,
-            structure.parameters,
-            fitted.error,
-            value,
-            fitted.finished,
-            task.within,
-            fitted.sweeps,
-            made.seconds,
-            fitted.network,
-        )
+        one = _evaluation(task, fitted, made.seconds, value)
         self.fits += 1
         if task.sweeps is not None:
             self._looks[self._look(key, near, task.sweeps)] = one
@@ -417,3 +394,19 @@ class Session:
             )
         if self._watch is not None:
             self._watch(self)
+
+
+def _evaluation(task: Task, fitted: Fitted, seconds: float, value: float) -> Evaluation:
+    """What is known of a structure once it was fitted."""
+    return Evaluation(
+        task.number,
+        task.structure,
+        task.structure.parameters,
+        fitted.error,
+        value,
+        fitted.finished,
+        task.within,
+        fitted.sweeps,
+        seconds,
+        fitted.network,
+    )
