@@ -1,0 +1,60 @@
+"""Features that are functions on the sphere: each degree once, in equally many channels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tenfold.so3.irreps import Irreps
+from tenfold.so3.layouts import Layout
+from tenfold.so3.products._registry import Unsuited
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What irreps like ``"64x0e+64x1o+64x2e"`` are: ``channels`` functions on the sphere with these degrees.
+
+    Attributes:
+        channels: how many functions.
+        degrees: which degrees occur, increasing.
+        parity: 1 where the functions are true scalars; -1 where they change sign under the inversion.
+    """
+
+    channels: int
+    degrees: tuple[int, ...]
+    parity: int
+
+    @property
+    def lmax(self) -> int:
+        """The largest degree."""
+        return self.degrees[-1]
+
+    @classmethod
+    def of(cls, name: str, irreps: Irreps) -> Signal:
+        """Raises `Unsuited` where irreps are no such thing."""
+        muls = {block.mul for block in irreps}
+        parities = {block.ir.p * (-1) ** block.ir.l for block in irreps}
+        degrees = tuple(block.ir.l for block in irreps)
+        if len(muls) != 1 or 0 in muls or len(parities) != 1 or list(degrees) != sorted(set(degrees)):
+            raise Unsuited(
+                f"{name} '{irreps}' are no function on the sphere: that is each degree once, in increasing order, "
+                "equally often, all of the parity of harmonics or all of the other, like '64x0e+64x1o+64x2e'"
+            )
+        return cls(muls.pop(), degrees, parities.pop())
+
+    def components(self, features: Float[Tensor, "batch dim"], layout: Layout) -> Float[Tensor, "batch component mul"]:
+        """Channels last, components of all degrees that occur before; a view where the layout is ``"ir_mul"``."""
+        if layout == "ir_mul":
+            return features.unflatten(-1, (-1, self.channels))
+        parts = features.split([self.channels * (2 * degree + 1) for degree in self.degrees], dim=-1)
+        return torch.cat([part.unflatten(-1, (self.channels, -1)).transpose(-1, -2) for part in parts], dim=-2)
+
+    def features(self, components: Float[Tensor, "batch component mul"], layout: Layout) -> Float[Tensor, "batch dim"]:
+        """The inverse of `components`."""
+        if layout == "ir_mul":
+            return components.flatten(-2)
+        parts = components.split([2 * degree + 1 for degree in self.degrees], dim=-2)
+        return torch.cat([part.transpose(-1, -2).flatten(-2) for part in parts], dim=-1)
