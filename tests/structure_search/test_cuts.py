@@ -190,6 +190,34 @@ def test_cores_without_modes_lie_on_the_better_side_of_each_cut(made: tuple[Stru
     assert cuts.bound(structure) == pytest.approx(math.sqrt(worst), abs=1e-12)
 
 
+@settings(max_examples=30)
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=7), st.integers(0, 99), st.booleans())
+def test_cuts_are_those_of_each_matricisation(shape: list[int], seed: int, imaginary: bool) -> None:
+    """Of several cuts that one Gram matrix knows each is what a decomposition of its own says."""
+    data = normal(*shape, seed=seed, dtype=torch.complex128 if imaginary else torch.float64)
+    cuts = Cuts(data)
+    assert cuts.count == 2 ** (len(shape) - 1) - 1
+    for mask, tail in zip(cuts._masks, cuts._tails, strict=True):
+        rows = [mode for mode in range(len(shape)) if mask >> mode & 1]
+        rest = [mode for mode in range(len(shape)) if not mask >> mode & 1]
+        squares = torch.linalg.svdvals(data.permute(*rows, *rest).flatten(0, len(rows) - 1).flatten(1)).square()
+        lost = [*(squares.flip(0).cumsum(0).flip(0) / squares.sum()).tolist(), 0.0]
+        assert tail.tolist() == pytest.approx(lost, abs=1e-12)
+
+
+def test_many_orders_are_looked_at_at_once_as_each_alone() -> None:
+    space = Tree((3,) * 5, max_rank=3)
+    cuts = Cuts(normal(*space.shape))
+    generator = np.random.default_rng(0)
+    points = [space.random(generator) for _ in range(8)]
+    ranks = np.array([point.ranks for point in points], dtype=float)
+    together = cuts.profiles(space.edges, [point.order for point in points], ranks)
+    for row, order in zip(together, (point.order for point in points), strict=True):
+        for column, one in zip(row, ranks, strict=True):
+            alone = cuts.profiles(space.edges, [order], one[None])
+            assert column.tolist() == alone[0, 0].tolist()
+
+
 @pytest.mark.parametrize("kind", [Ring, Chain, Tree, Tucker, FullyConnected])
 def test_profiles_begin_with_the_bound(kind: type[Space]) -> None:
     """Ranks that no core can use are left out of structures, so ranks are small here."""
@@ -198,7 +226,9 @@ def test_profiles_begin_with_the_bound(kind: type[Space]) -> None:
     for seed in range(10):
         point = space.random(np.random.default_rng(seed))
         if min(point.ranks) > 1 or not isinstance(space, Tree | Tucker):
-            ((bound, spread),) = cuts.profiles(space.edges, point.order, np.array([point.ranks], dtype=float)).tolist()
+            (((bound, spread),),) = cuts.profiles(
+                space.edges, [point.order], np.array([point.ranks], dtype=float)
+            ).tolist()
             assert bound == pytest.approx(cuts.bound(space.structure(point)), abs=1e-12)
             assert spread <= bound
 
@@ -212,7 +242,7 @@ def test_a_tree_of_many_modes_is_bounded_about_as_fast_as_a_ring() -> None:
         space = kind(data.shape, max_rank=4)
         ranks = np.random.default_rng(0).integers(1, 5, (50, len(space.edges))).astype(float)
         started = time.process_time()
-        profiles = cuts.profiles(space.edges, tuple(range(12)), ranks)
+        profiles = cuts.profiles(space.edges, [range(12)], ranks)[0]
         times.append(time.process_time() - started)
         assert bool((profiles[:, 0] > 0).any())
     assert times[1] < 30 * times[0] + 0.1

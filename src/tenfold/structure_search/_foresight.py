@@ -21,8 +21,11 @@ _TRUST = 0.3
 _TOO_LARGE = 1e6
 # Points that are looked at before it is asked again whether there is time.
 _TOGETHER = 512
-# Steps of a descent at most.
-_STEPS = 60
+# Steps of a descent at most. Once descents have passed so many points, or so many times cuts, no further one is made; a
+# single one passes no more than some times that.
+_STEPS, _ENOUGH, _ENOUGH_CUTS, _LONGEST = 60, 2**14, 2**22, 4
+# Where all around a point times cuts are more than this, a descent goes by single ranks as far as they lead.
+_BROAD = 2**17
 
 
 def foresight(session: Session, space: Space) -> Foresight | None:
@@ -60,28 +63,41 @@ class Foresight:
     def values(self, points: Sequence[Point]) -> list[float]:
         """The foretold value of each point, as the bonds are, without what `Space.structure` saves by capping them."""
         found = [math.inf] * len(points)
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for place, point in enumerate(points):
-            groups.setdefault(point.order, []).append(place)
         sizes = np.asarray(self._space.sizes, dtype=float)
-        rows = [
-            (order, places[first : first + _TOGETHER])
-            for order, places in groups.items()
-            for first in range(0, len(places), _TOGETHER)
-        ]
-        for order, places in rows:
+        for orders, places in self._groups(points):
             self._check()
-            ranks = np.array([points[place].ranks for place in places], dtype=float).reshape(len(places), -1)
-            profiles = self._cuts.profiles(self._space.edges, order, ranks)
-            vertex = np.exp(np.log(ranks) @ self._ends)
-            vertex[:, : len(order)] *= sizes[list(order)]
-            parameters = np.rint(vertex.sum(1) - (vertex[:, len(order) :] == 1).sum(1))
+            # Either one order or one choice of ranks: all that points of one group share is worked out once.
+            alike = places if len(orders) == 1 else places[:1]
+            ranks = np.array([points[place].ranks for place in alike], dtype=float).reshape(len(alike), -1)
+            profiles = self._cuts.profiles(self._space.edges, orders, ranks).reshape(len(places), 2)
+            vertex = np.broadcast_to(np.exp(np.log(ranks) @ self._ends), (len(places), self._ends.shape[1])).copy()
+            modes = len(orders[0])
+            vertex[:, :modes] *= sizes[np.asarray(orders)]
+            parameters = np.rint(vertex.sum(1) - (vertex[:, modes:] == 1).sum(1))
             errors = self._errors(profiles)
             for place, size, error in zip(places, parameters.tolist(), errors.tolist(), strict=True):
                 size = max(int(size), 1)
                 able = self._objective.met(size, 0.0)
                 found[place] = self._objective.value(size, error) if able else _TOO_LARGE + math.log(size)
         return found
+
+    @staticmethod
+    def _groups(points: Sequence[Point]) -> Iterator[tuple[list[tuple[int, ...]], list[int]]]:
+        """Orders, and the places of points: many of one order, or one each of many orders and the same ranks."""
+        by_order: dict[tuple[int, ...], list[int]] = {}
+        for place, point in enumerate(points):
+            by_order.setdefault(point.order, []).append(place)
+        single: dict[tuple[int, ...], list[int]] = {}
+        for order, places in by_order.items():
+            if len(places) == 1:
+                single.setdefault(points[places[0]].ranks, []).extend(places)
+                continue
+            for first in range(0, len(places), _TOGETHER):
+                yield [order], places[first : first + _TOGETHER]
+        for places in single.values():
+            for first in range(0, len(places), _TOGETHER):
+                some = places[first : first + _TOGETHER]
+                yield [points[place].order for place in some], some
 
     def _errors(self, profiles: np.ndarray) -> np.ndarray:
         bound, spread = profiles.T
@@ -95,7 +111,7 @@ class Foresight:
             if not one.finished or not _NOTHING < one.error < math.inf:
                 continue
             ranks = np.array([point.ranks], dtype=float).reshape(1, -1)
-            ((bound, spread),) = self._cuts.profiles(self._space.edges, point.order, ranks).tolist()
+            (((bound, spread),),) = self._cuts.profiles(self._space.edges, [point.order], ranks).tolist()
             if bound > _NOTHING:
                 self._seen.append((math.log(bound), math.log(spread), math.log(one.error)))
         if self._seen:
@@ -106,22 +122,40 @@ class Foresight:
             left = design.T @ design + pull
             self._weights = np.linalg.solve(left, design.T @ known[:, 2] + pull @ prior)
 
+    @property
+    def enough(self) -> int:
+        """Points that descents pass before there need be no further one: fewer where there is more to do for each."""
+        return min(_ENOUGH, _ENOUGH_CUTS // max(self._cuts.count, 1))
+
     def descent(self, start: Point) -> tuple[float, Point, dict[Point, float]]:
         """Where steepest descent from a point ends, and the foretold values of all that was passed on the way."""
         point = start
         (value,) = self.values([point])
         passed = {point: value}
+        most = _LONGEST * self.enough
         for _ in range(_STEPS):
-            around = list(self._around(point))
-            if not around:
+            best = None
+            for around in self._stages(point):
+                values = self.values(around)
+                passed.update(zip(around, values, strict=True))
+                place = min(range(len(around)), key=values.__getitem__, default=None)
+                if place is not None and values[place] < value:
+                    best, value = around[place], values[place]
+                    break
+            if best is None or len(passed) >= most:
                 break
-            values = self.values(around)
-            passed.update(zip(around, values, strict=True))
-            best = min(range(len(around)), key=values.__getitem__)
-            if values[best] >= value:
-                break
-            point, value = around[best], values[best]
+            point = best
         return value, point, passed
+
+    def _stages(self, point: Point) -> Iterator[list[Point]]:
+        """All around a point; where that is much, what differs in one rank first, and only then the rest."""
+        if len(point.ranks) ** 2 * self._cuts.count <= _BROAD:
+            yield list(self._around(point))
+            return
+        single = [near for near in self._space.neighbours(point) if near.order == point.order]
+        yield single
+        known = set(single)
+        yield [near for near in self._around(point) if near not in known]
 
     def _around(self, point: Point) -> Iterator[Point]:
         """The neighbours of a point, and those with one rank more and another less."""

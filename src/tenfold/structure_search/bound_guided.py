@@ -19,8 +19,6 @@ from tenfold.structure_search.spaces import Point, Space
 _DESCENTS = 3
 # So many rounds in a row in which nothing could win and nothing was fitted: there is nothing left to find.
 _IDLE = 30
-# Structures that descents pass before a round makes no further one: among many modes a single one passes so many.
-_ENOUGH = 2**14
 
 
 @searcher("bound_guided")
@@ -89,7 +87,7 @@ def _promising(guide: Foresight, space: Space, starts: list[Point], tried: set[s
     """
     passed: dict[Point, float] = {}
     for start in starts:
-        if len(passed) >= _ENOUGH:
+        if len(passed) >= guide.enough:
             break
         passed.update(guide.descent(start)[2])
     chosen: list[Point] = []

@@ -8,7 +8,7 @@ lower rank", 1936). This costs one decomposition for each cut, once for a tensor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import product
 
@@ -27,6 +27,8 @@ _WORK = 2e10
 _MOST_MODES = 12
 # Cores without modes may lie on either side of a cut: so many steps are taken for all cuts together, no more.
 _WAYS = 2**14
+# What bringing one entry in order takes, in flops.
+_COPIED = 100
 # What the smaller side of a cut may have at most, for its Gram matrix.
 _LONGEST = 4096
 # Rounding of one squared singular value, relative to the sum of all.
@@ -49,8 +51,9 @@ class Cuts:
     Attributes:
         stopped: whether that was so.
 
-    Cost: ``m^2 n`` for each cut into sides of m <= n entries, 2^(N-1) - 1 cuts for N modes; the most expensive ones are
-    left out where that would be too much, which makes the bound weaker and never wrong.
+    Cost: ``m^2 n`` or less for each cut into sides of m <= n entries, 2^(N-1) - 1 cuts for N modes; the most expensive
+    ones are left out where that would be too much, which makes the bound weaker and never wrong. Data are brought in
+    order once for several cuts.
     """
 
     def __init__(self, data: Tensor, stop: Callable[[], bool] | None = None) -> None:
@@ -72,23 +75,40 @@ class Cuts:
             small = min(inside, data.numel() // inside)
             sides.append((small, mask))
         spent = 0.0
+        wanted: dict[int, int] = {}
         for small, mask in sorted(sides):
             spent += 2.0 * small * data.numel() + 10.0 * small**3
             if spent > _WORK or small > _LONGEST:
                 break
+            inside = math.prod(n for mode, n in enumerate(shape) if mask >> mode & 1)
+            wanted[mask if inside == small else mask ^ (2**order - 1)] = mask
+        tails: dict[int, np.ndarray] = {}
+        for rows in reversed(wanted):
+            if rows in tails:
+                continue
             if stop is not None and stop():
                 self.stopped = True
                 break
-            ours = [mode for mode in range(order) if mask >> mode & 1]
-            theirs = [mode for mode in range(order) if not mask >> mode & 1]
-            matrix = wide.permute(*ours, *theirs).reshape(math.prod(shape[mode] for mode in ours), -1)
-            matrix = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mH
-            squares = torch.linalg.eigvalsh(matrix @ matrix.mH).clamp(min=0).numpy(force=True)
-            self._masks.append(mask)
-            # Entry R is what is lost by rank R. Squares are made by a Gram matrix: each is known to the rounding of the
-            # largest, and what may be rounding is not counted.
-            tail = np.append(squares.cumsum()[::-1], 0.0) / total
-            self._tails.append(np.maximum(tail - _ROUNDING * small, 0.0))
+            chosen = _widened(rows, wanted.keys() - tails.keys(), shape)
+            modes = [mode for mode in range(order) if chosen >> mode & 1]
+            others = [mode for mode in range(order) if not chosen >> mode & 1]
+            matrix = wide.permute(*modes, *others).reshape(math.prod(shape[mode] for mode in modes), -1)
+            gram = matrix @ matrix.mH
+            for side in [part for part in _parts(chosen) if part in wanted and part not in tails]:
+                squares = torch.linalg.eigvalsh(_traced(gram, chosen, side, shape)).clamp(min=0).numpy(force=True)
+                # Entry R is what is lost by rank R. Squares are made by a Gram matrix: each is known to the rounding of
+                # the largest, and what may be rounding is not counted.
+                tail = np.append(squares.cumsum()[::-1], 0.0) / total
+                tails[side] = np.maximum(tail - _ROUNDING * len(squares), 0.0)
+        for rows, mask in wanted.items():
+            if rows in tails:
+                self._masks.append(mask)
+                self._tails.append(tails[rows])
+
+    @property
+    def count(self) -> int:
+        """How many cuts are known."""
+        return len(self._masks)
 
     def bound(self, structure: Structure) -> float:
         """A relative error that no network of ``structure`` is below.
@@ -104,28 +124,33 @@ class Cuts:
         return math.sqrt(worst)
 
     def profiles(
-        self, places: Sequence[tuple[int, int]], modes: Sequence[int], ranks: Int[np.ndarray, "n edges"]
-    ) -> Float[np.ndarray, "n 2"]:
+        self,
+        places: Sequence[tuple[int, int]],
+        orders: Sequence[Sequence[int]],
+        ranks: Int[np.ndarray, "n edges"],
+    ) -> Float[np.ndarray, "orders n 2"]:
         """What `bound` says of many networks on one graph at once, and the root of the mean over all cuts.
 
         Args:
             places: the two vertices that each edge joins; those from the number of modes on carry none.
-            modes: the mode on each vertex that carries one.
-            ranks: of the edges, one row for each network.
+            orders: the mode on each vertex that carries one, as often as there are orders to look at.
+            ranks: of the edges, one row for each network, which is looked at in all orders.
 
-        Cost: a product of matrices, of networks x edges by edges x cuts, and a few passes over networks x cuts for each
-        vertex without a mode.
+        Cost: a product of matrices, of networks x edges by edges x cuts of all orders, and a few passes over networks x
+        cuts of all orders for each vertex without a mode.
         """
+        none = np.zeros((len(orders), len(ranks), 2))
         if not self._masks:
-            return np.zeros((len(ranks), 2))
+            return none
         edges, known = tuple(places), frozenset(range(self.order))
         cuts = np.asarray(self._masks[: _looked_at(edges, known)])
         if not len(cuts):
-            return np.zeros((len(ranks), 2))
-        sides = np.zeros((1 + max(self.order - 1, *(max(pair) for pair in edges)), len(cuts)), dtype=bool)
-        for vertex, mode in enumerate(modes):
-            sides[vertex] = cuts >> mode & 1
-        least = np.minimum(_crossed(np.log(ranks), edges, sides, known), _FULL)
+            return none
+        vertices = 1 + max(self.order - 1, *(max(pair) for pair in edges))
+        sides = np.zeros((vertices, len(orders), len(cuts)), dtype=bool)
+        sides[: self.order] = cuts >> np.asarray(orders).T[:, :, None] & 1
+        least = _crossed(np.log(ranks), edges, sides.reshape(vertices, -1), known)
+        least = np.minimum(least, _FULL).reshape(len(ranks), len(orders), len(cuts))
         if self._table is None:
             self._table = np.zeros((len(self._masks), max(map(len, self._tails)) + 1))
             for row, tail in zip(self._table, self._tails, strict=True):
@@ -133,7 +158,7 @@ class Cuts:
         # Ranks are whole numbers, known here to rounding; beyond the table nothing is lost.
         whole = np.minimum(np.rint(np.exp(least)), self._table.shape[1] - 1).astype(np.int64)
         lost = self._table[np.arange(len(cuts)), whole]
-        return np.sqrt(np.stack([lost.max(1), lost.mean(1)], axis=1))
+        return np.sqrt(np.stack([lost.max(-1), lost.mean(-1)], axis=-1)).swapaxes(0, 1)
 
     def _ranks(self, structure: Structure) -> Sequence[int]:
         """The product of the bonds that each cut goes through, at the least; of as many cuts as are looked at."""
@@ -148,6 +173,51 @@ class Cuts:
         known = frozenset(place for place, mode in enumerate(outer) if mode >= 0)
         cuts = _looked_at(tuple(places for _, places in bonds), known)
         return _least_ranks(tuple(self._masks[:cuts]), tuple(outer), bonds)
+
+
+def _widened(rows: int, left: Collection[int], shape: tuple[int, ...]) -> int:
+    """The modes that a Gram matrix is made of: those of ``rows`` and as many others as are worth it.
+
+    What is in the Gram matrix of many modes is in that of fewer too, by a trace, without another pass over the data.
+    """
+    total = math.prod(shape)
+
+    def cost(modes: int) -> float:
+        side = math.prod(n for mode, n in enumerate(shape) if modes >> mode & 1)
+        if side > min(total // side, _LONGEST):
+            return math.inf
+        return (_COPIED + 2 * side) / sum(part in left for part in _parts(modes))
+
+    least = cost(rows)
+    while True:
+        wider = [(cost(rows | 1 << mode), rows | 1 << mode) for mode in range(len(shape)) if not rows >> mode & 1]
+        best, chosen = min(wider, default=(math.inf, rows))
+        if best >= least:
+            return rows
+        rows, least = chosen, best
+
+
+def _parts(modes: int) -> Iterator[int]:
+    """All sets of some of the modes, none excepted."""
+    part = modes
+    while part:
+        yield part
+        part = (part - 1) & modes
+
+
+def _traced(gram: Tensor, modes: int, rows: int, shape: tuple[int, ...]) -> Tensor:
+    """The Gram matrix of some of the modes that another one is of."""
+    sizes = [n for mode, n in enumerate(shape) if modes >> mode & 1]
+    ours = [mode for mode in range(len(shape)) if modes >> mode & 1]
+    side = len(gram)
+    for mode in [mode for mode in ours if not rows >> mode & 1]:
+        place = ours.index(mode)
+        before, n = math.prod(sizes[:place]), sizes.pop(place)
+        ours.remove(mode)
+        split = gram.reshape(before, n, side // (before * n), before, n, side // (before * n))
+        side //= n
+        gram = split.diagonal(dim1=1, dim2=4).sum(-1).reshape(side, side)
+    return gram
 
 
 @lru_cache(maxsize=1024)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -147,7 +148,7 @@ class Space:
 
     def allows(self, point: Point) -> bool:
         """Whether a point lies in the space."""
-        return all(1 <= rank <= self.max_rank for rank in point.ranks)
+        return not point.ranks or (min(point.ranks) >= 1 and max(point.ranks) <= self.max_rank)
 
     def transpositions(self, point: Point) -> Iterator[Point]:
         """The points with two modes exchanged, none if the order is fixed."""
@@ -352,7 +353,7 @@ class FullyConnected(Space):
 
     @property
     def edges(self) -> tuple[Edge, ...]:
-        return tuple(combinations(range(self.modes), 2))
+        return _pairs(self.modes)
 
     @property
     def orders(self) -> bool:
@@ -361,6 +362,12 @@ class FullyConnected(Space):
     @property
     def sparse(self) -> bool:
         return True
+
+
+@cache
+def _pairs(modes: int) -> tuple[Edge, ...]:
+    # Asked for thousands of times by those who look at all that lies around a point.
+    return tuple(combinations(range(modes), 2))
 
 
 @dataclass(frozen=True)
@@ -375,11 +382,10 @@ class AnyGraph(FullyConnected):
             raise StructureError(f"max_degree must be a whole number of at least 1, not {self.max_degree!r}")
 
     def allows(self, point: Point) -> bool:
-        degrees = [0] * self.modes
-        for (a, b), rank in zip(self.edges, point.ranks, strict=True):
-            degrees[a] += rank > 1
-            degrees[b] += rank > 1
-        return max(degrees) <= self.max_degree and super().allows(point)
+        if not super().allows(point):
+            return False
+        ends = [vertex for edge, rank in zip(self.edges, point.ranks, strict=True) if rank > 1 for vertex in edge]
+        return max(map(ends.count, range(self.modes))) <= self.max_degree
 
     def mended(self, point: Point, generator: np.random.Generator) -> Point:
         """The same with as many of its edges as cores may have, one after the other at random."""
