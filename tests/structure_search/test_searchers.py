@@ -14,7 +14,7 @@ from tenfold.structure_search._registry import find_searcher, searchers
 from tenfold.structure_search.objectives import SizeWithin
 from tenfold.structure_search.spaces import AnyGraph, Chain, FullyConnected, Point, Ring, Space, Tree, Tucker, spaces
 from tenfold.structure_search.targets import Dense, Target
-from tenfold.verbs._searching import Ended, Plan, run
+from tenfold.verbs._searching import Ended, Plan, opened, run
 
 SHAPE = (3, 3, 2, 3)
 SPACES: list[Space] = [
@@ -73,8 +73,9 @@ def test_it_keeps_its_budget_and_finds_the_same_however_often_it_stops(name: str
     assert all(best.value <= f.evaluation.value for f in session.history)
     # The same again, and the same in two goes.
     assert told(run(plan(name, space), evaluations=MOST)) == told(whole)
-    early = run(plan(name, space), evaluations=FIRST, resume=tmp_path)
-    late = run(plan(name, space), evaluations=MOST, resume=tmp_path)
+    asked = plan(name, space)
+    early = run(asked, evaluations=FIRST, journal=opened(asked, tmp_path))
+    late = run(asked, evaluations=MOST, journal=opened(asked, tmp_path))
     assert told(early) == told(whole)[: len(told(early))]
     assert told(late) == told(whole)
     assert (late.why, late.session.counted, late.session.fits) == (whole.why, session.counted, session.fits)

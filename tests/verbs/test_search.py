@@ -20,6 +20,7 @@ import tenfold as tn
 from tenfold import formats
 from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.network import Network
+from tenfold.structure_search import Budget, climb
 from tenfold.structure_search._registry import searchers
 from tenfold.structure_search.session import Session
 from tenfold.structure_search.spaces import Chain, FullyConnected, Point, Ring
@@ -338,10 +339,72 @@ def test_common_formats_come_first_where_the_space_is_open() -> None:
     # Without time for more than a single fit they are the answer.
     assert search.seconds >= max(one.elapsed for one in search.history)
     assert [one.elapsed for one in search.history] == sorted(one.elapsed for one in search.history)
-    hurried = found(evaluations=None, seconds=1e-9)
+
+
+@pytest.mark.parametrize("budget", [{"error": 1e-3}, {"error": None, "parameters": 40}])
+def test_common_formats_that_there_is_no_time_for_are_left_out(budget: dict[str, Any]) -> None:
+    hurried = found(**budget, max_rank=None, evaluations=None, seconds=1e-9)
     assert hurried.fits == 1
-    assert hurried.parameters == ladder.parameters
+    # The array as its own only core is no format.
+    assert {formats.name(one.structure) for one in hurried.history if one.counted == 0} - {None} == {"tucker"}
+    assert hurried.met
     assert distance(hurried.network, ARRAY) == pytest.approx(hurried.error, abs=1e-9)
+    assert hurried.stopped == "seconds"
+
+
+def test_time_that_is_up_ends_a_format_between_two_sweeps() -> None:
+    budget, modes = Budget(parameters=40), ("i", "j", "k", "l")
+    asked: list[str] = []
+    labels: list[str] = []
+
+    def late() -> bool:
+        asked.append(labels[-1])
+        return asked.count("cp") > 3
+
+    trials = list(climb(ARRAY, budget, modes=modes, on_rung=lambda label, *_: labels.append(label), stop=late))
+    # Once after the format before, then after sweeps of the first fit; the ring is not begun.
+    assert labels[-1] == "cp"
+    assert asked.count("cp") == 5
+    names = {trial.name for trial in trials}
+    assert "tensor train" in names
+    assert not {"cp", "tensor ring"} & names
+
+
+@pytest.mark.parametrize("budget", [{"error": 0.3}, {"error": None, "parameters": 60}])
+@pytest.mark.parametrize("rank", [1, 2])
+def test_no_bond_of_a_common_format_is_larger_than_asked_for(budget: dict[str, Any], rank: int) -> None:
+    search = found(**budget, max_rank=rank, evaluations=2)
+    common = [one.structure for one in search.history if one.counted == 0]
+    assert len(common) >= 4
+    assert max(one.sizes[bond] for one in common for bond in one.inner_indices) <= rank
+    wider = found(**budget, max_rank=None, evaluations=2)
+    assert max(one.structure.sizes[r] for one in wider.history for r in one.structure.inner_indices) > rank
+
+
+def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def tried(*_: object, **__: object) -> None:
+        raise AssertionError("a format was tried")
+
+    monkeypatch.setattr("tenfold.verbs.search.climb", tried)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(TenfoldError, match="is no folder of a search"):
+        found(resume=tmp_path)
+
+
+def test_an_interrupt_of_the_common_formats_leaves_the_folder_free(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stops(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed:
+        changed.setattr("tenfold.verbs.search.climb", stops)
+        with pytest.raises(KeyboardInterrupt):
+            found(resume=tmp_path)
+    assert (tmp_path / "search.json").exists()
+    same(found(resume=tmp_path), found())
 
 
 def test_what_was_gained_over_the_common_formats_is_said() -> None:

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from tenfold import formats
+from tenfold.decomposition import Progress
 from tenfold.errors import TenfoldError
 from tenfold.observations import Observations
 from tenfold.structure import Structure
-from tenfold.structure_search.trials import SWEEPS, Array, Budget, Trial, decompose, tried
+from tenfold.structure_search.trials import SWEEPS, Array, Budget, Late, Trial, decompose, tried
 
 # Flops that one fit may take; more is left to a fit with a structure given.
 _WORK = 3e11
@@ -19,7 +20,13 @@ _GROWING = {"cp": ("cp_als", 1, 1), "tensor_ring": ("tensor_ring_als", 2, 1)}
 
 
 def cp_rung(
-    data: Array | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
+    data: Array | Observations,
+    budget: Budget,
+    modes: Sequence[str],
+    best: Trial | None,
+    seed: int,
+    max_rank: int | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Iterator[Trial]:
     """Canonical polyadic decompositions with as many components as could still be the best."""
     assert not isinstance(data, Observations)
@@ -28,11 +35,20 @@ def cp_rung(
     def build(rank: int) -> Structure:
         return formats.cp(tuple(data.shape), rank).name_outputs(modes)
 
-    yield from _alternating(data, budget, best, "cp", "cp_als", build, lambda size: size // total, 1, seed)
+    def largest(size: int) -> int:
+        return _at_most(size // total, max_rank)
+
+    yield from _alternating(data, budget, best, "cp", "cp_als", build, largest, 1, seed, stop)
 
 
 def ring_rung(
-    data: Array | Observations, budget: Budget, modes: Sequence[str], best: Trial | None, seed: int
+    data: Array | Observations,
+    budget: Budget,
+    modes: Sequence[str],
+    best: Trial | None,
+    seed: int,
+    max_rank: int | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Iterator[Trial]:
     """Tensor rings with one rank for all bonds, as large as could still be the best."""
     assert not isinstance(data, Observations)
@@ -42,9 +58,13 @@ def ring_rung(
         return formats.tensor_ring(tuple(data.shape), [rank] * data.ndim).name_outputs(modes)
 
     def largest(size: int) -> int:
-        return math.isqrt(size // total)
+        return _at_most(math.isqrt(size // total), max_rank)
 
-    yield from _alternating(data, budget, best, "tensor ring", "tensor_ring_als", build, largest, 2, seed)
+    yield from _alternating(data, budget, best, "tensor ring", "tensor_ring_als", build, largest, 2, seed, stop)
+
+
+def _at_most(rank: int, max_rank: int | None) -> int:
+    return rank if max_rank is None else min(rank, max_rank)
 
 
 def rank_trials(data: Array, family: str, budget: Budget, modes: Sequence[str], seed: int) -> Iterator[Trial]:
@@ -103,8 +123,18 @@ def _alternating(
     largest: Callable[[int], int],
     smallest: int,
     seed: int,
+    stop: Callable[[], bool] | None = None,
 ) -> Iterator[Trial]:
-    """The largest rank that could still be the best, and smaller ones: by halves of what is not yet decided."""
+    """The largest rank that could still be the best, and smaller ones: by halves of what is not yet decided.
+
+    Raises:
+        Late: ``stop`` says that there is no time, and there is something that was found before.
+    """
+
+    def check(_: Progress) -> None:
+        if best is not None and stop is not None and stop():
+            raise Late
+
     size = budget.parameters if budget.parameters is not None else best.parameters if best is not None else data.numel()
     high, low = largest(min(size, data.numel())), smallest
     tries = 4
@@ -114,7 +144,8 @@ def _alternating(
         structure = build(rank)
         if _too_much(data, structure):
             return
-        done = decompose(method, data, structure, error=budget.error, seed=seed, max_sweeps=SWEEPS, tol=1e-4)
+        limits = {"max_sweeps": SWEEPS, "tol": 1e-4, "callback": check}
+        done = decompose(method, data, structure, error=budget.error, seed=seed, **limits)
         yield tried(label, done.network, done.error, started, method)
         tries -= 1
         if budget.error is None:

@@ -10,6 +10,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 from torch import Tensor
 
@@ -22,7 +25,7 @@ from tenfold.structure_search.alternating import cp_rung, ring_rung
 from tenfold.structure_search.families import tree_families
 from tenfold.structure_search.held_out import as_whole, listed_size, observed_rungs, searched
 from tenfold.structure_search.trees import tree_trials
-from tenfold.structure_search.trials import Array, Budget, Rung, Trial, tried
+from tenfold.structure_search.trials import Array, Budget, Late, Rung, Trial, tried
 
 
 def climb(
@@ -31,7 +34,9 @@ def climb(
     *,
     modes: Sequence[str],
     seed: int = 0,
+    max_rank: int | None = None,
     on_rung: Callable[[str, int, int], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> Iterator[Trial]:
     """Networks for ``data``, each with its true error, as they are found.
 
@@ -42,7 +47,13 @@ def climb(
             network that is smaller than a list of its entries has the error asked for.
         modes: index names for the axes.
         seed: fixes every random draw.
+        max_rank: the largest size of a bond, of networks for whole arrays.
         on_rung: called with a label, the number of the rung and how many there are, before each.
+        stop: asked before each rung, and after each sweep of those that have some; as soon as it says so, whole arrays
+            are left with what was found, if that is anything but a copy of them.
+
+    Raises:
+        TenfoldError: too few parameters for any network, or ``max_rank`` with cells missing.
     """
     listed = None if isinstance(data, Projected) else listed_size(data)
     data = as_whole(data)
@@ -52,18 +63,22 @@ def climb(
             f"{tuple(data.shape or ())} has {least}"
         )
     if isinstance(data, Observations):
+        if max_rank is not None:
+            raise TenfoldError(f"max_rank {max_rank} is given where cells are missing; it bounds whole arrays only")
         rungs = observed_rungs(data)
         yield from searched(data, lambda some: _climbed(some, rungs, budget, modes, seed, on_rung), budget, seed)
     else:
         best: Trial | None = None
         if listed is not None and budget.error is not None:
             within = Budget(parameters=max(listed, _least(data, modes)))
-            for trial in _climbed(data, _dense_rungs(data, within, modes), within, modes, seed, on_rung):
+            rungs = _dense_rungs(data, within, modes, max_rank, stop)
+            for trial in _climbed(data, rungs, within, modes, seed, on_rung, stop):
                 best = trial if best is None or budget.rank(trial) < budget.rank(best) else best
                 yield trial
             if best is None or not budget.met(best):
                 return
-        yield from _climbed(data, _dense_rungs(data, budget, modes), budget, modes, seed, on_rung, best)
+        rungs = _dense_rungs(data, budget, modes, max_rank, stop)
+        yield from _climbed(data, rungs, budget, modes, seed, on_rung, stop, best)
 
 
 def _climbed(
@@ -73,28 +88,41 @@ def _climbed(
     modes: Sequence[str],
     seed: int,
     on_rung: Callable[[str, int, int], None] | None,
+    stop: Callable[[], bool] | None = None,
     best: Trial | None = None,
 ) -> Iterator[Trial]:
+    found = False
     for number, (label, rung) in enumerate(rungs):
+        if found and stop is not None and stop():
+            return
         if on_rung is not None:
             on_rung(label, number, len(rungs))
-        for trial in rung(data, budget, modes, best, seed):
-            if best is None or budget.rank(trial) < budget.rank(best):
-                best = trial
-            yield trial
+        with suppress(Late):
+            for trial in rung(data, budget, modes, best, seed):
+                if best is None or budget.rank(trial) < budget.rank(best):
+                    best = trial
+                found = found or trial.method != "copy"
+                yield trial
 
 
-def _dense_rungs(data: Array, budget: Budget, modes: Sequence[str]) -> list[tuple[str, Rung]]:
+def _dense_rungs(
+    data: Array, budget: Budget, modes: Sequence[str], max_rank: int | None, stop: Callable[[], bool] | None
+) -> list[tuple[str, Rung]]:
     rungs: list[tuple[str, Rung]] = []
     whole = not isinstance(data, Projected)
     if whole and (budget.parameters is None or data.numel() <= budget.parameters):
         rungs.append(("the array itself", _whole))
     families: dict[str, tuple[str, Structure]] = {}
     for label, structure in tree_families(tuple(data.shape), modes, folded=whole):
+        if max_rank is not None:
+            structure = structure.replace(
+                {bond: min(structure.sizes[bond], max_rank) for bond in structure.inner_indices}
+            )
         families.setdefault(structure.key, (label, structure))
     rungs += [(label, _tree_rung(label, structure)) for label, structure in families.values()]
     if data.ndim >= 3:
-        rungs += [("cp", cp_rung), ("tensor ring", ring_rung)]
+        options: dict[str, Any] = {"max_rank": max_rank, "stop": stop}
+        rungs += [("cp", partial(cp_rung, **options)), ("tensor ring", partial(ring_rung, **options))]
     return rungs
 
 

@@ -74,6 +74,10 @@ class Trial:
         return replace(self, network=None, chosen=chosen)
 
 
+class Late(Exception):
+    """There is no time for the rest of a rung."""
+
+
 # A whole array, or what stands for one that does not fit into memory.
 Array = Tensor | Projected
 # One step of a search: the data, what is asked for, names for the axes, the best so far, the seed.

@@ -103,6 +103,18 @@ class Ended:
     space: Space
 
 
+def opened(plan: Plan, folder: str | os.PathLike[str]) -> Journal:
+    """The journal that a search is kept in.
+
+    Raises:
+        TenfoldError: the folder cannot be used, or holds another search.
+    """
+    journal = Journal(folder, plan.said(), plan.words())
+    if isinstance(plan.target, Loss):
+        _check_loss(journal, plan.target)
+    return journal
+
+
 def run(
     plan: Plan,
     *,
@@ -110,17 +122,14 @@ def run(
     seconds: float | None = None,
     workers: int = 1,
     client: Any = None,
-    resume: str | os.PathLike[str] | None = None,
+    journal: Journal | None = None,
     watch: Callable[[Session], None] | None = None,
 ) -> Ended:
     """Search until there is nothing more to ask, a budget is used up, or somebody interrupts.
 
-    The space's first point, of rank one, is fitted before anything else.
+    The space's first point, of rank one, is fitted before anything else. The journal is closed at the end.
     """
     space = plan.space
-    journal = None if resume is None else Journal(resume, plan.said(), plan.words())
-    if journal is not None and isinstance(plan.target, Loss):
-        _check_loss(journal, plan.target)
     guard = None
     if plan.guarded and isinstance(plan.target, Observed) and plan.target.held is not None:
         guard = Guard(len(plan.target.held), plan.seed)

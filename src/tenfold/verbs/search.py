@@ -8,6 +8,7 @@ import pickle
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,7 +33,7 @@ from tenfold.verbs._arrays import Prepared, as_dtype, as_names, as_text, prepare
 from tenfold.verbs._budget import DEFAULT_ERROR, budget_of, check_seconds, check_seed, in_words
 from tenfold.verbs._facts import observed_cells, rescaled, spectra_of
 from tenfold.verbs._progress import Bar, progress_bar
-from tenfold.verbs._searching import Ended, Plan, best_of, run, searcher_for, target_of, trials_of
+from tenfold.verbs._searching import Ended, Plan, best_of, opened, run, searcher_for, target_of, trials_of
 from tenfold.verbs._spaces import Fold, kinds_in_words, roomy, space_of
 from tenfold.verbs.result import Fit
 from tenfold.verbs.search_result import Candidate, Search, label
@@ -94,7 +95,8 @@ def search(
         weight: instead of these the sum that papers minimise, ``parameters / entries + weight * error^2``.
         space: what is looked among: ``"ring"``, ``"chain"``, ``"tree"``, ``"tucker"``, ``"fully_connected"``,
             ``"any_graph"`` (`structure_search.spaces`) or a `Space`; ``"any"`` takes rings, or chains of two modes.
-        max_rank: of every bond; by default 8, or as much more as the budget seems to need.
+        max_rank: of every bond, also in common formats; by default 8 in what is searched, or as much more as the budget
+            seems to need.
         fixed_order: whether the modes stay in the order of the axes; by default their order is looked for too.
         fold: how axes are cut into shorter modes: pieces of each, as ``((8, 8), (4, 16), 3)``, the longest that a piece
             may be, or whether they are at all. By default matrices and axes longer than 32 are.
@@ -103,7 +105,7 @@ def search(
             and ``"greedy"`` for others and for losses.
         evaluations: how many may be asked for, as papers count them.
         seconds: how long it may take; 60 if neither this nor ``evaluations`` is given. However few they are, there is
-            an answer; a fit is cut off between two sweeps.
+            an answer; a fit is cut off between two sweeps, and common formats that there is no time for are left out.
         workers: processes that fit side by side, up to four for each core; they start where a search takes longer than
             a moment.
         client: a ``dask.distributed.Client`` whose workers fit instead.
@@ -174,29 +176,33 @@ def search(
         if grows:
             room = roomy(room, target, objective)
         plan = Plan(target, objective, room, entry, own, seed, guarded=bool(guard), grows=grows)
-        common = _common(plan, about, bar) if space == "any" else None
-        before = time.perf_counter() - started
-        if seconds is not None:
-            seconds = max(seconds - before, _LEAST_SECONDS)
-        try:
-            if common is not None and common.interrupted:
-                raise KeyboardInterrupt
-            bar.starting(kinds_in_words(room), seconds)
-            ended = run(
-                plan,
-                evaluations=evaluations,
-                seconds=seconds,
-                workers=workers,
-                client=client,
-                resume=folder,
-                watch=bar.search,
-            )
-        except KeyboardInterrupt as stop:
-            if common is None:
-                if folder is not None:
-                    stop.add_note(f"the same call goes on from '{folder}'")
-                raise
-            ended = Ended(Session(target, objective, seed=seed), "interrupted", room)
+        journal = None if folder is None else opened(plan, folder)
+        # Whatever happens before the session takes it over, nobody else is kept out of the folder.
+        with closing(journal) if journal is not None else nullcontext():
+            until = math.inf if seconds is None else started + seconds
+            common = _common(plan, about, max_rank, until, bar) if space == "any" else None
+            before = time.perf_counter() - started
+            if seconds is not None:
+                seconds = max(seconds - before, _LEAST_SECONDS)
+            try:
+                if common is not None and common.interrupted:
+                    raise KeyboardInterrupt
+                bar.starting(kinds_in_words(room), seconds)
+                ended = run(
+                    plan,
+                    evaluations=evaluations,
+                    seconds=seconds,
+                    workers=workers,
+                    client=client,
+                    journal=journal,
+                    watch=bar.search,
+                )
+            except KeyboardInterrupt as stop:
+                if common is None:
+                    if folder is not None:
+                        stop.add_note(f"the same call goes on from '{folder}'")
+                    raise
+                ended = Ended(Session(target, objective, seed=seed), "interrupted", room)
         best = ended.session.best
         if best is not None and not math.isfinite(best.error):
             raise TenfoldError(
@@ -315,8 +321,12 @@ class _Common:
     interrupted: bool
 
 
-def _common(plan: Plan, about: _About, bar: Bar) -> _Common | None:
-    """A first answer within seconds; None for targets and budgets that the ladder does not know."""
+def _common(plan: Plan, about: _About, max_rank: int | None, until: float, bar: Bar) -> _Common | None:
+    """A first answer within seconds; None for targets and budgets that the ladder does not know.
+
+    Args:
+        until: when no further format is begun, on `time.perf_counter`.
+    """
     if not isinstance(plan.target, Dense):
         return None
     if isinstance(plan.objective, SizeWithin):
@@ -327,7 +337,15 @@ def _common(plan: Plan, about: _About, bar: Bar) -> _Common | None:
         return None
     modes = index_names(about.dims)
     try:
-        steps = climb(plan.target.data, budget, modes=modes, seed=plan.seed, on_rung=bar.rung)
+        steps = climb(
+            plan.target.data,
+            budget,
+            modes=modes,
+            seed=plan.seed,
+            max_rank=max_rank,
+            on_rung=bar.rung,
+            stop=lambda: time.perf_counter() >= until,
+        )
         best, trials, why = best_of(bar.trials(steps, budget.rank), budget)
     except TenfoldError:  # so few parameters that no common format can have them
         return None
