@@ -501,6 +501,12 @@ def test_the_time_ends_a_search_between_two_fits(monkeypatch: pytest.MonkeyPatch
         ({"shape": (3, 3)}, TenfoldError, "shape is given without loss"),
         ({"loss": print}, TenfoldError, "data and loss are given"),
         ({"data": None, "loss": print}, TenfoldError, "loss needs the shape"),
+        ({"data": None, "loss": print, "shape": SHAPE, "guard": True}, TenfoldError, "guard is for data, and"),
+        (
+            {"data": None, "loss": print, "shape": SHAPE, "units": {"i": "m"}, "coordinates": {"i": [1, 2, 3]}},
+            TenfoldError,
+            "coordinates and units are for data, and there is a loss; leave them out",
+        ),
         ({"data": None, "loss": 3, "shape": SHAPE}, TenfoldError, "loss must be a function of a Network, not int"),
         ({"data": None, "loss": print, "shape": SHAPE, "error": None}, TenfoldError, "loss is given without a budget"),
         ({"data": None, "loss": lambda _: 1.0, "shape": SHAPE}, DataError, "loss must give a real scalar"),

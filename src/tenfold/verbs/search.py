@@ -118,7 +118,7 @@ def search(
             least 0. It stands where the error does.
         shape: of the tensor that networks stand for, with ``loss``.
         dtype: compute in this dtype instead of the data's own.
-        dims, coordinates, units, source, source_dtype: as in `fit`, for people.
+        dims, coordinates, units, source, source_dtype: as in `fit`, for people; coordinates and units with data only.
         progress: show a progress line on standard error; by default when that is a terminal.
         options: what the searcher takes beyond these.
 
@@ -149,6 +149,11 @@ def search(
         target: Target = target_of(ready.whole, test=_TEST)
         about = _of_data(ready)
     else:
+        given = {"guard": bool(guard), "coordinates": coordinates is not None, "units": units is not None}
+        of_data = [name for name, there in given.items() if there]
+        if of_data:
+            verb, them = ("is", "it") if len(of_data) == 1 else ("are", "them")
+            raise TenfoldError(f"{' and '.join(of_data)} {verb} for data, and there is a loss; leave {them} out")
         target, about = _of_loss(data, loss, shape, dtype, dims, sent=workers > 1 or client is not None)
     about = replace(
         about,
