@@ -15,8 +15,13 @@ import pytest
 import tenfold as tn
 from tenfold.report import page, searched
 from tenfold.report._style import figure
-from tenfold.structure_search import ErrorWithin, SizeWithin, WeightedSum
+from tenfold.report.front import rows
+from tenfold.structure import Structure
+from tenfold.structure_search import ErrorWithin, SizeWithin, Trial, WeightedSum
 from tenfold.structure_search.pareto import non_dominated
+from tenfold.structure_search.spaces import Point, Ring
+from tenfold.verbs._search_table import front
+from tenfold.verbs.search_result import Candidate, label
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +82,58 @@ def test_rivals_lie_on_both_sides_of_the_front(search: tn.Search) -> None:
     assert 2 <= len(picked) <= 3
     assert picked[0].parameters < middle.parameters < picked[-1].parameters
     assert middle not in picked
-    assert all(one in search.front for one in picked)
     first = searched._rivals(search, search.front[0])
     assert all(one.parameters > search.front[0].parameters for one in first)
+
+
+def test_one_rival_is_of_another_kind(search: tn.Search) -> None:
+    """Rings of nearly the same ranks are all that is near on the front."""
+    ring, least = Ring((4, 4, 4, 4), 9), search.front[0]
+
+    def made(ranks: tuple[int, ...], error: float) -> Candidate:
+        structure = ring.structure(Point(ranks, (0, 1, 2, 3)))
+        return replace(least, name=label(structure), structure=structure, parameters=structure.parameters, error=error)
+
+    rings = [made((2, 2, 2, 2 + n), 0.5 - 0.01 * n) for n in range(6)]
+    train = made((3, 3, 1, 3), 0.49)
+    far = made((2, 2, 1, 2), 0.8)
+    history = (*rings, far, train)
+    crowded = replace(search, history=history, front=tuple(rings), objective=ErrorWithin(10**6))
+    picked = searched._rivals(crowded, rings[2])
+    assert train in picked
+    assert far not in picked
+    assert sum(one.name.startswith("tensor ring") for one in picked) == 2
+    assert searched._against(train, rings[2]) == "Another kind"
+
+
+def test_what_falls_apart_is_called_so() -> None:
+    sizes = {"i": 3, "j": 4, "k": 5, "l": 6, "a": 2, "b": 3}
+    assert label(Structure("i a, a j, k b, b l -> i j k l", **sizes)) == "separate parts 2·3"
+    assert label(Structure("i a, a j, k -> i j k", i=3, j=4, k=5, a=2)) == "separate parts 2"
+    assert label(Structure("i, j, k -> i j k", i=3, j=4, k=5)) == "outer product"
+
+
+def test_a_long_front_is_shown_from_end_to_end(search: tn.Search) -> None:
+    sizes = [*range(100, 130), 400, 1000]
+    long = [
+        replace(search.front[0], parameters=size, error=1 / size, structure=Structure("i -> i", i=size))
+        for size in sizes
+    ]
+    long[7] = replace(long[7], structure=search.structure)
+    text = front(replace(search, front=tuple(long)))
+    shown = [int(line.split()[0].replace(",", "")) for line in text.replace("*", " ").splitlines()[1:13]]
+    assert {100, 107, 400, 1000} <= set(shown)
+    assert 100 < sorted(shown)[-3] < 130
+    assert f"and {len(sizes) - 12} more on the front" in text
+
+
+def test_ranks_stand_in_the_order_of_names() -> None:
+    structure = Ring((4, 5, 6, 7), 9).structure(Point((2, 3, 4, 5), (0, 2, 1, 3)))
+    trial = Trial(label(structure), structure, structure.parameters, 0.1, 0.0, "als", chosen=True)
+    assert trial.name != "tensor ring " + "·".join(str(structure.sizes[bond]) for bond in structure.inner_indices)
+    fit = tn.fit(np.ones((4, 5, 6, 7)), error=0.5)
+    ((row,), _) = rows(replace(fit, front=(trial,)))
+    assert row["ranks"].replace(", ", "·") == trial.name.removeprefix("tensor ring ")
 
 
 def test_the_picture_of_costs_has_every_structure_once(search: tn.Search) -> None:

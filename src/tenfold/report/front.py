@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tenfold._along import bonds_along
 from tenfold.report._style import (
     HUES,
     INK,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from tenfold.structure_search import Trial
     from tenfold.verbs.result import Fit
+    from tenfold.verbs.search_result import Candidate
 
 # Relative errors at and below this are rounding, and drawn as exact: a little below all others.
 _EXACT = 1e-14
@@ -116,7 +118,7 @@ def draw_front(ax: Axes, fit: Fit) -> None:
     _labels(ax, trials, [*chosen, *(t for t in best if not t.chosen)], height)
 
 
-def kind(trial: Trial) -> str:
+def kind(trial: Trial | Candidate) -> str:
     """The family of a trial, or the words before its ranks, or the first word that it goes by."""
     words = re.match(r"[a-z]+(?: [a-z]+)*(?= [\d·]+$|$)", trial.name)
     first = words.group() if words else (trial.name.split() or ["other"])[0]
@@ -262,7 +264,7 @@ def _labels(ax: Axes, trials: Sequence[Trial], wanted: Sequence[Trial], height: 
 
 def _with_ranks(trial: Trial) -> str:
     """The name of a trial, and its ranks where it does not say them and they are few."""
-    ranks = [str(trial.structure.sizes[index]) for index in trial.structure.inner_indices]
+    ranks = [str(trial.structure.sizes[bond]) for bond in bonds_along(trial.structure)]
     if not 0 < len(ranks) <= _FEW_RANKS or re.search(r"\d|\(", trial.name):
         return trial.name
     return f"{trial.name} {'·'.join(ranks)}"
@@ -277,7 +279,7 @@ def rows(fit: Fit) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             "name": t.name,
             "family": kind(t),
             "pattern": t.structure.pattern,
-            "ranks": shorten(", ".join(f"{t.structure.sizes[i]:,}" for i in t.structure.inner_indices), 28),
+            "ranks": shorten(", ".join(f"{t.structure.sizes[i]:,}" for i in bonds_along(t.structure)), 28),
             "parameters": f"{t.parameters:,}",
             "ratio": number(t.structure.size / max(t.parameters, 1)),
             "error": number(t.error) if math.isfinite(t.error) else "failed",

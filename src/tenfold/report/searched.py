@@ -24,7 +24,7 @@ from tenfold.report._style import (
     svg,
 )
 from tenfold.report.drawing import draw, draw_alike
-from tenfold.report.front import draw_front
+from tenfold.report.front import draw_front, kind
 from tenfold.structure import Structure
 from tenfold.structure_search.objectives import ErrorWithin, SizeWithin
 from tenfold.structure_search.pareto import non_dominated
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # Networks of the front that are drawn beside the one that was found.
 _RIVALS = 3
 # How many times smaller or larger a rival is, so that there is something to choose.
-_APART = 1.1
+_APART = 1.25
 # Errors at and below this are zero to rounding, which is nothing to tell structures apart by.
 _EXACT = 1e-7
 # How many times the best value the path reaches up to.
@@ -82,7 +82,9 @@ def plot_search(search: Search) -> Figure:
 
 
 def rivals(search: Search) -> list[Panel]:
-    """The network that was found and those next to it on the front, at one scale; nothing where it is alone there."""
+    """The network that was found, those next to it on the front and one of another kind, at one scale; nothing where it
+    is alone on the front.
+    """
     chosen = _chosen(search)
     others = _rivals(search, chosen)
     if not others:
@@ -276,18 +278,28 @@ def _chosen(search: Search) -> Candidate:
 
 
 def _rivals(search: Search, chosen: Candidate) -> list[Candidate]:
-    """Those nearest to it on the front, on either side, that are more than a little smaller or larger."""
+    """Those nearest to it on the front, on either side, that are more than a little smaller or larger, and the best of
+    another kind; where there is none, one more of the front.
+    """
     others = [one for one in search.front if one.structure.key != chosen.structure.key]
     apart = [one for one in others if abs(math.log(one.parameters / chosen.parameters)) > math.log(_APART)] or others
     near = sorted(apart, key=lambda one: abs(math.log(one.parameters / chosen.parameters)))
     smaller = [one for one in near if one.parameters < chosen.parameters]
     larger = [one for one in near if one.parameters >= chosen.parameters]
     picked = [*smaller[:1], *larger[:1]]
+    shown = {kind(one) for one in (chosen, *picked)}
+    # What shares nothing, and the array as its only core, is a kind that anybody can think of.
+    unlike = [one for one in search.history if one.structure.inner_indices and kind(one) not in shown]
+    rank = search.objective.rank
+    if unlike and picked:
+        picked.append(min(unlike, key=lambda one: rank(one.parameters, one.error)))
     picked += [one for one in near if one not in picked][: _RIVALS - len(picked)]
     return sorted(picked, key=lambda one: one.parameters)
 
 
 def _against(one: Candidate, chosen: Candidate) -> str:
+    if kind(one) != kind(chosen):
+        return "Another kind"
     if one.parameters < chosen.parameters:
         return "Smaller"
     return "Closer" if one.error < chosen.error and chosen.error > _EXACT else "As near"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tenfold._along import cores_along
 from tenfold._tables import columns, facts
-from tenfold.verbs._along import cores_along
 from tenfold.verbs._spaces import in_words
 
 if TYPE_CHECKING:
     from tenfold.structure import Structure
-    from tenfold.verbs.search_result import Search
+    from tenfold.verbs.search_result import Candidate, Search
 
-# Rows of the front that are shown, those around what was chosen.
+# Rows of the front that are shown.
 _MOST = 12
 
 
@@ -48,9 +48,7 @@ def table(search: Search) -> str:
 def front(search: Search) -> str:
     """The structures that no other beats in both size and error, the chosen one marked."""
     key = search.structure.key
-    place = next((n for n, one in enumerate(search.front) if one.structure.key == key), len(search.front) - 1)
-    first = max(0, min(place - _MOST // 2, len(search.front) - _MOST))
-    part = search.front[first : first + _MOST]
+    part = _spread(search)
     names = [one.name for one in part]
     rows = [
         (
@@ -70,6 +68,16 @@ def front(search: Search) -> str:
     if bend is None:
         return said
     return f"{said}\n   it bends at {bend.parameters:,} parameters, {what} {bend.error:.5g}: beyond, more gain less"
+
+
+def _spread(search: Search) -> list[Candidate]:
+    """As much of the front as is shown: what was chosen, the ends, the bend, and others as unlike in size as can be."""
+    part, bend = list(search.front), search.knee
+    stays = {id(one) for one in part if one is bend or one.structure.key == search.structure.key}
+    while len(part) > _MOST:
+        able = [n for n in range(1, len(part) - 1) if id(part[n]) not in stays]
+        part.pop(min(able, key=lambda n: part[n + 1].parameters / part[n - 1].parameters))
+    return part
 
 
 def _apart(structure: Structure) -> str:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tenfold import formats
+from tenfold._along import bonds_along
 from tenfold.contraction import ratio
 from tenfold.network import Network
 from tenfold.structure import Structure
 from tenfold.structure_search.objectives import Objective, SizeWithin
 from tenfold.structure_search.pareto import knee
 from tenfold.structure_search.spaces import Space
-from tenfold.verbs._along import bonds_along
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -248,8 +248,9 @@ _PLAIN = (
 
 def label(structure: Structure, called: str = "network") -> str:
     """What a structure is called in tables: its family, or what else it is ``called``, and its ranks."""
-    apart = "outer product" if called == "network" and structure.order > 1 and _parts(structure) > 1 else called
-    family = (formats.name(structure) or apart).replace("_", " ")
+    if called == "network" and structure.order > 1 and _parts(structure) > 1:
+        called = "separate parts" if structure.inner_indices else "outer product"
+    family = (formats.name(structure) or called).replace("_", " ")
     ranks = [structure.sizes[index] for index in bonds_along(structure)]
     return f"{family} {'·'.join(map(str, ranks))}" if ranks else family
 
