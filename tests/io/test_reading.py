@@ -249,6 +249,27 @@ def test_a_method_for_sparse_arrays_says_how_to_read_a_table_as_one(tmp_path: Pa
     assert fit.method == "cp_poisson"
 
 
+@pytest.mark.parametrize(
+    ("header", "column"),
+    [
+        ("x,y,z,v", "v"),
+        ("x,Y,val,z", "val"),
+        ("x,y,z", "z"),
+        ("y,Value,v", "Value"),
+        ("a,y,b", "y"),
+        ("y,a,X", "X"),
+        ("a,b,c", "c"),
+    ],
+)
+def test_the_column_of_values_is_known_by_its_name(tmp_path: Path, header: str, column: str) -> None:
+    width = header.count(",") + 1
+    rows = [",".join(str(10 * row + n) for n in range(width)) for row in range(3)]
+    (tmp_path / "x.csv").write_text("\n".join([header, *rows]))
+    dataset = read(tmp_path / "x.csv")
+    assert column not in dataset.dims
+    assert set(dataset.dims) == set(header.split(",")) - {column}
+
+
 def test_tables_in_memory_are_shown_the_way() -> None:
     table = pyarrow.table({"a": ["x", "y"], "b": ["u", "v"], "value": [1.0, 2.0]})
     for given in (table, table.to_pandas()):

@@ -35,7 +35,8 @@ def read(
             standard input (the format is then told from the first bytes), or ``"sample:NAME"`` for one of
             ``tenfold.io.samples()``.
         variable: which array, in formats that hold several; not needed where there is one.
-        value: which column of a table holds the values; else one called value, values or y, else the last.
+        value: which column of a table holds the values; else one called value, values, val or v, or y
+            where there is no x, else the last.
         modes: which columns of a table are modes, in order; else all the others.
         rest: what the cells are that no row of a table names: ``"unknown"``, as when it is left out, or ``"zero"``,
             as those of counts are.

@@ -23,7 +23,8 @@ from tenfold.io.dataset import Dataset
 if TYPE_CHECKING:
     from tenfold.observations import Observations, Policy, Rest
 
-_VALUE_NAMES = ("value", "values", "y")
+# What columns of values are called; y is one too, but a coordinate where there is an x beside it.
+_VALUE_NAMES = ("value", "values", "val", "v")
 _SEPARATORS = (",", "\t", ";")
 # Whole numbers in fewer of the cells than this look like counts, whose zeros nobody lists.
 _FEW = 0.01
@@ -158,7 +159,10 @@ def _value_column(columns: list[str], value: str | None, modes: Sequence[str] | 
     free = [column for column in columns if column not in (modes or ())]
     if not free:
         raise DataError(f"modes takes every column of '{name}': leave one for the values")
-    return next((column for known in _VALUE_NAMES for column in free if column.lower() == known), free[-1])
+    named = {column.lower(): column for column in reversed(free)}
+    grid = "x" in {column.lower() for column in columns}
+    likely = _VALUE_NAMES if grid else (*_VALUE_NAMES, "y")
+    return next((named[known] for known in likely if known in named), free[-1])
 
 
 def _known(column: str, columns: list[str], name: str) -> str:
