@@ -58,6 +58,14 @@ def test_windows_are_moved_not_cut(rank, radius, largest, ranks):
     assert window(rank, radius, largest) == ranks
 
 
+def test_a_window_has_no_ranks_that_are_of_no_use():
+    space = Ring((8,) * 5, max_rank=2**31 - 1)
+    goal = Point((2, 4, 3, 2, 5), (0, 1, 2, 3, 4))
+    session = run("tnale", space, goal, 3000, radius=10**6, first_radius=10**6, interpolate=False)
+    assert session.best is not None
+    assert session.best.structure.key == space.structure(goal).key
+
+
 def test_round_trips_go_there_and_back():
     assert trip_order(6, 7) == [0, 1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1, 0]
     assert trip_order(4, 4) == [0, 1, 2, 3, 2, 1, 0]

@@ -16,6 +16,8 @@ from tenfold.structure_search.spaces import Point, Space
 
 # After so many round trips in a row that end where they began, the search starts anew elsewhere.
 _STATIONARY = 2
+# Windows of more ranks than this leave out those that are of no use; papers count narrower ones as they are.
+_WIDE = 100
 # Tries at drawing a point of the window that is not its middle.
 _TRIES = 100
 
@@ -150,8 +152,18 @@ class _Climb:
             yield from (self.with_order(point.order) for point in self.space.transpositions(self.centre.point))
             yield self.with_order(self.centre.point.order)
             return
-        for rank in window(self.centre.point.ranks[variable], radius, self.space.max_rank):
+        for rank in self.window(self.current.point, variable, radius):
             yield self.current.point.with_rank(variable, rank)
+
+    def window(self, point: Point, edge: int, radius: int) -> list[int]:
+        """The ranks around that of the centre; where they are many, those of use beside the others of a point."""
+        rank, largest = self.centre.point.ranks[edge], self.space.max_rank
+        if min(2 * radius + 1, largest) > _WIDE:
+            # Structures leave out what a bond's ends cannot use.
+            wide, narrow = (self.space.structure(point.with_rank(edge, r)) for r in (largest, 1))
+            used = set(wide.inner_indices) - set(narrow.inner_indices)
+            largest = max([rank, *(wide.sizes[bond] for bond in used)])
+        return window(rank, radius, largest)
 
     def with_order(self, order: tuple[int, ...]) -> Point:
         return Point(self.current.point.ranks, order)
@@ -199,7 +211,7 @@ class _Climb:
         for _ in range(_TRIES):
             point = centre
             for edge in range(1, self.edges):
-                near = window(centre.ranks[edge], radius, self.space.max_rank)
+                near = self.window(point, edge, radius)
                 point = point.with_rank(edge, int(self.generator.choice(near)))
             if self.space.orders:
                 orders = [centre.order, *(p.order for p in self.space.transpositions(centre))]
