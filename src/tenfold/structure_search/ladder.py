@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -49,8 +48,8 @@ def climb(
         seed: fixes every random draw.
         max_rank: the largest size of a bond, of networks for whole arrays.
         on_rung: called with a label, the number of the rung and how many there are, before each.
-        stop: asked before each rung, and after each sweep of those that have some; as soon as it says so, whole arrays
-            are left with what was found, if that is anything but a copy of them.
+        stop: asked after each trial that is no copy of the array, and after each sweep where there are some; as soon as
+            it says so, what was found before is all there is.
 
     Raises:
         TenfoldError: too few parameters for any network, or ``max_rank`` with cells missing.
@@ -91,18 +90,18 @@ def _climbed(
     stop: Callable[[], bool] | None = None,
     best: Trial | None = None,
 ) -> Iterator[Trial]:
-    found = False
     for number, (label, rung) in enumerate(rungs):
-        if found and stop is not None and stop():
-            return
         if on_rung is not None:
             on_rung(label, number, len(rungs))
-        with suppress(Late):
+        try:
             for trial in rung(data, budget, modes, best, seed):
                 if best is None or budget.rank(trial) < budget.rank(best):
                     best = trial
-                found = found or trial.method != "copy"
                 yield trial
+                if trial.method != "copy" and stop is not None and stop():
+                    return
+        except Late:
+            return
 
 
 def _dense_rungs(
