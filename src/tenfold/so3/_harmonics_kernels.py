@@ -25,6 +25,7 @@ from tenfold.so3._lanes import (
     load_triples,
     magnitude,
     root,
+    scratch,
     spread,
     store,
     store_triples,
@@ -32,6 +33,11 @@ from tenfold.so3._lanes import (
     turn_8,
     where_zero,
 )
+
+
+def _inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    # Calls would cost as much as what these do.
+    return njit(function, forceinline=True)
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,10 +55,10 @@ def values(vectors, places, tables, limits, normalize, out, first, last):  # typ
     lead, less, factor = tables[0], tables[1], tables[4]
     degrees, components = len(places), out.shape[1]
     corner = np.empty((WIDTH, 3), vectors.dtype)
-    found = np.empty((components, WIDTH), vectors.dtype)
-    cosines = np.empty((degrees, WIDTH), vectors.dtype)
-    sines = np.empty((degrees, WIDTH), vectors.dtype)
-    legendre = np.empty((3 * degrees, WIDTH), vectors.dtype)
+    found = scratch(components, vectors)
+    cosines = scratch(degrees, vectors)
+    sines = scratch(degrees, vectors)
+    legendre = scratch(3 * degrees, vectors)
     for begin in range(first, last, WIDTH):
         x, y, z = _read_vectors(vectors, begin, last, corner)
         if normalize:
@@ -90,12 +96,12 @@ def slopes(vectors, grad, places, tables, limits, normalize, out, first, last): 
     zero = spread(vectors.dtype.type(0))
     one = spread(vectors.dtype.type(1))
     corner = np.empty((WIDTH, 3), vectors.dtype)
-    given = np.empty((components, WIDTH), vectors.dtype)
-    cosines = np.empty((degrees, WIDTH), vectors.dtype)
-    sines = np.empty((degrees, WIDTH), vectors.dtype)
-    by_cosine = np.empty((degrees, WIDTH), vectors.dtype)
-    by_sine = np.empty((degrees, WIDTH), vectors.dtype)
-    legendre = np.empty((3 * degrees, WIDTH), vectors.dtype)
+    given = scratch(components, vectors)
+    cosines = scratch(degrees, vectors)
+    sines = scratch(degrees, vectors)
+    by_cosine = scratch(degrees, vectors)
+    by_sine = scratch(degrees, vectors)
+    legendre = scratch(3 * degrees, vectors)
     for begin in range(first, last, WIDTH):
         x, y, z = _read_vectors(vectors, begin, last, corner)
         inverse, scale = one, one
@@ -161,15 +167,15 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
     zero = spread(vectors.dtype.type(0))
     one = spread(vectors.dtype.type(1))
     corner = np.empty((WIDTH, 3), vectors.dtype)
-    given = np.empty((components, WIDTH), vectors.dtype)
-    found = np.empty((components, WIDTH), vectors.dtype)
+    given = scratch(components, vectors)
+    found = scratch(components, vectors)
     # Each with its derivative in the second half.
-    cosines = np.empty((2 * degrees, WIDTH), vectors.dtype)
-    sines = np.empty((2 * degrees, WIDTH), vectors.dtype)
-    by_cosine = np.empty((2 * degrees, WIDTH), vectors.dtype)
-    by_sine = np.empty((2 * degrees, WIDTH), vectors.dtype)
-    legendre = np.empty((3 * degrees, WIDTH), vectors.dtype)
-    moved = np.empty((3 * degrees, WIDTH), vectors.dtype)
+    cosines = scratch(2 * degrees, vectors)
+    sines = scratch(2 * degrees, vectors)
+    by_cosine = scratch(2 * degrees, vectors)
+    by_sine = scratch(2 * degrees, vectors)
+    legendre = scratch(3 * degrees, vectors)
+    moved = scratch(3 * degrees, vectors)
     for begin in range(first, last, WIDTH):
         pull_x, pull_y, pull_z = _read_vectors(pull, begin, last, corner)
         x, y, z = _read_vectors(vectors, begin, last, corner)
@@ -273,7 +279,7 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
         _write_vectors(bend_x, bend_y, bend_z, turned, begin, last, corner)
 
 
-@_compiled
+@_inlined
 def _read_vectors(vectors, begin, last, corner):  # type: ignore[no-untyped-def]
     """x, y and z of 16 vectors; zeros beyond the last one."""
     if last - begin >= WIDTH:
@@ -285,7 +291,7 @@ def _read_vectors(vectors, begin, last, corner):  # type: ignore[no-untyped-def]
     return load_triples(corner, 0)
 
 
-@_compiled
+@_inlined
 def _write_vectors(x, y, z, out, begin, last, corner):  # type: ignore[no-untyped-def]
     if last - begin >= WIDTH:
         store_triples(out, begin, x, y, z)
@@ -296,7 +302,7 @@ def _write_vectors(x, y, z, out, begin, last, corner):  # type: ignore[no-untype
             out[begin + lane, axis] = corner[lane, axis]
 
 
-@_compiled
+@_inlined
 def _directions(x, y, z, limits):  # type: ignore[no-untyped-def]
     """Vectors of length one, and two factors: by the first, then divided by the second, each becomes its direction.
 
@@ -316,7 +322,7 @@ def _directions(x, y, z, limits):  # type: ignore[no-untyped-def]
     return x * inverse, y * inverse, z * inverse, inverse, scale
 
 
-@_compiled
+@_inlined
 def _powers(x, z, cosines, sines):  # type: ignore[no-untyped-def]
     """Real and imaginary parts of the powers of ``z + ix``, from 0 on."""
     cosine, sine = spread(cosines.dtype.type(1)), spread(cosines.dtype.type(0))
@@ -326,7 +332,7 @@ def _powers(x, z, cosines, sines):  # type: ignore[no-untyped-def]
         cosine, sine = z * cosine - x * sine, x * cosine + z * sine
 
 
-@_compiled
+@_inlined
 def _write_components(found, out, begin, last):  # type: ignore[no-untyped-def]
     """The components of 16 vectors, each of which is a row, to the rows of the vectors."""
     components = len(found)
@@ -346,7 +352,7 @@ def _write_components(found, out, begin, last):  # type: ignore[no-untyped-def]
             turn_8(found, components - 8, lane, out, begin + lane, components - 8)
 
 
-@_compiled
+@_inlined
 def _read_components(grad, begin, last, given):  # type: ignore[no-untyped-def]
     """The reverse; lanes beyond the last vector keep what they had."""
     components = len(given)

@@ -11,8 +11,9 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
-from numba import extending
+from numba import extending, njit
 from numba.core import cgutils, types
 from numba.extending import models, overload, register_model
 
@@ -33,6 +34,14 @@ class Lanes(types.Type):
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Lanes) -> None:
         super().__init__(manager, kind, ir.VectorType(manager.lookup(kind.dtype).get_value_type(), WIDTH))
+
+
+@njit(forceinline=True)
+def scratch(rows, like):  # type: ignore[no-untyped-def]
+    """An array of so many rows of lanes, each of which begins where a line of the cache does."""
+    raw = np.empty((rows + 1) * WIDTH, like.dtype)
+    first = -raw.ctypes.data % 64 // raw.itemsize
+    return raw[first : first + rows * WIDTH].reshape(rows, WIDTH)
 
 
 @intrinsic
