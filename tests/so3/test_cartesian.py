@@ -184,6 +184,15 @@ def test_any_signs_and_any_exchanges(data: st.DataObject) -> None:
         assert CartesianTensor(formula).irreps.dim == dimension
 
 
+def test_bases_made_in_inference_mode_serve_later_derivatives() -> None:
+    kind = CartesianTensor("ijk=-ikj")
+    with torch.inference_mode():
+        kind.to_irreps(torch.zeros(3, 3, 3))
+    tensor = torch.ones(3, 3, 3, requires_grad=True)
+    (grad,) = torch.autograd.grad(kind.to_irreps(tensor).square().sum(), tensor)
+    assert grad.shape == (3, 3, 3)
+
+
 def test_derivatives_compilers_and_dtypes() -> None:
     kind = CartesianTensor("ij=ji")
 

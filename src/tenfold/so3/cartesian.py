@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -39,7 +40,8 @@ class CartesianTensor:
         TenfoldError: the formula cannot be read, contradicts itself or leaves nothing but zero, or has more than 6
             axes; or an index does not occur, or is no kind of vector.
 
-    Cost: ``3^(2 rank)`` operations for each degree and symmetry, once for each formula in a process.
+    Cost: ``3^(2 rank)`` operations for each degree and symmetry, once for each formula in a process: making another one
+    later costs next to nothing.
     """
 
     def __init__(self, formula: str, **indices: Irrep | str) -> None:
@@ -89,6 +91,8 @@ class CartesianTensor:
         """One row for each component."""
         if not (like.is_floating_point() or like.is_complex()):
             raise DataError(f"numbers must be floating or complex, not {like.dtype}")
+        if not torch.compiler.is_compiling():
+            return _kept(self.rank, self._symmetries, like.dtype, like.device)
         axes = [axis for permutation, _ in self._symmetries for axis in permutation]
         signs = [sign for _, sign in self._symmetries]
         return cartesian_tensor(self.rank, axes, signs, self.irreps.dim).to(device=like.device, dtype=like.dtype)
@@ -103,6 +107,14 @@ class CartesianTensor:
 
     def __repr__(self) -> str:
         return f"CartesianTensor('{self.formula}': {self.irreps})"
+
+
+@cache
+def _kept(rank: int, symmetries: tuple[Symmetry, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    # What is made while inference mode is on would stay out of all later derivatives.
+    with torch.inference_mode(False):
+        basis = torch.tensor(cartesian_basis(rank, symmetries)[1])
+        return basis.reshape(-1, 3**rank).to(device=device, dtype=dtype)
 
 
 def _read(formula: Any) -> tuple[str, list[Symmetry]]:
