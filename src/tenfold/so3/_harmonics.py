@@ -20,7 +20,7 @@ from torch import Tensor
 
 from tenfold.so3._harmonics_plain import plain_harmonics, recurrence, scale
 
-# Numbers written below which threads wait for each other longer than they work.
+# Harmonics below which threads wait for each other longer than they work.
 _WORTH_THREADS = 2**20
 # Squares of lengths between which vectors need no scale of their own, by the bytes of a number: nothing overflows, and
 # no digits are lost.
@@ -137,7 +137,7 @@ def _run(
     made = [tensor.numpy() for tensor in out]
     tables = _tables(tuple(degrees), normalization, arrays[0].dtype.str)
     count, threads = len(arrays[0]), torch.get_num_threads()
-    if threads == 1 or count * _components(degrees) < _WORTH_THREADS:
+    if threads == 1 or count * len(tables[0]) ** 2 < _WORTH_THREADS:
         kernel(*arrays, *tables, normalize, *made, 0, count)
         return
     # Threads of our own: those of Numba would change how many torch has. Parts are of whole sixteens.

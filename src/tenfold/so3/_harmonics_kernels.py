@@ -54,11 +54,9 @@ def values(vectors, places, tables, limits, normalize, out, first, last):  # typ
     """The harmonics of the vectors ``first:last``."""
     lead, less, factor = tables[0], tables[1], tables[4]
     degrees, components = len(places), out.shape[1]
-    corner = np.empty((WIDTH, 3), vectors.dtype)
-    found = scratch(components, vectors)
-    cosines = scratch(degrees, vectors)
-    sines = scratch(degrees, vectors)
-    legendre = scratch(3 * degrees, vectors)
+    corner, lanes = _workspace(components + 5 * degrees, vectors)
+    found, lanes = lanes[:components], lanes[components:]
+    cosines, sines, legendre = lanes[:degrees], lanes[degrees : 2 * degrees], lanes[2 * degrees :]
     for begin in range(first, last, WIDTH):
         x, y, z = _read_vectors(vectors, begin, last, corner)
         if normalize:
@@ -95,13 +93,11 @@ def slopes(vectors, grad, places, tables, limits, normalize, out, first, last): 
     degrees, components = len(places), grad.shape[1]
     zero = spread(vectors.dtype.type(0))
     one = spread(vectors.dtype.type(1))
-    corner = np.empty((WIDTH, 3), vectors.dtype)
-    given = scratch(components, vectors)
-    cosines = scratch(degrees, vectors)
-    sines = scratch(degrees, vectors)
-    by_cosine = scratch(degrees, vectors)
-    by_sine = scratch(degrees, vectors)
-    legendre = scratch(3 * degrees, vectors)
+    corner, lanes = _workspace(components + 7 * degrees, vectors)
+    given, lanes = lanes[:components], lanes[components:]
+    cosines, sines = lanes[:degrees], lanes[degrees : 2 * degrees]
+    by_cosine, by_sine = lanes[2 * degrees : 3 * degrees], lanes[3 * degrees : 4 * degrees]
+    legendre = lanes[4 * degrees :]
     for begin in range(first, last, WIDTH):
         x, y, z = _read_vectors(vectors, begin, last, corner)
         inverse, scale = one, one
@@ -166,16 +162,12 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
     degrees, components = len(places), grad.shape[1]
     zero = spread(vectors.dtype.type(0))
     one = spread(vectors.dtype.type(1))
-    corner = np.empty((WIDTH, 3), vectors.dtype)
-    given = scratch(components, vectors)
-    found = scratch(components, vectors)
+    corner, lanes = _workspace(2 * components + 14 * degrees, vectors)
+    given, found, lanes = lanes[:components], lanes[components : 2 * components], lanes[2 * components :]
     # Each with its derivative in the second half.
-    cosines = scratch(2 * degrees, vectors)
-    sines = scratch(2 * degrees, vectors)
-    by_cosine = scratch(2 * degrees, vectors)
-    by_sine = scratch(2 * degrees, vectors)
-    legendre = scratch(3 * degrees, vectors)
-    moved = scratch(3 * degrees, vectors)
+    cosines, sines = lanes[: 2 * degrees], lanes[2 * degrees : 4 * degrees]
+    by_cosine, by_sine = lanes[4 * degrees : 6 * degrees], lanes[6 * degrees : 8 * degrees]
+    legendre, moved = lanes[8 * degrees : 11 * degrees], lanes[11 * degrees :]
     for begin in range(first, last, WIDTH):
         pull_x, pull_y, pull_z = _read_vectors(pull, begin, last, corner)
         x, y, z = _read_vectors(vectors, begin, last, corner)
@@ -280,6 +272,16 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
 
 
 @_inlined
+def _workspace(rows, vectors):  # type: ignore[no-untyped-def]
+    """Room for 16 vectors, and rows of lanes.
+
+    In one piece: many small ones between the large arrays of torch would keep their memory from being used again.
+    """
+    lanes = scratch(rows + 3, vectors)
+    return lanes[:3].reshape(WIDTH, 3), lanes[3:]
+
+
+@_inlined
 def _read_vectors(vectors, begin, last, corner):  # type: ignore[no-untyped-def]
     """x, y and z of 16 vectors; zeros beyond the last one."""
     if last - begin >= WIDTH:
@@ -336,36 +338,30 @@ def _powers(x, z, cosines, sines):  # type: ignore[no-untyped-def]
 def _write_components(found, out, begin, last):  # type: ignore[no-untyped-def]
     """The components of 16 vectors, each of which is a row, to the rows of the vectors."""
     components = len(found)
-    if last - begin < WIDTH or components < 4:
-        for lane in range(min(WIDTH, last - begin)):
-            for component in range(components):
-                out[begin + lane, component] = found[component, lane]
-    elif components < 8:
-        # The last square overlaps the one before it.
+    whole = 0 if last - begin < WIDTH else components - components % 4
+    for lane in range(0, WIDTH, 8):
+        for column in range(0, whole - 7, 8):
+            turn_8(found, column, lane, out, begin + lane, column)
+    if whole % 8:
         for lane in range(0, WIDTH, 4):
-            turn_4(found, 0, lane, out, begin + lane, 0)
-            turn_4(found, components - 4, lane, out, begin + lane, components - 4)
-    else:
-        for lane in range(0, WIDTH, 8):
-            for column in range(0, components - 7, 8):
-                turn_8(found, column, lane, out, begin + lane, column)
-            turn_8(found, components - 8, lane, out, begin + lane, components - 8)
+            turn_4(found, whole - 4, lane, out, begin + lane, whole - 4)
+    # All degrees up to an even one have a component too many.
+    for component in range(whole, components):
+        for lane in range(min(WIDTH, last - begin)):
+            out[begin + lane, component] = found[component, lane]
 
 
 @_inlined
 def _read_components(grad, begin, last, given):  # type: ignore[no-untyped-def]
     """The reverse; lanes beyond the last vector keep what they had."""
     components = len(given)
-    if last - begin < WIDTH or components < 4:
-        for lane in range(min(WIDTH, last - begin)):
-            for component in range(components):
-                given[component, lane] = grad[begin + lane, component]
-    elif components < 8:
+    whole = 0 if last - begin < WIDTH else components - components % 4
+    for lane in range(0, WIDTH, 8):
+        for column in range(0, whole - 7, 8):
+            turn_8(grad, begin + lane, column, given, column, lane)
+    if whole % 8:
         for lane in range(0, WIDTH, 4):
-            turn_4(grad, begin + lane, 0, given, 0, lane)
-            turn_4(grad, begin + lane, components - 4, given, components - 4, lane)
-    else:
-        for lane in range(0, WIDTH, 8):
-            for column in range(0, components - 7, 8):
-                turn_8(grad, begin + lane, column, given, column, lane)
-            turn_8(grad, begin + lane, components - 8, given, components - 8, lane)
+            turn_4(grad, begin + lane, whole - 4, given, whole - 4, lane)
+    for component in range(whole, components):
+        for lane in range(min(WIDTH, last - begin)):
+            given[component, lane] = grad[begin + lane, component]
