@@ -8,11 +8,13 @@ from itertools import pairwise, product
 from types import SimpleNamespace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tenfold.errors import MissingExtra, TenfoldError
-from tenfold.so3 import Irrep, Irreps
+from tenfold.so3 import Irrep, Irreps, spherical_harmonics, wigner_d
+from tenfold.so3.layouts import LAYOUTS
 
 IRREP = st.builds(Irrep, st.integers(0, 12), st.sampled_from([1, -1]))
 IRREPS = st.builds(Irreps, st.lists(st.tuples(st.integers(0, 40), IRREP), max_size=6))
@@ -179,3 +181,39 @@ def test_e3nn_there_and_back() -> None:
         assert ours.to_e3nn() == theirs
         assert Irreps(theirs) == Irreps(str(theirs)) == ours
         assert str(ours.sort()) == str(theirs.sort().irreps)
+
+
+def test_cuequivariance_is_asked_for_only_when_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuequivariance", None)
+    with pytest.raises(MissingExtra, match="pip install cuequivariance"):
+        Irreps("1o").to_cuequivariance()
+
+
+@pytest.mark.peer
+def test_cuequivariance_there_and_back() -> None:
+    cue = pytest.importorskip("cuequivariance")
+    for text in ("", "3x1o+0x0e+1o+2e", "0e+0o+1e+1o"):
+        ours, theirs = Irreps(text), cue.Irreps("O3", text)
+        assert ours.to_cuequivariance() == theirs
+        assert Irreps(theirs) == ours
+    assert Irrep(cue.O3(l=2, p=-1)) == Irrep("2o")
+    for without in (cue.Irreps("SO3", "2x1"), cue.Irreps("SU2", "1/2")):
+        with pytest.raises(TenfoldError, match="has no parity: write '1o' or '1e'"):
+            Irreps(without)
+
+
+@pytest.mark.peer
+def test_cuequivariance_has_these_layouts_and_this_basis() -> None:
+    cue = pytest.importorskip("cuequivariance")
+    assert {cue.mul_ir.name, cue.ir_mul.name} == set(LAYOUTS)
+    # A block of two vectors as their layout has it: the shape of its axes.
+    assert cue.ir_mul.shape(cue.Irreps("O3", "2x1o")[0]) == (3, 2)
+    vector = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64)
+    turn = torch.linalg.matrix_exp(torch.einsum("a,aij->ij", vector, torch.tensor(cue.O3(l=1, p=-1).X)))
+    for degree in range(1, 5):
+        generators = torch.tensor(cue.O3(l=degree, p=1).X)
+        theirs = torch.linalg.matrix_exp(torch.einsum("a,aij->ij", vector, generators))
+        torch.testing.assert_close(wigner_d(degree, turn), theirs, rtol=0, atol=1e-14)
+    (values,) = cue.descriptors.spherical_harmonics(cue.O3(1, -1), [0, 1, 2, 3])(vector.numpy())
+    ours = spherical_harmonics(range(4), vector, normalize=False, normalization="component")
+    torch.testing.assert_close(ours, torch.tensor(values), rtol=0, atol=1e-14)

@@ -5,26 +5,32 @@ harmonics = tn.so3.spherical_harmonics("0e+1o+2e", vectors)
 matrices = tn.so3.wigner_d(2, rotations)                # D(R) Y(v) = Y(R v)
 coupling = tn.so3.wigner_3j(1, 1, 2)
 turned = tn.so3.rotate(features, irreps, rotations)
+stress = tn.so3.CartesianTensor("ij=ji").to_irreps(matrices)
 """
 
 from __future__ import annotations
 
+from tenfold.so3.cartesian import CartesianTensor
 from tenfold.so3.coupling import clebsch_gordan, gaunt, wigner_3j
 from tenfold.so3.irreps import Block, Irrep, Irreps, Path
 from tenfold.so3.layouts import Layout, join, relayout, split
 from tenfold.so3.rotate import rotate
 from tenfold.so3.rotations import angles_to_matrix, matrix_to_angles, quaternion_to_matrix, random_rotations
 from tenfold.so3.spherical_harmonics import spherical_harmonics
+from tenfold.so3.voigt import from_mandel, from_voigt, to_mandel, to_voigt
 from tenfold.so3.wigner_d import wigner_d, wigner_d_all, wigner_d_from_angles, wigner_d_from_quaternion
 
 __all__ = [
     "Block",
+    "CartesianTensor",
     "Irrep",
     "Irreps",
     "Layout",
     "Path",
     "angles_to_matrix",
     "clebsch_gordan",
+    "from_mandel",
+    "from_voigt",
     "gaunt",
     "join",
     "matrix_to_angles",
@@ -34,6 +40,8 @@ __all__ = [
     "rotate",
     "spherical_harmonics",
     "split",
+    "to_mandel",
+    "to_voigt",
     "wigner_3j",
     "wigner_d",
     "wigner_d_all",

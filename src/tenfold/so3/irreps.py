@@ -102,7 +102,7 @@ class Irreps(Sequence[Block]):
     """Irreps with multiplicities, in an order: what the numbers of a feature vector are.
 
     A sequence of blocks ``(mul, ir)``. ``str`` writes the notation that this reads, which is e3nn's, so that
-    ``Irreps(str(theirs))`` and ``o3.Irreps(str(ours))`` convert; e3nn's own objects are taken too.
+    ``Irreps(str(theirs))`` and ``o3.Irreps(str(ours))`` convert; objects of e3nn and of cuEquivariance are taken too.
 
     Args:
         blocks: ``"32x0e+16x1o"``; a list of irreps, or of pairs of a multiplicity and an irrep; an irrep; or `Irreps`.
@@ -214,6 +214,20 @@ class Irreps(Sequence[Block]):
             raise MissingExtra("to_e3nn needs e3nn: pip install e3nn") from error
         return o3.Irreps(str(self))
 
+    def to_cuequivariance(self) -> Any:
+        """The same as ``cuequivariance.Irreps("O3", ...)``, which says nothing of the layout: that goes beside it.
+
+        Their ``cue.mul_ir`` and ``cue.ir_mul`` are the layouts of the same names here, and irreps have the same basis.
+
+        Raises:
+            MissingExtra: cuequivariance is not installed.
+        """
+        try:
+            cue = importlib.import_module("cuequivariance")
+        except ImportError as error:
+            raise MissingExtra("to_cuequivariance needs cuequivariance: pip install cuequivariance") from error
+        return cue.Irreps("O3", str(self))
+
     def __len__(self) -> int:
         return len(self._blocks)
 
@@ -274,6 +288,10 @@ def _entry(entry: Any) -> Block:
         return _block(entry, entry)
     if isinstance(entry, Irrep) or (hasattr(entry, "l") and hasattr(entry, "p")):
         return Block(1, Irrep(entry))
+    if hasattr(entry, "mul") and hasattr(entry, "ir"):
+        if not hasattr(entry.ir, "p"):
+            raise TenfoldError(f"irreps: {quoted(entry)} is no irrep of O(3), it has no parity: write '1o' or '1e'")
+        entry = (entry.mul, entry.ir)
     if isinstance(entry, tuple | list) and len(entry) == 2:
         mul, ir = entry
         return Block(whole_number("a multiplicity", mul, 0), Irrep(*ir) if type(ir) is tuple else Irrep(ir))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -12,6 +11,8 @@ from torch import Tensor
 
 from tenfold._arguments import closest, quoted, whole_number
 from tenfold.errors import DataError, TenfoldError
+from tenfold.so3._harmonics import harmonics, served
+from tenfold.so3._harmonics_plain import plain_harmonics
 from tenfold.so3.irreps import Irreps
 
 Normalization = Literal["integral", "component", "norm"]
@@ -46,7 +47,8 @@ def spherical_harmonics(
         DataError: the last axis is not 3, or the numbers are not floating.
         TenfoldError: a degree is negative, there is no such normalization, or an irrep has not the parity of harmonics.
 
-    Cost: ``O(L)`` operations on whole tensors and ``O(L^2)`` numbers for each vector, ``L`` the largest degree.
+    Cost: ``O(L^2)`` operations and numbers for each vector, ``L`` the largest degree: on the CPU in one pass over the
+    vectors, for values as for first and second derivatives; elsewhere in ``O(L)`` operations on whole tensors.
     Paper: "A unified approach to the Clenshaw summation and the recursive computation of very high degree and order
     normalised associated Legendre functions", 2002.
     """
@@ -62,72 +64,14 @@ def spherical_harmonics(
         raise DataError(f"vectors must be floating, not {vectors.dtype}")
     if not wanted:
         return vectors[..., :0]
-    # Components first: then everything runs along the batch, and sums of squares need no reduction.
-    first = vectors.movedim(-1, 0).contiguous()
-    scales = [_scale(degree, normalization) for degree in range(max(wanted) + 1)]
-    by_degree = _harmonics(_directions(first) if normalize else first, scales)
-    return torch.cat([by_degree[degree] for degree in wanted]).movedim(0, -1).contiguous()
-
-
-def _harmonics(vectors: Float[Tensor, "3 *batch"], scales: Sequence[float]) -> list[Float[Tensor, "component *batch"]]:
-    """The harmonics of each degree times ``|x|^l`` and its scale; at scale 1 their squares add up to ``2 l + 1``.
-
-    Associated Legendre functions, divided by the power of the sine that they contain, follow from the two degrees
-    below, for all orders at once; the powers go to sine and cosine of ``m`` times the angle around y.
-    """
-    x, y, z = vectors[0:1], vectors[1:2], vectors[2:3]
-    square = x * x + y * y + z * z
-    one, largest = torch.ones_like(y), len(scales) - 1
-    if not largest:
-        return [scales[0] * one + 0 * y]  # a constant with a derivative: zero
-    # Real and imaginary parts of (z + ix)^m, m = 1, 2, ...
-    cosines, sines = [z], [x]
-    for _ in range(largest - 1):
-        cosine, sine = cosines[-1], sines[-1]
-        cosines.append(z * cosine - x * sine)
-        sines.append(x * cosine + z * sine)
-    # Sines are wanted from the largest order down.
-    cosine, sine = torch.cat(cosines), torch.cat(sines[::-1])
-    below, before, diagonal = one, one, 1.0
-    found = [scales[0] * one]
-    for degree in range(1, largest + 1):
-        diagonal *= math.sqrt((2 * degree + 1) / (2 * degree))
-        parts = [math.sqrt(2 * degree + 1) * y * before[degree - 1 :], diagonal * one]
-        if degree > 1:
-            lead, less = _recurrence(degree, y)
-            parts.insert(0, lead * y * before[: degree - 1] - less * square * below)
-        below, before = before, torch.cat(parts)
-        tail = math.sqrt(2) * scales[degree] * before[1:]
-        negative = tail.flip(0) * sine[len(sines) - degree :]
-        found.append(torch.cat([negative, scales[degree] * before[:1], tail * cosine[:degree]]))
-    return found
-
-
-def _recurrence(degree: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The two factors for orders 0 to ``degree - 2``, along the first axis."""
-    lead, less = [], []
-    for order in range(degree - 1):
-        ratio = (4 * degree**2 - 1) / (degree**2 - order**2)
-        lead.append(math.sqrt(ratio))
-        less.append(math.sqrt(ratio * ((degree - 1) ** 2 - order**2) / (4 * (degree - 1) ** 2 - 1)))
-    shape = (-1,) + (1,) * (like.ndim - 1)
-    return like.new_tensor(lead).reshape(shape), like.new_tensor(less).reshape(shape)
-
-
-def _directions(vectors: Float[Tensor, "3 *batch"]) -> Float[Tensor, "3 *batch"]:
-    """Vectors of length one; zero stays zero, with derivatives of zero instead of infinite ones."""
-    # A direction does not depend on this scale, so its derivatives do not either; squares would underflow without it.
-    scale = vectors.detach().abs().amax(dim=0)
-    zero = scale == 0
-    scaled = torch.where(zero, torch.ones_like(vectors), vectors / torch.where(zero, 1.0, scale))
-    x, y, z = scaled
-    return torch.where(zero, torch.zeros_like(vectors), scaled * torch.rsqrt(x * x + y * y + z * z))
-
-
-def _scale(degree: int, normalization: Normalization) -> float:
-    if normalization == "integral":
-        return math.sqrt(1 / (4 * math.pi))
-    return math.sqrt(1 / (2 * degree + 1)) if normalization == "norm" else 1.0
+    if not served(vectors):
+        return plain_harmonics(vectors, wanted, normalize, normalization)
+    different = list(dict.fromkeys(wanted))
+    found = harmonics(vectors, different, normalize, normalization)
+    if len(different) == len(wanted):
+        return found
+    blocks = dict(zip(different, found.split([2 * degree + 1 for degree in different], dim=-1), strict=True))
+    return torch.cat([blocks[degree] for degree in wanted], dim=-1)
 
 
 def _degrees(given: Any) -> list[int]:

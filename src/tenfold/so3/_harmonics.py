@@ -1,0 +1,193 @@
+"""Spherical harmonics as torch operators on the CPU, with exact first and second derivatives by kernels.
+
+`torch.ops.tenfold.so3_harmonics` and its derivatives are functions of whole batches: what is differentiated, and how
+often, decides which kernel runs. The third derivative and what follows are those of the polynomials in plain torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tenfold.so3._harmonics_plain import plain_harmonics, recurrence, scale
+
+# Harmonics below which threads wait for each other longer than they work.
+_WORTH_THREADS = 2**20
+# Squares of lengths between which vectors need no scale of their own, by the bytes of a number: nothing overflows, and
+# no digits are lost.
+_LIMITS = {4: (1e-30, 1e30), 8: (1e-280, 1e280)}
+
+
+def served(vectors: Tensor) -> bool:
+    """Whether the kernels do this: numbers on the CPU, and no transform of functions that would look into them."""
+    if vectors.device.type != "cpu" or vectors.dtype not in (torch.float32, torch.float64):
+        return False
+    if torch._C._are_functorch_transforms_active():
+        return False
+    return torch.compiler.is_compiling() or torch.autograd.forward_ad.unpack_dual(vectors).tangent is None
+
+
+@torch.library.custom_op("tenfold::so3_harmonics", mutates_args=(), device_types="cpu")
+def harmonics(vectors: Tensor, degrees: list[int], normalize: bool, normalization: str) -> Tensor:
+    """The harmonics of different degrees, side by side, at vectors ``[*batch, 3]`` of single or double precision.
+
+    Cost: ``O(L^2)`` operations and numbers for each vector, in one pass.
+    """
+    flat = _rows(vectors)
+    out = flat.new_empty(len(flat), _components(degrees))
+    _run(_kernels().values, (flat,), degrees, normalize, normalization, (out,))
+    return out.view(*vectors.shape[:-1], out.shape[1])
+
+
+@torch.library.custom_op("tenfold::so3_harmonics_slopes", mutates_args=(), device_types="cpu")
+def slopes(vectors: Tensor, grad: Tensor, degrees: list[int], normalize: bool, normalization: str) -> Tensor:
+    """The gradient of ``sum(grad * harmonics)`` by the vectors. Nothing is kept for it: harmonics are made again."""
+    flat = _rows(vectors)
+    out = torch.empty_like(flat)
+    _run(_kernels().slopes, (flat, _rows(grad)), degrees, normalize, normalization, (out,))
+    return out.view(vectors.shape)
+
+
+@torch.library.custom_op("tenfold::so3_harmonics_bends", mutates_args=(), device_types="cpu")
+def bends(
+    vectors: Tensor, grad: Tensor, pull: Tensor, degrees: list[int], normalize: bool, normalization: str
+) -> tuple[Tensor, Tensor]:
+    """The gradients of ``sum(pull * slopes)`` by the vectors and by ``grad``."""
+    flat, given = _rows(vectors), _rows(grad)
+    by_vectors, by_grad = torch.empty_like(flat), torch.empty_like(given)
+    arrays = (flat, given, _rows(pull))
+    _run(_kernels().bends, arrays, degrees, normalize, normalization, (by_grad, by_vectors))
+    return by_vectors.view(vectors.shape), by_grad.view(grad.shape)
+
+
+@harmonics.register_fake
+def _(vectors: Tensor, degrees: list[int], normalize: bool, normalization: str) -> Tensor:
+    return vectors.new_empty(*vectors.shape[:-1], _components(degrees))
+
+
+@slopes.register_fake
+def _(vectors: Tensor, grad: Tensor, degrees: list[int], normalize: bool, normalization: str) -> Tensor:
+    return vectors.new_empty(vectors.shape)
+
+
+@bends.register_fake
+def _(
+    vectors: Tensor, grad: Tensor, pull: Tensor, degrees: list[int], normalize: bool, normalization: str
+) -> tuple[Tensor, Tensor]:
+    return vectors.new_empty(vectors.shape), grad.new_empty(grad.shape)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    ctx.save_for_backward(*(given for given in inputs if isinstance(given, Tensor)))
+    ctx.options = inputs[-3:]
+
+
+def _harmonics_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    (vectors,) = ctx.saved_tensors
+    return slopes(vectors, grad, *ctx.options), None, None, None
+
+
+def _slopes_backward(ctx: Any, pull: Tensor) -> tuple[Tensor | None, ...]:
+    vectors, grad = ctx.saved_tensors
+    return *bends(vectors, grad, pull, *ctx.options), None, None, None
+
+
+def _bends_backward(ctx: Any, by_vectors: Tensor, by_grad: Tensor) -> tuple[Tensor | None, ...]:
+    # Whoever needs a fourth derivative needs this graph; others get numbers that remember nothing.
+    further = torch.is_grad_enabled()
+    with torch.enable_grad():
+        # Views: what one of them depends on through another is for autograd to follow, not for these derivatives.
+        vectors, grad, pull = (
+            kept.view_as(kept) if further and kept.requires_grad else kept.detach().requires_grad_()
+            for kept in ctx.saved_tensors
+        )
+        values = plain_harmonics(vectors, *ctx.options)
+        (first,) = torch.autograd.grad(values, vectors, grad, create_graph=True)
+        second = torch.autograd.grad(first, (vectors, grad), pull, create_graph=True)
+        third = torch.autograd.grad(
+            second, (vectors, grad, pull), (by_vectors, by_grad), create_graph=further, materialize_grads=True
+        )
+    return *third, None, None, None
+
+
+harmonics.register_autograd(_harmonics_backward, setup_context=_keep)
+slopes.register_autograd(_slopes_backward, setup_context=_keep)
+bends.register_autograd(_bends_backward, setup_context=_keep)
+
+
+def _run(
+    kernel: Callable[..., None],
+    given: tuple[Tensor, ...],
+    degrees: list[int],
+    normalize: bool,
+    normalization: str,
+    out: tuple[Tensor, ...],
+) -> None:
+    """One kernel over all vectors, in equal parts for as many threads as torch has where that pays."""
+    arrays = [tensor.detach().numpy() for tensor in given]
+    made = [tensor.numpy() for tensor in out]
+    tables = _tables(tuple(degrees), normalization, arrays[0].dtype.str)
+    count, threads = len(arrays[0]), torch.get_num_threads()
+    if threads == 1 or count * len(tables[0]) ** 2 < _WORTH_THREADS:
+        kernel(*arrays, *tables, normalize, *made, 0, count)
+        return
+    # Threads of our own: those of Numba would change how many torch has. Parts are of whole sixteens.
+    share = -(-count // (16 * threads)) * 16
+    with ThreadPoolExecutor(threads) as pool:
+        list(
+            pool.map(
+                lambda first: kernel(*arrays, *tables, normalize, *made, first, min(first + share, count)),
+                range(0, count, share),
+            )
+        )
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1, tensor.shape[-1]).contiguous()
+
+
+def _components(degrees: list[int]) -> int:
+    return sum(2 * degree + 1 for degree in degrees)
+
+
+@cache
+def _kernels() -> ModuleType:
+    from tenfold.so3 import _harmonics_kernels
+
+    return _harmonics_kernels
+
+
+@cache
+def _tables(
+    degrees: tuple[int, ...], normalization: str, dtype: str
+) -> tuple[NDArray[np.int64], NDArray[np.floating], NDArray[np.floating]]:
+    """What the kernels look up: where degrees begin, factors for each degree and order, limits of squares."""
+    largest = max(degrees)
+    places = np.full(largest + 1, -1)
+    lead, less, rise, shrink, factor = tables = np.zeros((5, largest + 1, largest + 1))
+    begin, diagonal = 0, 1.0
+    for degree in degrees:
+        places[degree], begin = begin, begin + 2 * degree + 1
+    for degree in range(largest + 1):
+        factor[degree] = scale(degree, normalization)
+        factor[degree, 1:] *= math.sqrt(2)
+        if degree:
+            diagonal *= math.sqrt((2 * degree + 1) / (2 * degree))
+            lead[degree, degree - 1] = math.sqrt(2 * degree + 1)
+            lead[degree, : degree - 1], less[degree, : degree - 1] = recurrence(degree)
+        lead[degree, degree] = diagonal
+        for order in range(degree):
+            ratio = (2 * degree + 1) / (2 * degree - 1) * (degree - order)
+            rise[degree, order] = math.sqrt(ratio * (degree + order))
+            shrink[degree, order] = math.sqrt(ratio * (degree - order - 1))
+    number = np.dtype(dtype)
+    return places, tables.astype(number), np.array(_LIMITS[number.itemsize], number)
