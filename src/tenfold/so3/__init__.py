@@ -10,6 +10,7 @@ turned = tn.so3.rotate(features, irreps, rotations)
 from __future__ import annotations
 
 from tenfold.so3.coupling import clebsch_gordan, gaunt, wigner_3j
+from tenfold.so3.equivariance import assert_equivariant, equivariance_error
 from tenfold.so3.irreps import Block, Irrep, Irreps, Path
 from tenfold.so3.layouts import Layout, join, relayout, split
 from tenfold.so3.rotate import rotate
@@ -24,7 +25,9 @@ __all__ = [
     "Layout",
     "Path",
     "angles_to_matrix",
+    "assert_equivariant",
     "clebsch_gordan",
+    "equivariance_error",
     "gaunt",
     "join",
     "matrix_to_angles",
