@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tenfold.errors import DataError, EquivarianceError, TenfoldError
-from tenfold.nn.so3 import Linear
+from tenfold.nn.so3 import Activation, Dropout, EquivariantLayerNorm, EquivariantRMSNorm, Gate, Linear, NormActivation
 from tenfold.so3 import Irrep, Irreps, assert_equivariant, equivariance_error, relayout, rotate
 
 IRREPS = "3x0e+2x0o+0x2e+2x1o+1e+2x0e+2x2e+2x1o"
@@ -26,10 +26,33 @@ RANDOM_IRREPS = st.lists(
 
 # A layer for any irreps of its input: of these irreps, this layout and double precision.
 LAYERS: dict[str, Callable[..., nn.Module]] = {
+    "activation": lambda irreps, layout: Activation(irreps, functions(irreps)),
+    "dropout": lambda irreps, layout: Dropout(irreps, 0.3, layout=layout).eval(),
+    "gate": lambda irreps, layout: gate(Irreps(irreps), layout),
+    "layer norm": lambda irreps, layout: EquivariantLayerNorm(irreps, layout=layout, dtype=torch.float64),
     "linear": lambda irreps, layout: Linear(
         irreps, Irreps(irreps) + "4x0e+1x3o", bias=True, layout=layout, dtype=torch.float64
     ),
+    "norm activation": lambda irreps, layout: NormActivation(irreps, bias=True, layout=layout, dtype=torch.float64),
+    "rms norm": lambda irreps, layout: EquivariantRMSNorm(irreps, layout=layout, dtype=torch.float64),
 }
+# Scalars look the same in both.
+WITHOUT_LAYOUT = {"activation"}
+
+
+def functions(irreps: Any) -> list[Callable[[Tensor], Tensor] | None]:
+    """SiLU for even scalars, the hyperbolic tangent for odd ones, nothing for the rest."""
+    chosen = {Irrep("0e"): nn.functional.silu, Irrep("0o"): torch.tanh}
+    return [chosen.get(block.ir) for block in Irreps(irreps)]
+
+
+def gate(irreps: Irreps, layout: str) -> Gate:
+    """Half of the gates even and half odd, for whatever of these irreps is no scalar."""
+    scalars = Irreps([block for block in irreps if not block.ir.l])
+    gated = Irreps([block for block in irreps if block.ir.l])
+    even = gated.num_irreps // 2
+    gates = Irreps([(even, "0e"), (gated.num_irreps - even, "0o")])
+    return Gate(scalars, functions(scalars), gates, [torch.sigmoid, torch.tanh], gated, layout=layout)
 
 
 def made(name: str, irreps: Any = IRREPS, layout: str = "mul_ir") -> nn.Module:
@@ -56,9 +79,10 @@ def test_it_turns_with_its_input(name: str, irreps: Irreps, layout: str, seed: i
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_function_that_is_not_equivariant_is_found_out(name: str) -> None:
-    """The same layer on features of which one component has been bent."""
+    """The same layer, with one component of what it returns bent."""
     layer = made(name)
-    bent = Irreps(IRREPS).slices()[3].start
+    places = zip(layer.irreps_out, layer.irreps_out.slices(), strict=True)
+    bent = next(where.start for block, where in places if block.ir.l and block.mul)
 
     def broken(features: Tensor) -> Tensor:
         found = layer(features).clone()
@@ -75,6 +99,9 @@ def test_both_layouts_are_one_layer(name: str) -> None:
     layer, other = made(name), made(name, layout="ir_mul")
     other.load_state_dict(layer.state_dict())
     features = drawn(layer, 5)
+    if name in WITHOUT_LAYOUT:
+        assert torch.equal(other(features), layer(features))
+        return
     found = other(relayout(features, layer.irreps_in, "mul_ir", "ir_mul"))
     torch.testing.assert_close(
         relayout(found, layer.irreps_out, "ir_mul", "mul_ir"), layer(features), rtol=0, atol=1e-14
@@ -199,8 +226,9 @@ def test_what_does_not_fit_is_told(name: str) -> None:
             layer(drawn(layer, 3, dtype=torch.float32))
     with pytest.raises(TenfoldError, match="'3x0z' is not like '16x1o'"):
         LAYERS[name]("3x0z", "mul_ir")
-    with pytest.raises(TenfoldError, match="a layout is 'mul_ir' or 'ir_mul', not 'mul_irr'"):
-        LAYERS[name](IRREPS, "mul_irr")
+    if name not in WITHOUT_LAYOUT:
+        with pytest.raises(TenfoldError, match="a layout is 'mul_ir' or 'ir_mul', not 'mul_irr'"):
+            LAYERS[name](IRREPS, "mul_irr")
 
 
 @pytest.mark.parametrize("name", LAYERS)

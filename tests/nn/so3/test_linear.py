@@ -102,7 +102,7 @@ def test_weights_of_another_layer_are_refused() -> None:
 
 
 @pytest.mark.peer
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(IRREPS, IRREPS, LAYOUT, st.booleans(), st.integers(0, 2**20))
 def test_results_are_those_of_e3nn(irreps_in: Irreps, irreps_out: Irreps, layout: str, bias: bool, seed: int) -> None:
     o3 = pytest.importorskip("e3nn.o3")

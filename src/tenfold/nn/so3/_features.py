@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 
-from tenfold.errors import DataError
+from tenfold._arguments import quoted, real_number
+from tenfold.errors import DataError, TenfoldError
 from tenfold.so3.irreps import Irreps
 from tenfold.so3.layouts import Layout, check
 
@@ -22,3 +24,16 @@ def check_features(features: Tensor, irreps: Irreps, layout: Layout, parameter: 
         f"features are {features.dtype} and the layer is {parameter.dtype}: convert one of them, as by "
         f"layer.to({features.dtype})"
     )
+
+
+def copies(numbers: Shaped[Tensor, "*batch num_irreps"], irreps: Irreps) -> tuple[Shaped[Tensor, "*batch mul 1"], ...]:
+    """A number for each copy of an irrep, beside the blocks of `split`."""
+    return numbers.unsqueeze(-1).split([block.mul for block in irreps], dim=-2)
+
+
+def positive(name: str, value: float) -> float:
+    """The value. Raises `TenfoldError` unless it is a positive number."""
+    number = real_number(name, value, "a positive number")
+    if not 0 < number < float("inf"):
+        raise TenfoldError(f"{name} must be a positive number, not {quoted(value)}")
+    return number

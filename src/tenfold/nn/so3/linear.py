@@ -21,9 +21,9 @@ class Linear(nn.Module):
     The same as e3nn's ``o3.Linear``: weights start standard normal, sums are divided by the root of the number of
     their terms, biases start at zero and are for ``0e`` only. An irrep of the output that the input lacks is zero.
 
-    The flat ``weight`` holds one matrix ``[copies in, copies out]`` for each irrep, in the order in which irreps come in
-    the input. Where no irrep is spread over several blocks, that is e3nn's flat weight; `load_e3nn` converts in any
-    case.
+    The flat ``weight`` holds one matrix ``[copies in, copies out]`` for each irrep, in the order in which irreps come
+    in the input. Where no irrep is spread over several blocks, that is e3nn's flat weight; `load_e3nn` converts in
+    any case.
 
     Args:
         irreps_in: irreps of the input.
@@ -86,7 +86,7 @@ class Linear(nn.Module):
 
     @torch.no_grad()
     def load_e3nn(self, weight: Float[Tensor, " weights"], bias: Float[Tensor, " biases"] | None = None) -> None:
-        """Takes the ``weight`` and ``bias`` of e3nn's ``o3.Linear`` of the same irreps, which has them in its own order.
+        """Takes ``weight`` and ``bias`` of e3nn's ``o3.Linear`` of the same irreps, which has them in its own order.
 
         Raises:
             DataError: there are not as many numbers as this layer has.
