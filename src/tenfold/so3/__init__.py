@@ -9,6 +9,7 @@ turned = tn.so3.rotate(features, irreps, rotations)
 
 from __future__ import annotations
 
+from tenfold.so3 import expressivity
 from tenfold.so3.coupling import clebsch_gordan, gaunt, wigner_3j
 from tenfold.so3.equivariance import assert_equivariant, equivariance_error
 from tenfold.so3.irreps import Block, Irrep, Irreps, Path
@@ -30,6 +31,7 @@ __all__ = [
     "check_pointwise",
     "clebsch_gordan",
     "equivariance_error",
+    "expressivity",
     "gaunt",
     "join",
     "matrix_to_angles",
