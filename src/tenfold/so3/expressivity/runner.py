@@ -19,7 +19,9 @@ FeaturesOf: TypeAlias = Callable[[Tensor, Tensor, int | None], Tensor]
 
 
 def separates(features_of: FeaturesOf, pair: Pair, seeds: int = 5, tol: float = 1e-6) -> bool:
-    """Whether features of the two structures differ by more than ``tol`` of the largest, for any of some seeds.
+    """Whether features of the two structures differ by more than ``tol``, for any of some seeds.
+
+    That is relative to the largest feature where this is above one, so features should not be made smaller than that.
 
     Args:
         features_of: from positions ``[nodes, 3]``, edges ``[2, edges]`` and the node in the centre (None where there
@@ -42,7 +44,7 @@ def separates(features_of: FeaturesOf, pair: Pair, seeds: int = 5, tol: float = 
 
 
 def difference(features_of: FeaturesOf, pair: Pair, seeds: int = 5, tol: float = 1e-6) -> float:
-    """The largest difference of features between the two structures, in units of the largest; else as `separates`."""
+    """The largest difference of features between the two structures, as `separates` has it; else as there."""
     if not real_number("tol", tol, "a number above 0") > 0:
         raise TenfoldError(f"tol must be a number above 0, not {tol:g}")
     largest = 0.0
@@ -142,4 +144,5 @@ def _off(first: Tensor, second: Tensor) -> float:
         raise DataError(f"features_of must return equally many numbers, not {len(first)} and {len(second)}")
     if not len(first):
         return 0.0
-    return float((first - second).abs().max()) / (float(torch.maximum(first.abs(), second.abs()).max()) or 1.0)
+    # Features that are all zero but for rounding do not differ.
+    return float((first - second).abs().max()) / max(float(torch.maximum(first.abs(), second.abs()).max()), 1.0)

@@ -86,7 +86,8 @@ def chains(length: int) -> Pair:
         edges = torch.stack([torch.arange(length + 1), torch.arange(1, length + 2)])
         edges = torch.cat([edges, edges.flip(0)], dim=1)
         found.append(Geometry(positions - positions.mean(dim=0), edges, None))
-    return Pair(f"chain of {length}, ends apart or not", *found, f"{length // 2 + 1} layers with directions")
+    apart, beside = found
+    return Pair(f"chain of {length}, ends apart or not", apart, beside, f"{length // 2 + 1} layers with directions")
 
 
 def shells(fold: int) -> Pair:
@@ -106,7 +107,8 @@ def shells(fold: int) -> Pair:
             for radius, angle in ((1.0, 0.0), (2.0, turn))
         ]
         found.append(_star(torch.cat(rings)))
-    return Pair(f"{fold}-fold rings, eclipsed or staggered", *found, f"degree {fold}")
+    eclipsed, staggered = found
+    return Pair(f"{fold}-fold rings, eclipsed or staggered", eclipsed, staggered, f"degree {fold}")
 
 
 def two_body() -> Pair:
@@ -123,24 +125,24 @@ def three_body() -> Pair:
 
 
 def four_body() -> Pair:
-    """All triples of neighbours are the same up to a reflection, but not all sets of four.
+    """All triples of neighbours are the same, with their hand, but not all sets of four.
 
     Two scalene triangles, one above the other and turned against it, and one more neighbour on the axis, above or
     below. With triangles of two equal sides the two structures are one; see `controls`.
     """
     first, second = _prisms((-4.0, 2.0, -3.0))
-    return Pair("equal triples", first, second, "products of 4 neighbours, or of 3 and their hand")
+    return Pair("equal triples", first, second, "products of 4 neighbours")
 
 
 def chiral() -> Pair:
     """Three neighbours at right angles and different distances, and their mirror image."""
     neighbours = [(1, 0, 0), (0, 2, 0), (0, 0, 3)]
-    mirrored = [tuple(-x for x in row) for row in neighbours]
-    return Pair("hand of three", _star(neighbours), _star(mirrored), "pseudoscalars of 3 neighbours", mirrored=True)
+    first, second = _star(neighbours), _star([[-x for x in row] for row in neighbours])
+    return Pair("hand of three", first, second, "pseudoscalars of 3 neighbours", mirrored=True)
 
 
 def chiral_in_fours() -> Pair:
-    """A scalene triangle with a neighbour above or below its plane: mirror images, but no three neighbours are chiral."""
+    """A scalene triangle, a neighbour above or below its plane: mirror images, but no three of them are chiral."""
     shared = [(3, 0, -4), (0, 0, 5), (-4, 0, -3)]
     first, second = [*shared, (0, 5, 0)], [*shared, (0, -5, 0)]
     return Pair("hand of four", _star(first), _star(second), "pseudoscalars of 4 neighbours", mirrored=True)
