@@ -174,6 +174,15 @@ def test_maps_that_are_not_invariant_are_refused() -> None:
         separates(lambda positions, edges, centre: positions.norm(dim=1), three_body())
 
 
+def test_sizes_of_features_do_not_matter_unless_they_are_rounding() -> None:
+    plain = map_of(2, 3)
+    for scale in (1e-2, 1.0, 1e8):
+        found = suite(lambda *structure, s=scale: s * plain(*structure), [two_body(), three_body()])
+        assert list(found.separated.values()) == [True, False]
+    noise = torch.randn(3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert not separates(lambda positions, edges, centre: 1e-15 * positions[-1] @ noise, two_body())
+
+
 def test_weights_are_the_same_for_both_and_differ_by_seed() -> None:
     seen = []
 

@@ -15,13 +15,16 @@ from tenfold.errors import DataError, EquivarianceError, TenfoldError
 from tenfold.so3.expressivity.structures import Geometry, Pair, pairs
 from tenfold.so3.rotations import random_rotations
 
+# Features that are all far below this are zero but for rounding, as pseudoscalars of what has no hand are.
+_SMALLEST = 1e-3
+
 FeaturesOf: TypeAlias = Callable[[Tensor, Tensor, int | None], Tensor]
 
 
 def separates(features_of: FeaturesOf, pair: Pair, seeds: int = 5, tol: float = 1e-6) -> bool:
     """Whether features of the two structures differ by more than ``tol``, for any of some seeds.
 
-    That is relative to the largest feature where this is above one, so features should not be made smaller than that.
+    That is relative to the largest feature, or to 0.001 where all are smaller.
 
     Args:
         features_of: from positions ``[nodes, 3]``, edges ``[2, edges]`` and the node in the centre (None where there
@@ -144,5 +147,4 @@ def _off(first: Tensor, second: Tensor) -> float:
         raise DataError(f"features_of must return equally many numbers, not {len(first)} and {len(second)}")
     if not len(first):
         return 0.0
-    # Features that are all zero but for rounding do not differ.
-    return float((first - second).abs().max()) / max(float(torch.maximum(first.abs(), second.abs()).max()), 1.0)
+    return float((first - second).abs().max()) / max(float(torch.maximum(first.abs(), second.abs()).max()), _SMALLEST)
