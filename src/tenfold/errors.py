@@ -19,6 +19,10 @@ class DataError(TenfoldError):
     """Numbers that cannot be fitted: wrong shape, empty, NaN where none is allowed, infinite."""
 
 
+class EquivarianceError(TenfoldError):
+    """A function that does not turn with its input as it must."""
+
+
 class FileError(TenfoldError):
     """A file that cannot be read or written: missing, truncated, foreign, hostile, no room."""
 

@@ -10,10 +10,13 @@ stress = tn.so3.CartesianTensor("ij=ji").to_irreps(matrices)
 
 from __future__ import annotations
 
+from tenfold.so3 import expressivity
 from tenfold.so3.cartesian import CartesianTensor
 from tenfold.so3.coupling import clebsch_gordan, gaunt, wigner_3j
+from tenfold.so3.equivariance import assert_equivariant, equivariance_error
 from tenfold.so3.irreps import Block, Irrep, Irreps, Path
 from tenfold.so3.layouts import Layout, join, relayout, split
+from tenfold.so3.pointwise import check_pointwise
 from tenfold.so3.rotate import rotate
 from tenfold.so3.rotations import angles_to_matrix, matrix_to_angles, quaternion_to_matrix, random_rotations
 from tenfold.so3.spherical_harmonics import spherical_harmonics
@@ -28,7 +31,11 @@ __all__ = [
     "Layout",
     "Path",
     "angles_to_matrix",
+    "assert_equivariant",
+    "check_pointwise",
     "clebsch_gordan",
+    "equivariance_error",
+    "expressivity",
     "from_mandel",
     "from_voigt",
     "gaunt",
