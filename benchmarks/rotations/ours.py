@@ -11,7 +11,15 @@ from torch import Tensor
 
 from benchmarks.rotations.questions import Question
 from benchmarks.rotations.torch_modes import runner
-from tenfold.so3 import Irreps, spherical_harmonics
+from tenfold.so3 import (
+    ClebschGordan,
+    ClebschGordanConvolution,
+    GauntConvolution,
+    GauntGrid,
+    Irreps,
+    SymmetricContraction,
+    spherical_harmonics,
+)
 
 
 def prepare(
@@ -55,9 +63,58 @@ def _features(question: Question) -> Irreps:
     return Irreps([(question.channels, (degree, (-1) ** degree)) for degree in range(question.degree + 1)])
 
 
+def _kept(question: Question, parities: tuple[int, ...]) -> Irreps:
+    degrees = range(question.degree + 1)
+    return Irreps([(1, (degree, sign * (-1) ** degree)) for degree in degrees for sign in parities])
+
+
+def _full(question: Question, numbers: dict[str, np.ndarray], told: Sequence[np.ndarray]) -> Callable[..., Tensor]:
+    features = _features(question)
+    return ClebschGordan.separate(features, features, _kept(question, (1, -1)), layout="ir_mul")
+
+
+def _summed(question: Question, numbers: dict[str, np.ndarray], told: Sequence[np.ndarray]) -> Callable[..., Tensor]:
+    features = _features(question)
+    return GauntGrid(features, features, features, layout="ir_mul", normalization="integral")
+
+
+def _edges(question: Question, numbers: dict[str, np.ndarray], told: Sequence[np.ndarray]) -> Callable[..., Tensor]:
+    features, kept = _features(question), _kept(question, (1,))
+    made = ClebschGordanConvolution(features, question.filter_degree, kept, layout="ir_mul")
+    source, target = torch.from_numpy(numbers["source"]), torch.from_numpy(numbers["target"])
+    return lambda x, vectors, weight: made(x, vectors, weight, source=source, target=target)
+
+
+def _filter(question: Question, numbers: dict[str, np.ndarray], told: Sequence[np.ndarray]) -> Callable[..., Tensor]:
+    features = _features(question)
+    made = GauntConvolution(features, question.filter_degree, features, layout="ir_mul")
+    source, target = torch.from_numpy(numbers["source"]), torch.from_numpy(numbers["target"])
+    return lambda x, vectors, weight: made(x, vectors, weight, source=source, target=target)
+
+
+def _contraction(
+    question: Question, numbers: dict[str, np.ndarray], told: Sequence[np.ndarray]
+) -> Callable[..., Tensor]:
+    features = _features(question)
+    made = SymmetricContraction(features, features, 3, layout="ir_mul")
+    parts = []
+    for number in range(0, len(told), 2):
+        coupling, weight = (torch.from_numpy(array).double() for array in told[number : number + 2])
+        parts.append(made.change_of_basis(number // 6, coupling).T @ weight)
+    weights = torch.cat([part.flatten() for part in parts]).float() if parts else made.random_weight()
+    return lambda x: made(x, weights)
+
+
 def _harmonics(question: Question, numbers: dict[str, np.ndarray], told: Sequence[np.ndarray]) -> Callable[..., Tensor]:
     degrees = range(question.degree + 1)
     return lambda vectors: spherical_harmonics(degrees, vectors, normalization="component")
 
 
-_WORKS = {"harmonics": _harmonics}
+_WORKS = {
+    "full": _full,
+    "summed": _summed,
+    "edges": _edges,
+    "filter": _filter,
+    "contraction": _contraction,
+    "harmonics": _harmonics,
+}

@@ -11,7 +11,7 @@ import torch
 from e3nn import o3
 
 from benchmarks.rotations.layout import from_mul_ir, to_mul_ir
-from benchmarks.rotations.questions import Question, gaunt_factor, natural, sorted_paths
+from benchmarks.rotations.questions import Question, filter_scale, gaunt_factor, natural, sorted_paths
 from benchmarks.rotations.torch_modes import runner
 
 
@@ -116,7 +116,10 @@ def _function(question: Question, numbers: dict[str, np.ndarray]) -> Callable[..
         features,
         filters,
         features,
-        [(l1, l2, l3, "uuu", False, gaunt_factor(l1, l2, l3) ** 2 * _among(paths, l3)) for l1, l2, l3 in paths],
+        [
+            (l1, l2, l3, "uuu", False, (gaunt_factor(l1, l2, l3) * filter_scale(q, l3)) ** 2 * _among(paths, l3))
+            for l1, l2, l3 in paths
+        ],
         path_normalization="path",
         irrep_normalization="none",
     )

@@ -20,7 +20,8 @@ class Question:
         work: ``"full"``, every path of two features kept apart; ``"summed"``, added up by degree with the coefficients
             of Gaunt integrals; ``"edges"``, features along edges, each path and channel with a weight for each edge,
             gathered from nodes and added up at nodes; ``"filter"``, the same with weights by degree of the filter only
-            and Gaunt's coefficients; ``"contraction"``, products of a feature with itself; ``"harmonics"``.
+            and Gaunt's coefficients, scaled by `filter_scale`; ``"contraction"``, products of a feature with itself;
+            ``"harmonics"``.
         degree: of features, and of what comes out.
         filter_degree: of the spherical harmonics along edges.
         channels: of features.
@@ -113,3 +114,10 @@ def gaunt_factor(l1: int, l2: int, l3: int) -> float:
     square = f(2 * half - 2 * l1) * f(2 * half - 2 * l2) * f(2 * half - 2 * l3) / f(2 * half + 1)
     symbol = math.sqrt(square) * f(half) / (f(half - l1) * f(half - l2) * f(half - l3))
     return math.sqrt((2 * l1 + 1) * (2 * l2 + 1) * (2 * l3 + 1) / (4 * math.pi)) * symbol
+
+
+def filter_scale(question: Question, degree: int) -> float:
+    """What gives messages of a degree the variance of features, for independent weights of variance one."""
+    paths = natural(sorted_paths(question.degree, question.filter_degree, question.degree))
+    square = sum(gaunt_factor(*path) ** 2 for path in paths if path[2] == degree)
+    return math.sqrt(4 * math.pi * (2 * degree + 1) / square)
