@@ -1,0 +1,1 @@
+"""Products of irreps beside those of other libraries, each in a process and an environment of its own."""
