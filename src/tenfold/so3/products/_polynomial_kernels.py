@@ -14,18 +14,17 @@ from tenfold.so3._lanes import WIDTH, load, load_at, multiply_add, scratch, spre
 @compiled
 def evaluate(features, weight, order, first, species, tables, out, begin, end):  # type: ignore[no-untyped-def]
     """``out[node, component, channel]`` for the nodes of the units from ``begin`` to ``end``."""
-    parent, last, term_first, _, by_out_first, by_out_term, by_out_monomial, value_first, value_path, value = tables
-    size, monomials = features.shape[1], len(term_first) - 1
+    longer_first, last, term_first, _, out_first, out_term, out_monomial, value_first, value_path, value = tables
     coefficients = scratch(len(value_first) - 1, features)
-    powers = scratch(2 * monomials, features)
+    powers = scratch(2 * (len(term_first) - 1), features)
     for unit in range(begin, end):
         for channel in range(0, features.shape[2], WIDTH):
             _weighted(weight, species[unit], channel, value_first, value_path, value, coefficients)
             for position in range(first[unit], first[unit + 1], 2):
                 one, other = order[position], order[min(position + 1, first[unit + 1] - 1)]
                 _pick(features, one, other, channel, powers)
-                _multiply(parent, last, size, powers)
-                _sum(by_out_first, by_out_term, by_out_monomial, coefficients, powers, out, one, other, channel)
+                _multiply(longer_first, last, powers)
+                _sum(out_first, out_term, out_monomial, coefficients, powers, out, one, other, channel)
 
 
 @compiled
@@ -34,7 +33,7 @@ def pull(features, weight, order, first, species, tables, grad, by_features, by_
 
     Either is left out where its array is empty.
     """
-    parent, last, term_first, term_out, _, _, _, value_first, value_path, value = tables
+    longer_first, last, term_first, term_out, _, _, _, value_first, value_path, value = tables
     size, monomials, terms = features.shape[1], len(term_first) - 1, len(value_first) - 1
     coefficients = scratch(terms, features)
     changes = scratch(terms, features)
@@ -54,17 +53,25 @@ def pull(features, weight, order, first, species, tables, grad, by_features, by_
                 _pick(grad, one, other, channel, given)
                 if not pair:
                     _forget(given)
-                _multiply(parent, last, size, powers)
+                _multiply(longer_first, last, powers)
                 _distribute(term_first, term_out, coefficients, given, adjoint)
                 if len(by_weight):
                     _collect(term_first, term_out, given, powers, changes)
                 if len(by_features):
-                    for monomial in range(monomials - 1, size - 1, -1):
-                        above, factor = parent[monomial - size], last[monomial - size]
-                        for k in range(2):
-                            here = load(adjoint, 2 * monomial + k)
-                            _add(adjoint, 2 * above + k, here, load(powers, 2 * factor + k))
-                            _add(adjoint, 2 * factor + k, here, load(powers, 2 * above + k))
+                    for monomial in range(monomials - 1, -1, -1):
+                        left, right, here = zero, zero, 2 * monomial
+                        one_power, other_power = load(powers, here), load(powers, here + 1)
+                        for entry in range(longer_first[monomial], longer_first[monomial + 1]):
+                            factor, longer = 2 * last[entry], 2 * (size + entry)
+                            change = load(adjoint, longer)
+                            left = multiply_add(change, load(powers, factor), left)
+                            _add(adjoint, factor, change, one_power)
+                            change = load(adjoint, longer + 1)
+                            right = multiply_add(change, load(powers, factor + 1), right)
+                            _add(adjoint, factor + 1, change, other_power)
+                        # Only now: the last factor may have been this monomial itself.
+                        store(adjoint, here, load(adjoint, here) + left)
+                        store(adjoint, here + 1, load(adjoint, here + 1) + right)
                     _put(adjoint, one, other, pair, channel, by_features)
             if len(by_weight):
                 _unweighted(changes, unit, channel, value_first, value_path, value, by_weight)
@@ -77,9 +84,18 @@ def push(features, weight, order, first, species, tables, grad, along, out, by_f
     Those are for ``grad``, which is the derivative of the output along the direction; for the features; and in each
     unit for the weights. The last two are left out where their arrays are empty.
     """
-    parent, last, term_first, term_out, by_out_first, by_out_term, by_out_monomial, value_first, value_path, value = (
-        tables
-    )
+    (
+        longer_first,
+        last,
+        term_first,
+        term_out,
+        out_first,
+        out_term,
+        out_monomial,
+        value_first,
+        value_path,
+        value,
+    ) = tables
     size, monomials, terms = features.shape[1], len(term_first) - 1, len(value_first) - 1
     coefficients = scratch(terms, features)
     changes = scratch(terms, features)
@@ -102,29 +118,36 @@ def push(features, weight, order, first, species, tables, grad, along, out, by_f
                 _pick(grad, one, other, channel, given)
                 if not pair:
                     _forget(given)
-                _multiply(parent, last, size, powers)
-                for monomial in range(size, monomials):
-                    above, factor = parent[monomial - size], last[monomial - size]
+                _multiply(longer_first, last, powers)
+                for monomial in range(monomials):
                     for k in range(2):
-                        rest = load(powers, 2 * above + k) * load(slopes, 2 * factor + k)
-                        slope = multiply_add(load(slopes, 2 * above + k), load(powers, 2 * factor + k), rest)
-                        store(slopes, 2 * monomial + k, slope)
-                _sum(by_out_first, by_out_term, by_out_monomial, coefficients, slopes, out, one, other, channel)
+                        power, slope = load(powers, 2 * monomial + k), load(slopes, 2 * monomial + k)
+                        for entry in range(longer_first[monomial], longer_first[monomial + 1]):
+                            factor = 2 * last[entry] + k
+                            rest = power * load(slopes, factor)
+                            store(slopes, 2 * (size + entry) + k, multiply_add(slope, load(powers, factor), rest))
+                _sum(out_first, out_term, out_monomial, coefficients, slopes, out, one, other, channel)
                 if len(by_weight):
                     _collect(term_first, term_out, given, slopes, changes)
                 if len(by_features):
                     _distribute(term_first, term_out, coefficients, given, adjoint)
                     for row in range(2 * monomials):
                         store(by_powers, row, zero)
-                    for monomial in range(monomials - 1, size - 1, -1):
-                        above, factor = parent[monomial - size], last[monomial - size]
+                    for monomial in range(monomials - 1, -1, -1):
                         for k in range(2):
-                            here, there = load(adjoint, 2 * monomial + k), load(by_powers, 2 * monomial + k)
-                            _add(adjoint, 2 * above + k, here, load(powers, 2 * factor + k))
-                            _add(by_powers, 2 * factor + k, here, load(slopes, 2 * above + k))
-                            _add(by_powers, 2 * above + k, here, load(slopes, 2 * factor + k))
-                            _add(by_powers, 2 * above + k, there, load(powers, 2 * factor + k))
-                            _add(by_powers, 2 * factor + k, there, load(powers, 2 * above + k))
+                            here = 2 * monomial + k
+                            power, slope = load(powers, here), load(slopes, here)
+                            total, by_power = zero, zero
+                            for entry in range(longer_first[monomial], longer_first[monomial + 1]):
+                                factor, longer = 2 * last[entry] + k, 2 * (size + entry) + k
+                                change, by_longer = load(adjoint, longer), load(by_powers, longer)
+                                total = multiply_add(change, load(powers, factor), total)
+                                by_power = multiply_add(change, load(slopes, factor), by_power)
+                                by_power = multiply_add(by_longer, load(powers, factor), by_power)
+                                more = multiply_add(by_longer, power, load(by_powers, factor))
+                                store(by_powers, factor, multiply_add(change, slope, more))
+                            store(adjoint, here, load(adjoint, here) + total)
+                            store(by_powers, here, load(by_powers, here) + by_power)
                     _put(by_powers, one, other, pair, channel, by_features)
             if len(by_weight):
                 _unweighted(changes, unit, channel, value_first, value_path, value, by_weight)
@@ -178,30 +201,34 @@ def _forget(rows):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _multiply(parent, last, size, powers):  # type: ignore[no-untyped-def]
+def _multiply(longer_first, last, powers):  # type: ignore[no-untyped-def]
     """All monomials from those of degree one."""
-    for monomial in range(len(parent)):
-        above, factor, here = 2 * parent[monomial], 2 * last[monomial], 2 * (size + monomial)
-        store(powers, here, load(powers, above) * load(powers, factor))
-        store(powers, here + 1, load(powers, above + 1) * load(powers, factor + 1))
+    longer = len(powers) - 2 * len(last)
+    for monomial in range(len(longer_first) - 1):
+        left, right = load(powers, 2 * monomial), load(powers, 2 * monomial + 1)
+        for entry in range(longer_first[monomial], longer_first[monomial + 1]):
+            factor = 2 * last[entry]
+            store(powers, longer, left * load(powers, factor))
+            store(powers, longer + 1, right * load(powers, factor + 1))
+            longer += 2
 
 
 @compiled
-def _sum(by_out_first, by_out_term, by_out_monomial, coefficients, powers, out, one, other, channel):  # type: ignore[no-untyped-def]
+def _sum(out_first, out_term, out_monomial, coefficients, powers, out, one, other, channel):  # type: ignore[no-untyped-def]
     """Monomials times coefficients, added up for each component that comes out; two sums each, to keep both busy."""
     zero = spread(powers.dtype.type(0))
-    for component in range(len(by_out_first) - 1):
+    for component in range(len(out_first) - 1):
         left, right, more_left, more_right = zero, zero, zero, zero
-        start, stop = by_out_first[component], by_out_first[component + 1]
+        start, stop = out_first[component], out_first[component + 1]
         for entry in range(start, stop - 1, 2):
-            coefficient, here = load(coefficients, by_out_term[entry]), 2 * by_out_monomial[entry]
+            coefficient, here = load(coefficients, out_term[entry]), 2 * out_monomial[entry]
             left = multiply_add(coefficient, load(powers, here), left)
             right = multiply_add(coefficient, load(powers, here + 1), right)
-            coefficient, here = load(coefficients, by_out_term[entry + 1]), 2 * by_out_monomial[entry + 1]
+            coefficient, here = load(coefficients, out_term[entry + 1]), 2 * out_monomial[entry + 1]
             more_left = multiply_add(coefficient, load(powers, here), more_left)
             more_right = multiply_add(coefficient, load(powers, here + 1), more_right)
         if (stop - start) % 2:
-            coefficient, here = load(coefficients, by_out_term[stop - 1]), 2 * by_out_monomial[stop - 1]
+            coefficient, here = load(coefficients, out_term[stop - 1]), 2 * out_monomial[stop - 1]
             left = multiply_add(coefficient, load(powers, here), left)
             right = multiply_add(coefficient, load(powers, here + 1), right)
         store_at(out, one, component, channel, left + more_left)

@@ -249,8 +249,8 @@ def _portions(species: Tensor | None, nodes: int) -> _Units:
 def _tables(irreps_in: str, irreps_out: str, correlation: int, dtype: torch.dtype) -> tuple[NDArray[Any], ...]:
     """What kernels take: the arrays of the polynomials, their values in the dtype of the features."""
     made = polynomials(irreps_in, irreps_out, correlation)
-    indices = (made.parent, made.last, made.term_first, made.term_out)
-    by_out = (made.by_out_first, made.by_out_term, made.by_out_monomial)
+    indices = (made.longer_first, made.last, made.term_first, made.term_out)
+    by_out = (made.out_first, made.out_term, made.out_monomial)
     return (*indices, *by_out, made.value_first, made.value_path, made.value.astype(_numpy(dtype)))
 
 

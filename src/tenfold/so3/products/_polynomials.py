@@ -24,13 +24,13 @@ class Polynomials:
 
     Attributes:
         components: how many the feature has, and how many come out.
-        parent: the monomial without its last factor, for those longer than one.
-        last: that factor.
+        longer_first: of each monomial, among those with one factor more.
+        last: their last factor; all of those longer than one are there in their order.
         term_first: of each monomial, among the terms.
         term_out: the component that a term adds to.
-        by_out_first: of each component that comes out, among the terms sorted by it.
-        by_out_term: the terms in that order.
-        by_out_monomial: their monomials.
+        out_first: of each component that comes out, among the terms sorted by it.
+        out_term: the terms in that order.
+        out_monomial: their monomials.
         value_first: of each term, among the values.
         value_path: the path of each value.
         value: the coefficients.
@@ -38,13 +38,13 @@ class Polynomials:
     """
 
     components: tuple[int, int]
-    parent: Int64[np.ndarray, " longer"]
+    longer_first: Int64[np.ndarray, " monomial_end"]
     last: Int64[np.ndarray, " longer"]
     term_first: Int64[np.ndarray, " monomial_end"]
     term_out: Int64[np.ndarray, " term"]
-    by_out_first: Int64[np.ndarray, " out_end"]
-    by_out_term: Int64[np.ndarray, " term"]
-    by_out_monomial: Int64[np.ndarray, " term"]
+    out_first: Int64[np.ndarray, " component_end"]
+    out_term: Int64[np.ndarray, " term"]
+    out_monomial: Int64[np.ndarray, " term"]
     value_first: Int64[np.ndarray, " term_end"]
     value_path: Int64[np.ndarray, " n"]
     value: Float64[np.ndarray, " n"]
@@ -93,7 +93,7 @@ def _numbered(table: _Table, components: tuple[int, int], paths: tuple[tuple[int
     for _, monomial in table:
         # Whatever a kernel multiplies on the way to it.
         needed.update(monomial[:length] for length in range(1, len(monomial) + 1))
-    # Those that differ in their last factor alone are neighbours.
+    # Those that differ in their last factor alone are neighbours, in the order of what is before it.
     order = sorted(needed, key=lambda monomial: (len(monomial), monomial))
     position = {monomial: n for n, monomial in enumerate(order)}
     longer = order[components[0] :]
@@ -104,7 +104,7 @@ def _numbered(table: _Table, components: tuple[int, int], paths: tuple[tuple[int
     by_out = np.argsort(outs, kind="stable").astype(np.int64)
     return Polynomials(
         components,
-        np.array([position[monomial[:-1]] for monomial in longer], dtype=np.int64),
+        np.searchsorted([position[monomial[:-1]] for monomial in longer], np.arange(len(order) + 1)).astype(np.int64),
         np.array([monomial[-1] for monomial in longer], dtype=np.int64),
         np.searchsorted(which, np.arange(len(order) + 1)).astype(np.int64),
         outs,
