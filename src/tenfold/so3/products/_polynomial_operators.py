@@ -6,7 +6,8 @@ another, and the third derivative is refused.
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ from tenfold.so3.products._polynomials import polynomials
 _LEAST, _MOST = 32, 64
 # Numbers that kernels take at once.
 _WIDTH = 16
+# Polynomials of more terms are run through in loops: written out they would take long to compile.
+_WRITTEN_OUT = 2000
 
 
 def symmetric_polynomials(
@@ -55,13 +58,12 @@ class _Units(NamedTuple):
 def _contract(
     features: Tensor, weight: Tensor, species: Tensor | None, irreps_in: str, irreps_out: str, correlation: int
 ) -> Tensor:
-    from tenfold.so3.products import _polynomial_kernels as kernels
-
     key = (irreps_in, irreps_out, correlation)
     out = _like(features, polynomials(*key).components[1])
     units = _portions(species, len(features))
     arrays = (*_arrays(features, weight), *units, _tables(*key, features.dtype), out.numpy())
-    shared(len(units.species), lambda begin, end: kernels.evaluate(*arrays, begin, end))
+    kernel = _kernel("evaluate", key, [False, False])
+    shared(len(units.species), lambda begin, end: kernel(*arrays, begin, end))
     return out
 
 
@@ -84,13 +86,12 @@ def _pull(
     wants: list[bool],
 ) -> tuple[Tensor, Tensor]:
     """Gradients for features and weights; an empty one where it is not wanted."""
-    from tenfold.so3.products import _polynomial_kernels as kernels
-
     tables = _tables(irreps_in, irreps_out, correlation, features.dtype)
     units = _portions(species, len(features))
     by_features, by_units = _targets(features, weight, units, wants)
     arrays = (*_arrays(features, weight), *units, tables, *_arrays(grad), by_features.numpy(), by_units)
-    shared(len(units.species), lambda begin, end: kernels.pull(*arrays, begin, end))
+    kernel = _kernel("pull", (irreps_in, irreps_out, correlation), wants)
+    shared(len(units.species), lambda begin, end: kernel(*arrays, begin, end))
     return by_features, _added(by_units, units, weight, wants[1])
 
 
@@ -121,15 +122,14 @@ def _push(
     wants: list[bool],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ``sum(along * gradient for features)``, for features, weights and ``grad``."""
-    from tenfold.so3.products import _polynomial_kernels as kernels
-
     tables = _tables(irreps_in, irreps_out, correlation, features.dtype)
     units = _portions(species, len(features))
     out = _like(features, grad.shape[1])
     by_features, by_units = _targets(features, weight, units, wants)
     given = (*_arrays(features, weight), *units, tables, *_arrays(grad, along))
     arrays = (*given, out.numpy(), by_features.numpy(), by_units)
-    shared(len(units.species), lambda begin, end: kernels.push(*arrays, begin, end))
+    kernel = _kernel("push", (irreps_in, irreps_out, correlation), wants)
+    shared(len(units.species), lambda begin, end: kernel(*arrays, begin, end))
     return by_features, _added(by_units, units, weight, wants[1]), out
 
 
@@ -194,6 +194,29 @@ def _push_backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]
 _contract.register_autograd(_backward, setup_context=_keep)
 _pull.register_autograd(_pull_backward, setup_context=_keep_pull)
 _push.register_autograd(_push_backward)
+
+
+def _kernel(name: str, key: tuple[str, str, int], wants: list[bool]) -> Callable[..., None]:
+    """Loops over the terms of any polynomials, or what was compiled for these."""
+    if polynomials(*key).terms > _WRITTEN_OUT:
+        from tenfold.so3.products import _polynomial_kernels as kernels
+
+        return getattr(kernels, name)
+    return partial(_written_out(name), _program(key, *wants))
+
+
+@cache
+def _written_out(name: str) -> Callable[..., None]:
+    from tenfold.so3.products import _polynomial_programs as programs
+
+    return getattr(programs, name)
+
+
+@cache
+def _program(key: tuple[str, str, int], by_features: bool, by_weight: bool) -> Any:
+    from tenfold.so3.products._polynomial_programs import Program
+
+    return Program(key, by_features, by_weight)
 
 
 def _some(found: Any, wants: list[bool]) -> tuple[Tensor | None, ...]:
