@@ -109,6 +109,7 @@ class _Writer:
         self.context, self.builder, self.node, self.channel = context, builder, node, channel
         self.arrays = list(zip(arrays, values, strict=True))
         self.number = _number(context, arrays[0])
+        self._starts: dict[int, Any] = {}
         kind = ir.VectorType(self.number, WIDTH)
         name = f"llvm.fma.v{WIDTH}f{8 * _size(self.number)}"
         self._fused = builder.module.declare_intrinsic(name, (), ir.FunctionType(kind, [kind] * 3))
@@ -126,9 +127,12 @@ class _Writer:
             _store(self.builder, ir.Constant(kind, None) if value is None else value, self._place(array, component))
 
     def row(self, array: int, term: int) -> Any:
-        """Where a row of a scratch array is."""
-        kind, value = self.arrays[array]
-        return _address(self.context, self.builder, kind, value, (self._index(term), self._index(0)))
+        """Where a row of a scratch array is, by one addition to where the array is: there are many."""
+        if array not in self._starts:
+            kind, value = self.arrays[array]
+            zero = self._index(0)
+            self._starts[array] = _address(self.context, self.builder, kind, value, (zero, zero))
+        return self.builder.gep(self._starts[array], [self._index(term * WIDTH)])
 
     def load(self, place: Any) -> Any:
         return _load(self.builder, place, self.number, WIDTH)

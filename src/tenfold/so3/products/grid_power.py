@@ -107,7 +107,11 @@ class GridPower(ManyBodyProduct):
         ).to(features)
         components = self._in.components(features, self.layout)
         if weight is None:
-            return self._out.features(back @ (values @ components) ** self.correlation, self.layout)
+            function = values @ components
+            grid = function
+            for _ in range(self.correlation - 1):
+                grid = grid * function
+            return self._out.features(back @ grid, self.layout)
         copies, (degrees, outs) = self.correlation, self._factors
         table = weight.unflatten(-1, (self.rank, copies * degrees + outs, self._in.channels))
         # The rows of nodes are few numbers beside their grids.
