@@ -26,8 +26,8 @@ from tenfold.so3.products._polynomials import polynomials
 _LEAST, _MOST = 32, 64
 # Numbers that kernels take at once.
 _WIDTH = 16
-# Polynomials of more terms are run through in loops: written out they would take long to compile.
-_WRITTEN_OUT = 2000
+# Polynomials of more terms are run through in loops: written out they would take more than seconds to compile.
+_WRITTEN_OUT = {"evaluate": 2000, "pull": 700, "push": 700}
 
 
 def symmetric_polynomials(
@@ -198,7 +198,7 @@ _push.register_autograd(_push_backward)
 
 def _kernel(name: str, key: tuple[str, str, int], wants: list[bool]) -> Callable[..., None]:
     """Loops over the terms of any polynomials, or what was compiled for these."""
-    if polynomials(*key).terms > _WRITTEN_OUT:
+    if polynomials(*key).terms > _WRITTEN_OUT[name]:
         from tenfold.so3.products import _polynomial_kernels as kernels
 
         return getattr(kernels, name)
