@@ -14,7 +14,7 @@ from torch import Tensor
 from tenfold.errors import DataError, TenfoldError
 from tenfold.so3 import Irreps, gaunt, random_rotations, relayout, rotate, spherical_harmonics
 from tenfold.so3.products import Unsuited
-from tenfold.so3.products.grid_power import GridPower, _made_grid
+from tenfold.so3.products.grid_power import _CACHED, GridPower, _made_grid
 from tenfold.so3.products.symmetric_contraction import SymmetricContraction
 
 SEED = st.integers(0, 2**20)
@@ -182,6 +182,16 @@ def test_layouts_species_and_batches() -> None:
     assert first(features[:0], weight, species[:0]).shape == (0, 27)
     with pytest.raises(DataError, match="species 4 has no row"):
         first(features, weight, species + 1)
+
+
+def test_many_nodes_are_worked_on_in_portions() -> None:
+    power = GridPower(signal(64, [0, 1, 2]), signal(64, [0, 1, 2]), 3, rank=1)
+    features, weight = normal(100, power.irreps_in.dim), normal(3, power.weight_numel, seed=1)
+    species = torch.arange(100) % 3
+    assert 100 * power.points * 64 > 2 * _CACHED
+    found = power(features, weight, species)
+    alone = torch.stack([power(row, weight[which]) for row, which in zip(features, species, strict=True)])
+    torch.testing.assert_close(found, alone, rtol=1e-12, atol=1e-12)
 
 
 def test_compilers_and_exports_see_one_graph() -> None:

@@ -23,6 +23,8 @@ from tenfold.so3.spherical_harmonics import spherical_harmonics
 
 Normalization = Literal["integral", "component"]
 NORMALIZATIONS = ("integral", "component")
+# Nodes are worked on together as long as one of their grids has no more numbers: it stays in the cache then.
+_CACHED = 1 << 17
 
 
 class GridPower(ManyBodyProduct):
@@ -105,6 +107,25 @@ class GridPower(ManyBodyProduct):
         back = _projection(
             list(self._out.degrees), list(self._in.degrees), self.correlation, total, self._normalization
         ).to(features)
+        nodes = len(features)
+        # Compilers choose how far they go at once, and see no sizes.
+        portion = nodes if torch.compiler.is_compiling() else max(1, _CACHED // (self.points * self._in.channels))
+        if nodes <= portion:
+            return self._powers(features, weight, species, values, back)
+        parts = [slice(start, start + portion) for start in range(0, nodes, portion)]
+        rows = [None if species is None else species[part] for part in parts]
+        found = [self._powers(features[part], weight, row, values, back) for part, row in zip(parts, rows, strict=True)]
+        return torch.cat(found)
+
+    def _powers(
+        self,
+        features: Float[Tensor, "batch dim"],
+        weight: Float[Tensor, "rows weight_numel"] | None,
+        species: Int[Tensor, " batch"] | None,
+        values: Float[Tensor, "point component"],
+        back: Float[Tensor, "out point"],
+    ) -> Float[Tensor, "batch out"]:
+        """For nodes whose grids are all kept at once."""
         components = self._in.components(features, self.layout)
         if weight is None:
             function = values @ components
