@@ -38,7 +38,7 @@ class _LanesModel(models.PrimitiveModel):
 
 @njit(forceinline=True)
 def scratch(rows, like):  # type: ignore[no-untyped-def]
-    """An array for so many lanes: rows begin where lines of the cache do; reading across two takes twice as long."""
+    """An array of so many rows of lanes, each of which begins where a line of the cache does."""
     raw = np.empty((rows + 1) * WIDTH, like.dtype)
     first = -raw.ctypes.data % 64 // raw.itemsize
     return raw[first : first + rows * WIDTH].reshape(rows, WIDTH)
