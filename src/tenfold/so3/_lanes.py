@@ -185,6 +185,43 @@ def _turning(count: int) -> Any:
 turn_4, turn_8 = _turning(4), _turning(8)
 
 
+@intrinsic
+def load_at(typing, array, first, second, third):  # type: ignore[no-untyped-def]
+    """`WIDTH` numbers of an array of three axes, from an entry on, along the last one."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, *place = arguments
+        start = _address(context, builder, array, source, tuple(place))
+        return _load(builder, start, _number(context, array), WIDTH)
+
+    return Lanes(array.dtype)(array, first, second, third), generate
+
+
+@intrinsic
+def store_at(typing, array, first, second, third, lanes):  # type: ignore[no-untyped-def]
+    """Writes `WIDTH` numbers of an array of three axes, from an entry on, along the last one."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        target, *place, value = arguments
+        _store(builder, value, _address(context, builder, array, target, tuple(place)))
+        return context.get_dummy_value()
+
+    return types.void(array, first, second, third, lanes), generate
+
+
+@intrinsic
+def multiply_add(typing, left, right, more):  # type: ignore[no-untyped-def]
+    """``left * right + more``, rounded once."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = arguments[0].type
+        name = f"llvm.fma.v{WIDTH}f{8 * _size(kind.element)}"
+        fused = builder.module.declare_intrinsic(name, (), ir.FunctionType(kind, [kind] * 3))
+        return builder.call(fused, arguments)
+
+    return left(left, right, more), generate
+
+
 def _arithmetic(operation: Callable[[Any, Any], Any], instruction: str) -> None:
     """Makes an operator of Python work on lanes, and on lanes and numbers."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tenfold.so3.products._convolution import Convolution
+from tenfold.so3.products._many_body import ManyBodyProduct
 from tenfold.so3.products._product import Product
 from tenfold.so3.products._registry import Method, Unsuited, product_methods
 from tenfold.so3.products._signals import Signal
 
-__all__ = ["Convolution", "Method", "Product", "Signal", "Unsuited", "product_methods"]
+__all__ = ["Convolution", "ManyBodyProduct", "Method", "Product", "Signal", "Unsuited", "product_methods"]
