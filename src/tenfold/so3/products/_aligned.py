@@ -234,15 +234,16 @@ def _gradients(
     order, starts = frames.edges_of(source, edges, len(features))
     parts = max(1, min(_PARTS, len(starts) - 1))
     to_features = torch.zeros_like(features, memory_format=torch.contiguous_format)
-    several = parts if len(weight) == 1 else len(weight)
-    to_weight = weight.new_zeros(several if of_weight else 0, *weight.shape[1:])
+    several = (parts if len(weight) == 1 else len(weight)) if of_weight else 0
+    # Zeros where sums begin; memory that is written only once need not be.
+    make = weight.new_zeros if len(weight) == 1 else weight.new_empty
+    to_weight = make(several, *weight.shape[1:])
     to_vectors = vectors.new_empty(edges if of_vectors else 0, 3)
     given = (coming, features, vectors, weight)
     ends = (_ends(target, edges), _ends(source, edges), order, starts)
     out = (to_features, to_weight, to_vectors)
     tables = _tables(form, features.dtype)
     kernel, arrays = _kernels().gradients, (*map(_array, given), *ends, *map(_array, out))
-    # Weights of few parts stay few: more parts than threads are there for the sake of equal sums.
     shared(parts, lambda first, last: kernel(first, last, parts, *arrays, *tables))
     if of_weight and len(weight) == 1:
         to_weight = to_weight.sum(dim=0, keepdim=True)

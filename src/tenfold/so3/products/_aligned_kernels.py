@@ -52,59 +52,78 @@ class Filter(NamedTuple):
 def mapped(matrix: Sparse, given: Any, out: Any) -> None:
     """Rows of a sparse matrix times rows of numbers."""
     channels = out.shape[1]
-    for r in range(len(matrix.starts) - 1):
-        first, last = matrix.starts[r], matrix.starts[r + 1]
-        target = out[r]
-        rest = (last - first) % 2
-        if rest:
-            a, f = given[matrix.one[first]], matrix.value[first]
+    for row in range(len(matrix.starts) - 1):
+        first, last = matrix.starts[row], matrix.starts[row + 1]
+        if first == last:
+            out[row] = 0
+            continue
+        done = (last - first - 1) % 4 + 1
+        p, f = matrix.one[first], matrix.value[first]
+        if done == 1:
             for c in range(channels):
-                target[c] = f * a[c]
+                out[row, c] = f * given[p, c]
+        elif done == 2:
+            q, g = matrix.one[first + 1], matrix.value[first + 1]
+            for c in range(channels):
+                out[row, c] = f * given[p, c] + g * given[q, c]
         else:
+            q, g = matrix.one[first + 1], matrix.value[first + 1]
+            r, h = matrix.one[first + 2], matrix.value[first + 2]
+            if done == 3:
+                for c in range(channels):
+                    out[row, c] = f * given[p, c] + g * given[q, c] + h * given[r, c]
+            else:
+                s, k = matrix.one[first + 3], matrix.value[first + 3]
+                for c in range(channels):
+                    out[row, c] = f * given[p, c] + g * given[q, c] + h * given[r, c] + k * given[s, c]
+        for n in range(first + done, last, 4):
+            p, f = matrix.one[n], matrix.value[n]
+            q, g = matrix.one[n + 1], matrix.value[n + 1]
+            r, h = matrix.one[n + 2], matrix.value[n + 2]
+            s, k = matrix.one[n + 3], matrix.value[n + 3]
             for c in range(channels):
-                target[c] = 0
-        for n in range(first + rest, last, 2):
-            a, f = given[matrix.one[n]], matrix.value[n]
-            b, g = given[matrix.one[n + 1]], matrix.value[n + 1]
-            for c in range(channels):
-                target[c] += f * a[c] + g * b[c]
+                out[row, c] += f * given[p, c] + g * given[q, c] + h * given[r, c] + k * given[s, c]
 
 
 @compiled
-def applied(form: Sparse, given: Any, weight: Any, out: Any) -> None:
-    """A filter with weights for each channel, or with one for all."""
+def applied(form: Sparse, given: Any, weight: Any, out: Any, factors: Any) -> None:
+    """A filter with weights for each channel, or with one for all, whose products with values go to ``factors``."""
     channels = out.shape[1]
     one = weight.shape[1] == 1
-    for r in range(len(form.starts) - 1):
-        first, last = form.starts[r], form.starts[r + 1]
-        target = out[r]
-        rest = (last - first) % 4
-        for c in range(channels):
-            target[c] = 0
-        if one:
-            for n in range(first, first + rest):
-                a, f = given[form.one[n]], form.value[n] * weight[form.two[n], 0]
-                for c in range(channels):
-                    target[c] += f * a[c]
-            for n in range(first + rest, last, 4):
-                a, f = given[form.one[n]], form.value[n] * weight[form.two[n], 0]
-                b, g = given[form.one[n + 1]], form.value[n + 1] * weight[form.two[n + 1], 0]
-                d, h = given[form.one[n + 2]], form.value[n + 2] * weight[form.two[n + 2], 0]
-                e, k = given[form.one[n + 3]], form.value[n + 3] * weight[form.two[n + 3], 0]
-                for c in range(channels):
-                    target[c] += f * a[c] + g * b[c] + h * d[c] + k * e[c]
+    if one:
+        for n in range(len(form.value)):
+            factors[n] = form.value[n] * weight[form.two[n], 0]
+        mapped(Sparse(form.starts, form.one, form.two, factors), given, out)
+        return
+    for row in range(len(form.starts) - 1):
+        first, last = form.starts[row], form.starts[row + 1]
+        if first == last:
+            out[row] = 0
+            continue
+        done = (last - first - 1) % 3 + 1
+        p, t, f = form.one[first], form.two[first], form.value[first]
+        if done == 1:
+            for c in range(channels):
+                out[row, c] = f * given[p, c] * weight[t, c]
         else:
-            for n in range(first, first + rest):
-                a, p, f = given[form.one[n]], weight[form.two[n]], form.value[n]
+            q, u, g = form.one[first + 1], form.two[first + 1], form.value[first + 1]
+            if done == 2:
                 for c in range(channels):
-                    target[c] += f * a[c] * p[c]
-            for n in range(first + rest, last, 4):
-                a, p, f = given[form.one[n]], weight[form.two[n]], form.value[n]
-                b, q, g = given[form.one[n + 1]], weight[form.two[n + 1]], form.value[n + 1]
-                d, s, h = given[form.one[n + 2]], weight[form.two[n + 2]], form.value[n + 2]
-                e, t, k = given[form.one[n + 3]], weight[form.two[n + 3]], form.value[n + 3]
+                    out[row, c] = f * given[p, c] * weight[t, c] + g * given[q, c] * weight[u, c]
+            else:
+                r, v, h = form.one[first + 2], form.two[first + 2], form.value[first + 2]
                 for c in range(channels):
-                    target[c] += f * a[c] * p[c] + g * b[c] * q[c] + h * d[c] * s[c] + k * e[c] * t[c]
+                    out[row, c] = (
+                        f * given[p, c] * weight[t, c] + g * given[q, c] * weight[u, c] + h * given[r, c] * weight[v, c]
+                    )
+        for n in range(first + done, last, 3):
+            p, t, f = form.one[n], form.two[n], form.value[n]
+            q, u, g = form.one[n + 1], form.two[n + 1], form.value[n + 1]
+            r, v, h = form.one[n + 2], form.two[n + 2], form.value[n + 2]
+            for c in range(channels):
+                out[row, c] += (
+                    f * given[p, c] * weight[t, c] + g * given[q, c] * weight[u, c] + h * given[r, c] * weight[v, c]
+                )
 
 
 @compiled
@@ -112,27 +131,25 @@ def weighed(form: Sparse, left: Any, right: Any, out: Any) -> None:
     """The gradient with respect to weights: products of what comes in and out, for each channel or over all."""
     channels = left.shape[1]
     if out.shape[1] == 1:
-        for r in range(len(form.starts) - 1):
+        for row in range(len(form.starts) - 1):
             whole = 0.0
-            for n in range(form.starts[r], form.starts[r + 1]):
-                a, b, part = left[form.one[n]], right[form.two[n]], form.value[n] * 0
+            for n in range(form.starts[row], form.starts[row + 1]):
+                p, q, part = form.one[n], form.two[n], form.value[n] * 0
                 for c in range(channels):
-                    part += a[c] * b[c]
+                    part += left[p, c] * right[q, c]
                 whole += form.value[n] * part
-            out[r, 0] = whole
+            out[row, 0] = whole
         return
-    for r in range(len(form.starts) - 1):
-        first, last = form.starts[r], form.starts[r + 1]
-        target = out[r]
+    for row in range(len(form.starts) - 1):
+        first, last = form.starts[row], form.starts[row + 1]
+        p, t, f = form.one[first], form.two[first], form.value[first]
         if last - first == 2:
-            a, b, f = left[form.one[first]], right[form.two[first]], form.value[first]
-            d, e, g = left[form.one[first + 1]], right[form.two[first + 1]], form.value[first + 1]
+            q, u, g = form.one[first + 1], form.two[first + 1], form.value[first + 1]
             for c in range(channels):
-                target[c] = f * a[c] * b[c] + g * d[c] * e[c]
+                out[row, c] = f * left[p, c] * right[t, c] + g * left[q, c] * right[u, c]
         else:
-            a, b, f = left[form.one[first]], right[form.two[first]], form.value[first]
             for c in range(channels):
-                target[c] = f * a[c] * b[c]
+                out[row, c] = f * left[p, c] * right[t, c]
 
 
 @compiled
@@ -157,6 +174,7 @@ def messages(
     blocks, room = np.empty(turns.waves.shape[1], kind), np.empty((2 * largest + 1, channels), kind)
     seen = np.empty((len(tables.by_in.starts) - 1, channels), kind)
     made = np.empty((len(tables.by_out.starts) - 1, channels), kind)
+    factors = np.empty(len(tables.by_out.value), kind)
     frames_own = len(tables.given.starts) == 1
     # Twice the weights of the frame: from those given, and what is left of them for no direction.
     some = np.empty((len(tables.by_weight.starts) - 1, weight.shape[2]), kind)
@@ -175,8 +193,16 @@ def messages(
                 mapped(tables.none, now, none)
                 now = none
             into(given[source[e]], seen, inner, turns, around, blocks, room)
-            applied(tables.by_out, seen, now, made)
+            applied(tables.by_out, seen, now, made, factors)
             back(made, out[row], outer, turns, around, blocks, room)
+
+
+@compiled
+def added(given: Any, out: Any) -> None:
+    """Rows of numbers added to others."""
+    for row in range(given.shape[0]):
+        for c in range(given.shape[1]):
+            out[row, c] += given[row, c]
 
 
 @compiled
@@ -185,10 +211,9 @@ def twisted(left: Any, right: Any, side: Side, axis_x: float, axis_z: float, sig
     channels = left.shape[1]
     for n in range(len(side.mixes)):
         i, j = side.pairs[n, 0], side.pairs[n, 1]
-        a, b, d, e = left[i], left[j], right[i], right[j]
-        part = a[0] * 0
+        part = side.mixes[n] * 0
         for c in range(channels):
-            part += a[c] * e[c] - b[c] * d[c]
+            part += left[i, c] * right[j, c] - left[j, c] * right[i, c]
         if side.pairs[n, 2] == 0:
             axis_x += sign * side.mixes[n] * part
         else:
@@ -227,6 +252,7 @@ def gradients(
     seen = np.empty((len(tables.by_in.starts) - 1, channels), kind)
     made = np.empty((len(tables.by_out.starts) - 1, channels), kind)
     behind, before = np.empty_like(made), np.empty_like(seen)
+    factors = np.empty(len(tables.by_out.value), kind)
     frames_own = len(tables.given.starts) == 1
     some = np.empty((len(tables.by_weight.starts) - 1, weight.shape[2]), kind)
     none, toward, fewer = np.empty_like(some), np.empty_like(some), np.empty_like(some)
@@ -247,28 +273,27 @@ def gradients(
                     mapped(tables.none, now, none)
                     now = none
                 into(coming[target[e]], behind, outer, turns, around, blocks, room)
-                applied(tables.by_in, behind, now, before)
+                applied(tables.by_in, behind, now, before, factors)
                 back(before, to_given[row], inner, turns, around, blocks, room)
                 if weighing or along:
                     into(given[source[e]], seen, inner, turns, around, blocks, room)
                 if weighing:
-                    weighed(tables.by_weight, behind, seen, toward)
-                    got = toward
+                    # Straight to where it belongs, unless something is to be done with it first.
+                    mine = to_weight[e] if each else last_one
+                    got = mine if frames_own and length != 0 else toward
+                    weighed(tables.by_weight, behind, seen, got)
                     if length == 0:
-                        mapped(tables.none_back, got, fewer)
+                        mapped(tables.none_back, toward, mine if frames_own else fewer)
                         got = fewer
                     if not frames_own:
-                        mapped(tables.given_back, got, last_one)
-                        got = last_one
-                    if each:
-                        to_weight[e] = got
-                    else:
-                        to_weight[number] += got
+                        mapped(tables.given_back, got, mine)
+                    if not each:
+                        added(mine, to_weight[number])
                 if along:
                     if length == 0:
                         to_vectors[e] = 0
                         continue
-                    applied(tables.by_out, seen, now, made)
+                    applied(tables.by_out, seen, now, made, factors)
                     a, b = twisted(behind, made, outer, 0.0, 0.0, 1.0)
                     a, b = twisted(before, seen, inner, a, b, -1.0)
                     # From the frame to space, for a vector across the edge.

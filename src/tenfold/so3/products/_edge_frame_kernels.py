@@ -87,14 +87,12 @@ def frame(x: float, y: float, z: float, turns: Turns, around: Any, tilt: Any, bl
             tilt[largest + m] = t
         c, s = c * cosine - s * sine, s * cosine + c * sine
         u, t = u * up - t * side, t * up + u * side
-    size = len(blocks)
-    first = turns.waves[0]
-    for i in range(size):
-        blocks[i] = first[i]
+    # Slices begin at zero, which the compiler has to know to make vectors of a loop.
+    blocks[:] = turns.waves[0]
     for k in range(1, 2 * largest + 1):
-        wave, factor = turns.waves[k], tilt[k]
-        for i in range(turns.begins[k], size):
-            blocks[i] += factor * wave[i]
+        wave, part, factor = turns.waves[k, turns.begins[k] :], blocks[turns.begins[k] :], tilt[k]
+        for i in range(len(part)):
+            part[i] += factor * wave[i]
     return length
 
 
@@ -103,34 +101,34 @@ def combine(
     out: Any, row: int, given: Any, first: int, step: int, count: int, factors: Any, at: int, stride: int
 ) -> None:
     """``out[row] = sum(factors[at + i stride] given[first + i step])``: four rows in one pass."""
-    target = out[row]
-    channels = len(target)
+    channels = out.shape[1]
     done = (count - 1) % 4 + 1
-    a, f = given[first], factors[at]
+    # Two indices and no views: each view would be counted by threads.
+    p, f = first, factors[at]
     if done == 1:
         for c in range(channels):
-            target[c] = f * a[c]
+            out[row, c] = f * given[p, c]
     elif done == 2:
-        b, g = given[first + step], factors[at + stride]
+        q, g = first + step, factors[at + stride]
         for c in range(channels):
-            target[c] = f * a[c] + g * b[c]
+            out[row, c] = f * given[p, c] + g * given[q, c]
     else:
-        b, g = given[first + step], factors[at + stride]
-        d, h = given[first + 2 * step], factors[at + 2 * stride]
+        q, g = first + step, factors[at + stride]
+        r, h = first + 2 * step, factors[at + 2 * stride]
         if done == 3:
             for c in range(channels):
-                target[c] = f * a[c] + g * b[c] + h * d[c]
+                out[row, c] = f * given[p, c] + g * given[q, c] + h * given[r, c]
         else:
-            e, k = given[first + 3 * step], factors[at + 3 * stride]
+            s, k = first + 3 * step, factors[at + 3 * stride]
             for c in range(channels):
-                target[c] = f * a[c] + g * b[c] + h * d[c] + k * e[c]
+                out[row, c] = f * given[p, c] + g * given[q, c] + h * given[r, c] + k * given[s, c]
     while done < count:
-        a, f = given[first + done * step], factors[at + done * stride]
-        b, g = given[first + (done + 1) * step], factors[at + (done + 1) * stride]
-        d, h = given[first + (done + 2) * step], factors[at + (done + 2) * stride]
-        e, k = given[first + (done + 3) * step], factors[at + (done + 3) * stride]
+        p, f = first + done * step, factors[at + done * stride]
+        q, g = first + (done + 1) * step, factors[at + (done + 1) * stride]
+        r, h = first + (done + 2) * step, factors[at + (done + 2) * stride]
+        s, k = first + (done + 3) * step, factors[at + (done + 3) * stride]
         for c in range(channels):
-            target[c] += f * a[c] + g * b[c] + h * d[c] + k * e[c]
+            out[row, c] += f * given[p, c] + g * given[q, c] + h * given[r, c] + k * given[s, c]
         done += 4
 
 
@@ -142,20 +140,18 @@ def into(given: Any, out: Any, side: Side, turns: Turns, around: Any, blocks: An
         degree, orders = side.degrees[d], side.orders[d]
         full, cut = side.full[d] + degree, side.cut[d] + orders
         if degree == 0:
-            a, b = given[full], out[cut]
             for c in range(channels):
-                b[c] = a[c]
+                out[cut, c] = given[full, c]
             continue
-        a, b = given[full], room[degree]
         for c in range(channels):
-            b[c] = a[c]
+            room[degree, c] = given[full, c]
         for m in range(1, degree + 1):
             cosine, sine = around[0, m], around[1, m]
-            plus, minus = given[full + m], given[full - m]
-            right, left = room[degree + m], room[degree - m]
+            up, down, right, left = full + m, full - m, degree + m, degree - m
             for c in range(channels):
-                right[c] = cosine * plus[c] + sine * minus[c]
-                left[c] = cosine * minus[c] - sine * plus[c]
+                plus, minus = given[up, c], given[down, c]
+                room[right, c] = cosine * plus + sine * minus
+                room[left, c] = cosine * minus - sine * plus
         place = turns.places[degree]
         for m in range(orders + 1):
             combine(out, cut + m, room, degree, 1, degree + 1, blocks, place + m * (degree + 1), 1)
@@ -172,9 +168,8 @@ def back(given: Any, out: Any, side: Side, turns: Turns, around: Any, blocks: An
         degree, orders = side.degrees[d], side.orders[d]
         full, cut = side.full[d] + degree, side.cut[d] + orders
         if degree == 0:
-            a, b = given[cut], out[full]
             for c in range(channels):
-                b[c] += a[c]
+                out[full, c] += given[cut, c]
             continue
         place = turns.places[degree]
         for m in range(degree + 1):
@@ -184,19 +179,16 @@ def back(given: Any, out: Any, side: Side, turns: Turns, around: Any, blocks: An
             if orders:
                 combine(room, degree - m - 1, given, cut - 1, -1, orders, blocks, place + m, degree)
             else:
-                row = room[degree - m - 1]
-                for c in range(channels):
-                    row[c] = 0
-        a, b = room[degree], out[full]
+                room[degree - m - 1] = 0
         for c in range(channels):
-            b[c] += a[c]
+            out[full, c] += room[degree, c]
         for m in range(1, degree + 1):
             cosine, sine = around[0, m], around[1, m]
-            plus, minus = room[degree + m], room[degree - m]
-            right, left = out[full + m], out[full - m]
+            up, down, right, left = full + m, full - m, degree + m, degree - m
             for c in range(channels):
-                right[c] += cosine * plus[c] - sine * minus[c]
-                left[c] += cosine * minus[c] + sine * plus[c]
+                plus, minus = room[right, c], room[left, c]
+                out[up, c] += cosine * plus - sine * minus
+                out[down, c] += cosine * minus + sine * plus
 
 
 @compiled

@@ -2,7 +2,8 @@
 
 Around the edge a frame is free to turn, and no choice of it is smooth over the whole sphere. A convolution does not
 depend on the choice, so its derivative may be taken with the frame that turns along with the edge and not around it.
-Such a frame moves by ``dv x v / |v|^2`` at every edge: no angle is differentiated, and the poles are like any other place.
+Such a frame moves by ``dv x v / |v|^2`` at every edge: no angle is differentiated, and the poles are
+like any other place.
 """
 
 from __future__ import annotations
