@@ -153,7 +153,7 @@ class SO2MixingConvolution(Convolution):
 
 
 class _Order(NamedTuple):
-    """What the matrix of one order takes and has: components m and -m of what comes in, slots, factors by degree out."""
+    """The matrix of one order: components m and -m of what comes in, slots, and factors by degree out."""
 
     order: int
     plus: list[int]
