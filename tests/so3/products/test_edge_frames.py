@@ -115,7 +115,9 @@ def test_derivatives_at_the_poles_are_those_of_harmonics() -> None:
 
 def test_numerical_derivatives_agree_away_from_zero() -> None:
     features, vectors = normal(4, 9, 2).requires_grad_(), edges()[[0, 1, 6, 6, 0, 1, 6]].clone()
-    vectors = (vectors + 0.3 * normal(7, 3, seed=9) * torch.tensor([[0.0], [0.0], [1], [1], [1], [1], [1]])).requires_grad_()
+    vectors = (
+        vectors + 0.3 * normal(7, 3, seed=9) * torch.tensor([[0.0], [0.0], [1], [1], [1], [1], [1]])
+    ).requires_grad_()
     assert gradcheck(invariant, (features, vectors))
     assert gradgradcheck(invariant, (features, vectors))
 

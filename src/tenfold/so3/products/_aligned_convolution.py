@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tenfold.so3.irreps import Irreps
 from tenfold.so3.products import _aligned
 from tenfold.so3.products._convolution import Convolution
 from tenfold.so3.products._registry import Unsuited
@@ -18,7 +19,8 @@ class AlignedConvolution(Convolution):
 
     def _signals(self, parity: bool, channelwise: bool) -> int:
         """Reads the irreps; 1 or -1 for the parity of what a filter multiplies with, 0 where none is asked for."""
-        self._inner, self._outer = Signal.of("irreps_in", self.irreps_in), Signal.of("irreps_out", self.irreps_out)
+        self._inner = signal("irreps_in", self.irreps_in, parity)
+        self._outer = signal("irreps_out", self.irreps_out, parity)
         if self._inner.channels != self._outer.channels:
             raise Unsuited(
                 f"irreps_out '{self.irreps_out}' have {self._outer.channels} channels and irreps_in "
@@ -43,3 +45,8 @@ class AlignedConvolution(Convolution):
         seen = self._inner.components(features, self.layout)
         made = _aligned.messages(self._form, seen, vectors, factors, source, target, nodes)
         return self._outer.features(made, self.layout)
+
+
+def signal(name: str, irreps: Irreps, parity: bool) -> Signal:
+    """Irreps as functions on the sphere; parities are taken to be those of harmonics where they do not matter."""
+    return Signal.of(name, irreps if parity else Irreps([(mul, (ir.l, (-1) ** ir.l)) for mul, ir in irreps]))

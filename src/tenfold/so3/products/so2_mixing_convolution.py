@@ -14,10 +14,10 @@ from tenfold.errors import DataError
 from tenfold.so3.irreps import Given
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._aligned import Form, Slot
+from tenfold.so3.products._aligned_convolution import signal
 from tenfold.so3.products._convolution import Convolution
 from tenfold.so3.products._edge_frames import from_edge_frames, to_edge_frames
 from tenfold.so3.products._registry import Unsuited
-from tenfold.so3.products._signals import Signal
 
 
 class SO2MixingConvolution(Convolution):
@@ -56,7 +56,8 @@ class SO2MixingConvolution(Convolution):
         layout: Layout = "ir_mul",
     ) -> None:
         super().__init__(irreps_in, 0, irreps_out, layout=layout)
-        self._inner, self._outer = Signal.of("irreps_in", self.irreps_in), Signal.of("irreps_out", self.irreps_out)
+        self._inner = signal("irreps_in", self.irreps_in, parity)
+        self._outer = signal("irreps_out", self.irreps_out, parity)
         self.degree = self._inner.lmax + self._outer.lmax
         self.m_max = min(self._inner.lmax, self._outer.lmax) if m_max is None else whole_number("m_max", m_max, 0)
         sign = self._inner.parity * self._outer.parity if parity else 0
@@ -66,6 +67,7 @@ class SO2MixingConvolution(Convolution):
             raise Unsuited(f"no path leads from '{self.irreps_in}' to '{self.irreps_out}' with this filter")
         self.weight_numel = len(self._form.slots()) * self._inner.channels * self._outer.channels
         self._plan, self._places = _plan(self._form)
+        self._blind = self._form.blind().tolist()
         self.radial_numel = len(inner) * self._inner.channels
 
     def __call__(
@@ -119,7 +121,7 @@ class SO2MixingConvolution(Convolution):
         made = self._mixed(seen, numbers)
         zero = (vectors == 0).all(dim=-1)
         if torch.compiler.is_compiling() or bool(zero.any()):
-            blind = torch.tensor(self._form.blind()).to(numbers)
+            blind = numbers.new_tensor(self._blind)
             made = torch.where(
                 zero[:, None, None], self._mixed(seen, torch.einsum("rs,sio->rio", blind, numbers)), made
             )
@@ -137,7 +139,10 @@ class SO2MixingConvolution(Convolution):
                 # [in, out, channels in, channels out] to rows and columns
                 None
                 if slots is None
-                else (numbers[slots] * factors[..., None]).transpose(1, 2).flatten(2).flatten(0, 1)
+                else (numbers[torch.tensor(slots, device=numbers.device)] * factors[..., None])
+                .transpose(1, 2)
+                .flatten(2)
+                .flatten(0, 1)
                 for slots in (one.kept, one.crossed)
             )
             if kept is not None and crossed is not None:
