@@ -13,7 +13,9 @@ from tenfold.so3.products._edge_frames import (
     from_edge_frames,
     plain_frames,
     plain_from_frames,
+    plain_swirl,
     plain_to_frames,
+    plain_torque,
     summed,
     swirl,
     to_edge_frames,
@@ -84,6 +86,19 @@ def test_infinitesimal_turns_are_those_of_wigner_d() -> None:
     left = normal(1, SIZE, 2, seed=4)
     expected = (left * swirl(features, turn, DEGREES)).sum()
     torch.testing.assert_close((torque(left, features, DEGREES) * turn).sum(), expected, rtol=0, atol=1e-12)
+
+
+def test_turns_of_kernels_are_those_of_matrices() -> None:
+    one, other, turn = normal(7, SIZE, 3), normal(7, SIZE, 3, seed=1), normal(7, 3, seed=2)
+    torch.testing.assert_close(swirl(one, turn, DEGREES), plain_swirl(one, turn, DEGREES), rtol=0, atol=1e-12)
+    torch.testing.assert_close(torque(one, other, DEGREES), plain_torque(one, other, DEGREES), rtol=0, atol=1e-12)
+    given = [tensor[:2].clone().requires_grad_() for tensor in (one, other, turn)]
+
+    def both(one: Tensor, other: Tensor, turn: Tensor) -> Tensor:
+        return torque(swirl(one, turn, DEGREES), other, DEGREES)
+
+    assert gradcheck(both, given)
+    assert gradgradcheck(both, given)
 
 
 def invariant(features: Tensor, vectors: Tensor) -> Tensor:

@@ -379,7 +379,7 @@ def plain_gradients(
             to_weight = to_weight.sum(dim=0, keepdim=True)
     if of_vectors:
         made = frames.plain_from_frames(torch.einsum("ekic,eic->ekc", filters, seen), outer)
-        to_turn = frames.torque(g, made, form.outer) - frames.torque(turned, x, form.inner)
+        to_turn = frames.plain_torque(g, made, form.outer) - frames.plain_torque(turned, x, form.inner)
         to_vectors = frames.change_of(vectors, to_turn)
     to_features = frames.summed(turned, source, len(features))
     return to_features.clone(), to_weight, to_vectors

@@ -219,3 +219,30 @@ def from_frames(
             e = order[place]
             frame(float(vectors[e, 0]), float(vectors[e, 1]), float(vectors[e, 2]), turns, around, tilt, blocks)
             back(given[e], out[row], side, turns, around, blocks, room)
+
+
+@compiled
+def swirled(first: int, last: int, given: Any, turn: Any, out: Any, pairs: Any, mixes: Any) -> None:
+    """Edges ``first`` to ``last``: what features change by when they are turned a little."""
+    channels = given.shape[2]
+    for e in range(first, last):
+        x, y = given[e], out[e]
+        for n in range(len(mixes)):
+            i, j, factor = pairs[n, 0], pairs[n, 1], mixes[n] * turn[e, pairs[n, 2]]
+            for c in range(channels):
+                y[i, c] += factor * x[j, c]
+            for c in range(channels):
+                y[j, c] -= factor * x[i, c]
+
+
+@compiled
+def torques(first: int, last: int, left: Any, right: Any, out: Any, pairs: Any, mixes: Any) -> None:
+    """Edges ``first`` to ``last``: what a little turn of the right does to its product with the left."""
+    channels = left.shape[2]
+    for e in range(first, last):
+        x, y = left[e], right[e]
+        for n in range(len(mixes)):
+            i, j, part = pairs[n, 0], pairs[n, 1], mixes[n] * 0
+            for c in range(channels):
+                part += x[i, c] * y[j, c] - x[j, c] * y[i, c]
+            out[e, pairs[n, 2]] += mixes[n] * part

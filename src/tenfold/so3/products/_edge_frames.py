@@ -78,22 +78,14 @@ def swirl(
     features: Float[Tensor, "edges component mul"], turn: Float[Tensor, "edges 3"], degrees: Sequence[int]
 ) -> Float[Tensor, "edges component mul"]:
     """What features change by, to first order, when they are turned by ``|turn|`` around ``turn``."""
-    parts = []
-    for degree, part in zip(degrees, features.split([2 * n + 1 for n in degrees], dim=1), strict=True):
-        generators = _generators(degree).to(features)
-        parts.append(torch.einsum("ek,kij->eij", turn, generators) @ part)
-    return torch.cat(parts, dim=1)
+    return _swirl(features, turn, list(degrees))
 
 
 def torque(
     left: Float[Tensor, "edges component mul"], right: Float[Tensor, "edges component mul"], degrees: Sequence[int]
 ) -> Float[Tensor, "edges 3"]:
     """The vector whose product with any ``turn`` is ``sum(left * swirl(right, turn))``."""
-    sizes = [2 * n + 1 for n in degrees]
-    total = left.new_zeros(len(left), 3)
-    for degree, a, b in zip(degrees, left.split(sizes, dim=1), right.split(sizes, dim=1), strict=True):
-        total = total + torch.einsum("eij,kij->ek", a @ b.mT, _generators(degree).to(left))
-    return total
+    return _torque(left, right, list(degrees))
 
 
 def turn_of(vectors: Float[Tensor, "edges 3"], change: Float[Tensor, "edges 3"]) -> Float[Tensor, "edges 3"]:
@@ -153,6 +145,27 @@ def plain_from_frames(
     """The way back."""
     parts = seen.split([frame.shape[-1] for frame in frames], dim=1)
     return torch.cat([frame @ part for frame, part in zip(frames, parts, strict=True)], dim=1)
+
+
+def plain_swirl(
+    features: Float[Tensor, "edges component mul"], turn: Float[Tensor, "edges 3"], degrees: Sequence[int]
+) -> Float[Tensor, "edges component mul"]:
+    """`swirl` with a matrix for each edge."""
+    parts = []
+    for degree, part in zip(degrees, features.split([2 * n + 1 for n in degrees], dim=1), strict=True):
+        parts.append(torch.einsum("ek,kij->eij", turn, _generators(degree).to(features)) @ part)
+    return torch.cat(parts, dim=1)
+
+
+def plain_torque(
+    left: Float[Tensor, "edges component mul"], right: Float[Tensor, "edges component mul"], degrees: Sequence[int]
+) -> Float[Tensor, "edges 3"]:
+    """`torque` with a matrix for each edge."""
+    sizes = [2 * n + 1 for n in degrees]
+    total = left.new_zeros(len(left), 3)
+    for degree, a, b in zip(degrees, left.split(sizes, dim=1), right.split(sizes, dim=1), strict=True):
+        total = total + torch.einsum("eij,kij->ek", a @ b.mT, _generators(degree).to(left))
+    return total
 
 
 @torch.library.custom_op("tenfold::so3_to_edge_frames", mutates_args=())
@@ -235,6 +248,61 @@ torch.library.register_autograd("tenfold::so3_to_edge_frames", _to_backward, set
 torch.library.register_autograd("tenfold::so3_from_edge_frames", _from_backward, setup_context=_keep_from)
 
 
+@torch.library.custom_op("tenfold::so3_swirl", mutates_args=())
+def _swirl(features: Tensor, turn: Tensor, degrees: list[int]) -> Tensor:
+    if not by_kernel(features):
+        return plain_swirl(features, turn, degrees)
+    from tenfold.so3._compiled import shared
+
+    out = torch.zeros_like(features, memory_format=torch.contiguous_format)
+    arrays = tuple(tensor.contiguous().numpy() for tensor in (features, turn, out))
+    tables, kernel = _mixes(tuple(degrees), features.dtype), _kernels().swirled
+    shared(len(out), lambda first, last: kernel(first, last, *arrays, *tables))
+    return out
+
+
+@_swirl.register_fake
+def _(features: Tensor, turn: Tensor, degrees: list[int]) -> Tensor:
+    return features.new_empty(features.shape)
+
+
+def _swirl_backward(ctx: Any, coming: Tensor) -> tuple[Tensor | None, ...]:
+    features, turn = ctx.saved_tensors
+    return _swirl(coming, -turn, ctx.degrees), _torque(coming, features, ctx.degrees), None
+
+
+@torch.library.custom_op("tenfold::so3_torque", mutates_args=())
+def _torque(left: Tensor, right: Tensor, degrees: list[int]) -> Tensor:
+    if not by_kernel(left):
+        return plain_torque(left, right, degrees)
+    from tenfold.so3._compiled import shared
+
+    out = left.new_zeros(len(left), 3)
+    arrays = tuple(tensor.contiguous().numpy() for tensor in (left, right, out))
+    tables, kernel = _mixes(tuple(degrees), left.dtype), _kernels().torques
+    shared(len(out), lambda first, last: kernel(first, last, *arrays, *tables))
+    return out
+
+
+@_torque.register_fake
+def _(left: Tensor, right: Tensor, degrees: list[int]) -> Tensor:
+    return left.new_empty(len(left), 3)
+
+
+def _torque_backward(ctx: Any, coming: Tensor) -> tuple[Tensor | None, ...]:
+    left, right = ctx.saved_tensors
+    return _swirl(right, coming, ctx.degrees), _swirl(left, -coming, ctx.degrees), None
+
+
+def _keep_two(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    one, other, ctx.degrees = inputs
+    ctx.save_for_backward(one, other)
+
+
+torch.library.register_autograd("tenfold::so3_swirl", _swirl_backward, setup_context=_keep_two)
+torch.library.register_autograd("tenfold::so3_torque", _torque_backward, setup_context=_keep_two)
+
+
 def by_kernel(tensor: Tensor) -> bool:
     """Whether compiled loops take such numbers; others go the plain way."""
     return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
@@ -267,6 +335,20 @@ def side(degrees: tuple[int, ...], orders: int) -> Side:
         np.array(pairs, dtype=np.int64).reshape(-1, 3),
         np.array(mixes, dtype=np.float64),
     )
+
+
+@cache
+def _mixes(degrees: tuple[int, ...], dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Which components infinitesimal turns mix, around which axis, and by how much."""
+    pairs, mixes, start = [], [], 0
+    for degree in degrees:
+        upper = np.triu(_generators(degree).numpy())
+        for axis, i, j in zip(*np.nonzero(np.abs(upper) > 1e-9), strict=True):
+            pairs.append((start + i, start + j, axis))
+            mixes.append(upper[axis, i, j])
+        start += 2 * degree + 1
+    numbers = np.float32 if dtype == torch.float32 else np.float64
+    return np.array(pairs, dtype=np.int64).reshape(-1, 3), np.array(mixes, dtype=numbers)
 
 
 @cache
