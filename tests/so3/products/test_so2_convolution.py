@@ -100,7 +100,10 @@ def test_equal_to_clebsch_gordan(
 
 @pytest.mark.parametrize("weights", ["paths", "frame"])
 @pytest.mark.parametrize("shared", [False, True])
-def test_first_and_second_derivatives_are_clebsch_gordans_at_the_poles_too(weights: Any, shared: bool) -> None:
+def test_first_and_second_derivatives_are_clebsch_gordans_at_the_poles_too(
+    monkeypatch: pytest.MonkeyPatch, weights: Any, shared: bool
+) -> None:
+    monkeypatch.setattr(_aligned, "_TOGETHER", 40)  # two edges at a time, and one in the end
     first, out = irreps((0, 1, 2)), irreps((1, 2))
     convolution = SO2Convolution(first, out, weights=weights, parity=False)
     exact = SO2Convolution(first, out, weights="paths", parity=False)

@@ -30,6 +30,8 @@ _BASES: tuple[Basis, ...] = ("frame", "paths", "degrees")
 
 # Weights that all edges share are summed in so many parts, whatever the number of threads.
 _PARTS = 64
+# How many numbers of features are taken together where something is made for each edge.
+_TOGETHER = 2**20
 
 
 class Slot(NamedTuple):
@@ -284,9 +286,13 @@ def _backward(ctx: Any, coming: Tensor) -> tuple[Tensor | None, ...]:
 def _keep_gradients(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     coming, features, vectors, weight, source, target, ctx.numbers, ctx.of_weight, ctx.of_vectors = inputs
     ctx.save_for_backward(coming, features, vectors, weight, source, target)
+    # Nobody asks for all of them: forces are those of vectors alone.
+    ctx.set_materialize_grads(False)
 
 
-def _gradients_backward(ctx: Any, on_features: Tensor, on_weight: Tensor, on_vectors: Tensor) -> tuple[Any, ...]:
+def _gradients_backward(
+    ctx: Any, on_features: Tensor | None, on_weight: Tensor | None, on_vectors: Tensor | None
+) -> tuple[Any, ...]:
     """Gradients are the same trilinear form with other arguments, so their gradients are too.
 
     ``F`` is the form of what comes, features and weights; a change of vectors turns the frames, and that is as good as
@@ -294,8 +300,47 @@ def _gradients_backward(ctx: Any, on_features: Tensor, on_weight: Tensor, on_vec
     ``F(g, on_features - turn x, w) + F(-turn g, x, w) + F(g, x, on_weight)`` with the turn that goes with on_vectors.
     """
     coming, features, vectors, weight, source, target = ctx.saved_tensors
-    form, numbers, edges = Form.of(ctx.numbers), ctx.numbers, len(vectors)
-    x, g = frames.gathered(features, source), frames.gathered(coming, target)
+    form, edges, each = Form.of(ctx.numbers), len(vectors), len(weight) > 1
+    on_vectors = on_vectors if ctx.of_vectors else None
+    on_weight = on_weight if ctx.of_weight else None
+    to_coming, to_features = torch.zeros_like(coming), torch.zeros_like(features)
+    to_vectors, to_weight = [vectors[:0]], [weight[:0]]
+    # Some edges at a time: what is made for each edge on the way stays in caches.
+    step = max(1, _TOGETHER // max(1, features[:1].numel()))
+    for first in range(0, edges, step):
+        part = slice(first, min(edges, first + step))
+        from_, to = (
+            torch.arange(edges)[part].to(vectors.device) if end is None else end[part] for end in (source, target)
+        )
+        g, x, *on = _gradients_of_part(
+            form,
+            coming.index_select(0, to),
+            features.index_select(0, from_),
+            vectors[part],
+            weight[part] if each else weight,
+            None if on_features is None else on_features.index_select(0, from_),
+            None if on_weight is None else on_weight[part] if each else on_weight,
+            None if on_vectors is None else on_vectors[part],
+        )
+        to_coming, to_features = to_coming.index_add(0, to, g), to_features.index_add(0, from_, x)
+        to_vectors.append(on[0])
+        to_weight.append(on[1])
+    total = torch.cat(to_weight) if each else torch.stack([torch.zeros_like(weight), *to_weight[1:]]).sum(dim=0)
+    return to_coming, to_features, torch.cat(to_vectors), total, None, None, None, None, None
+
+
+def _gradients_of_part(
+    form: Form,
+    g: Tensor,
+    x: Tensor,
+    vectors: Tensor,
+    weight: Tensor,
+    on_features: Tensor | None,
+    on_weight: Tensor | None,
+    on_vectors: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same for some edges, with what they bring: gradients for what came, features, vectors and weights."""
+    numbers, edges = form.numbers(), len(vectors)
 
     def run(given: Tensor, factors: Tensor) -> Tensor:
         return _messages(given, vectors, factors, None, None, edges, numbers)
@@ -303,28 +348,29 @@ def _gradients_backward(ctx: Any, on_features: Tensor, on_weight: Tensor, on_vec
     def derived(left: Tensor, right: Tensor, factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return _gradients(left, right, vectors, factors, None, None, numbers, True, True)
 
-    a = frames.gathered(on_features, source)
-    if ctx.of_vectors:
+    to_g, to_x = torch.zeros_like(g), torch.zeros_like(x)
+    to_vectors, to_weight = torch.zeros_like(vectors), torch.zeros_like(weight)
+    a = on_features
+    if on_vectors is not None:
         turn = frames.turn_of(vectors, on_vectors)
-        a = a - frames.swirl(x, turn, form.inner)
-    to_a, to_weight, to_vectors = derived(g, a, weight)
-    to_g, to_x = run(a, weight), torch.zeros_like(x)
-    if ctx.of_vectors:
+        turned = frames.swirl(x, turn, form.inner)
+        a = -turned if a is None else a - turned
+    if a is not None:
+        to_a, to_weight, to_vectors = derived(g, a, weight)
+        to_g = run(a, weight)
+    if on_vectors is not None:
         plain = run(x, weight)
-        b = -frames.swirl(g, turn, form.outer)
-        more = derived(b, x, weight)
+        more = derived(-frames.swirl(g, turn, form.outer), x, weight)
         to_x, to_weight, to_vectors = to_x + more[0], to_weight + more[1], to_vectors + more[2]
         to_g = to_g + frames.swirl(plain, turn, form.outer)
         to_x = to_x + frames.swirl(to_a, turn, form.inner)
         to_turn = frames.torque(g, plain, form.outer) - frames.torque(to_a, x, form.inner)
         to_vectors = to_vectors + frames.turn_of_backward(vectors, on_vectors, to_turn)
-    if ctx.of_weight:
+    if on_weight is not None:
         more = derived(g, x, on_weight)
         to_x, to_vectors = to_x + more[0], to_vectors + more[2]
         to_g = to_g + run(x, on_weight)
-    to_coming = frames.summed(to_g, target, len(coming))
-    to_features = frames.summed(to_x, source, len(features))
-    return to_coming, to_features, to_vectors, to_weight, None, None, None, None, None
+    return to_g, to_x, to_vectors, to_weight
 
 
 torch.library.register_autograd("tenfold::so3_aligned", _backward, setup_context=_keep)
