@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 # Below this the allocator of the C library keeps memory itself.
-_LARGE = 1 << 24
+_LARGE = 1 << 20
 _ALIGNMENT = 64
 _KEPT = min(1 << 30, psutil.virtual_memory().total // 8)
 

@@ -1,8 +1,8 @@
 """Blocks of channels as vectors: steps of kernels that LLVM would not keep in registers by itself.
 
 Every step works on a block of ``n`` vectors of 64 bytes each, found by its address; where a machine has shorter
-registers, LLVM splits vectors. Two arguments choose by their type what is compiled: ``block``, a tuple of n numbers, and
-``like``, an array of the dtype. A kernel has to import the steps by name, as Numba needs them among its globals.
+registers, LLVM splits vectors. Two arguments choose by their type what is compiled: ``block``, a tuple of n numbers,
+and ``like``, an array of the dtype. A kernel has to import the steps by name: Numba needs them among its globals.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+from llvmlite import binding, ir
+from numba import extending, types
 
 BYTES = 64
+
+# Numba declares a type that does not know how intrinsics are called.
+intrinsic: Any = extending.intrinsic
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _CONTRACT = ("contract",)
@@ -27,7 +29,7 @@ class _Block:
         self.builder = builder
         self.count = len(block)
         self.item = ir.FloatType() if like.dtype == types.float32 else ir.DoubleType()
-        self.size = like.dtype.bitwidth // 8
+        self.size = 4 if like.dtype == types.float32 else 8
         self.vector = ir.VectorType(self.item, BYTES // self.size)
 
     def _place(self, address: ir.Value, number: int) -> ir.Value:
@@ -110,7 +112,7 @@ def _step(addresses: int, write: Callable[..., None]) -> Callable[..., Any]:
 
 
 @intrinsic
-def clear(typing, to, block, like):  # type: ignore[no-untyped-def]
+def clear(typing: Any, to: Any, block: Any, like: Any) -> Any:
     """to = 0"""
 
     def write(code: _Block, to: ir.Value) -> None:
@@ -120,7 +122,7 @@ def clear(typing, to, block, like):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def widen(typing, to, number, block, like):  # type: ignore[no-untyped-def]
+def widen(typing: Any, to: Any, number: Any, block: Any, like: Any) -> Any:
     """to = number, the same for all channels"""
 
     def write(code: _Block, to: ir.Value, number: ir.Value) -> None:
@@ -130,7 +132,7 @@ def widen(typing, to, number, block, like):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def product(typing, to, left, right, block, like):  # type: ignore[no-untyped-def]
+def product(typing: Any, to: Any, left: Any, right: Any, block: Any, like: Any) -> Any:
     """to = left * right"""
 
     def write(code: _Block, to: ir.Value, left: ir.Value, right: ir.Value) -> None:
@@ -140,7 +142,7 @@ def product(typing, to, left, right, block, like):  # type: ignore[no-untyped-de
 
 
 @intrinsic
-def products(typing, to, left, right, left2, right2, block, like):  # type: ignore[no-untyped-def]
+def products(typing: Any, to: Any, left: Any, right: Any, left2: Any, right2: Any, block: Any, like: Any) -> Any:
     """to = left * right + left2 * right2"""
 
     def write(code: _Block, to: ir.Value, *pairs: ir.Value) -> None:
@@ -151,7 +153,18 @@ def products(typing, to, left, right, left2, right2, block, like):  # type: igno
 
 
 @intrinsic
-def sum_to(typing, to, rows, stride, numbers, values, first, last, block, like):  # type: ignore[no-untyped-def]
+def sum_to(
+    typing: Any,
+    to: Any,
+    rows: Any,
+    stride: Any,
+    numbers: Any,
+    values: Any,
+    first: Any,
+    last: Any,
+    block: Any,
+    like: Any,
+) -> Any:
     """to = sum"""
 
     def write(code: _Block, to: ir.Value, *terms: ir.Value) -> None:
@@ -161,7 +174,18 @@ def sum_to(typing, to, rows, stride, numbers, values, first, last, block, like):
 
 
 @intrinsic
-def sum_past_caches(typing, to, rows, stride, numbers, values, first, last, block, like):  # type: ignore[no-untyped-def]
+def sum_past_caches(
+    typing: Any,
+    to: Any,
+    rows: Any,
+    stride: Any,
+    numbers: Any,
+    values: Any,
+    first: Any,
+    last: Any,
+    block: Any,
+    like: Any,
+) -> Any:
     """to = sum, written to memory at once: what is larger than the caches is not read before it is overwritten"""
 
     def write(code: _Block, to: ir.Value, *terms: ir.Value) -> None:
@@ -171,7 +195,18 @@ def sum_past_caches(typing, to, rows, stride, numbers, values, first, last, bloc
 
 
 @intrinsic
-def sum_add(typing, to, rows, stride, numbers, values, first, last, block, like):  # type: ignore[no-untyped-def]
+def sum_add(
+    typing: Any,
+    to: Any,
+    rows: Any,
+    stride: Any,
+    numbers: Any,
+    values: Any,
+    first: Any,
+    last: Any,
+    block: Any,
+    like: Any,
+) -> Any:
     """to += sum"""
 
     def write(code: _Block, to: ir.Value, *terms: ir.Value) -> None:
@@ -181,7 +216,19 @@ def sum_add(typing, to, rows, stride, numbers, values, first, last, block, like)
 
 
 @intrinsic
-def sum_scaled(typing, to, factor, rows, stride, numbers, values, first, last, block, like):  # type: ignore[no-untyped-def]
+def sum_scaled(
+    typing: Any,
+    to: Any,
+    factor: Any,
+    rows: Any,
+    stride: Any,
+    numbers: Any,
+    values: Any,
+    first: Any,
+    last: Any,
+    block: Any,
+    like: Any,
+) -> Any:
     """to = factor * sum"""
 
     def write(code: _Block, to: ir.Value, factor: ir.Value, *terms: ir.Value) -> None:
@@ -191,7 +238,19 @@ def sum_scaled(typing, to, factor, rows, stride, numbers, values, first, last, b
 
 
 @intrinsic
-def sum_scaled_past_caches(typing, to, factor, rows, stride, numbers, values, first, last, block, like):  # type: ignore[no-untyped-def]
+def sum_scaled_past_caches(
+    typing: Any,
+    to: Any,
+    factor: Any,
+    rows: Any,
+    stride: Any,
+    numbers: Any,
+    values: Any,
+    first: Any,
+    last: Any,
+    block: Any,
+    like: Any,
+) -> Any:
     """to = factor * sum, written to memory at once"""
 
     def write(code: _Block, to: ir.Value, factor: ir.Value, *terms: ir.Value) -> None:
@@ -201,7 +260,19 @@ def sum_scaled_past_caches(typing, to, factor, rows, stride, numbers, values, fi
 
 
 @intrinsic
-def sum_scaled_add(typing, to, factor, rows, stride, numbers, values, first, last, block, like):  # type: ignore[no-untyped-def]
+def sum_scaled_add(
+    typing: Any,
+    to: Any,
+    factor: Any,
+    rows: Any,
+    stride: Any,
+    numbers: Any,
+    values: Any,
+    first: Any,
+    last: Any,
+    block: Any,
+    like: Any,
+) -> Any:
     """to += factor * sum"""
 
     def write(code: _Block, to: ir.Value, factor: ir.Value, *terms: ir.Value) -> None:
@@ -212,19 +283,87 @@ def sum_scaled_add(typing, to, factor, rows, stride, numbers, values, first, las
 
 
 @intrinsic
-def sum_to_both(typing, to, factor, to2, factor2, rows, stride, numbers, values, first, last, block, like):  # type: ignore[no-untyped-def]
-    """to += factor * sum, to2 += factor2 * sum"""
+def sums_to_both(
+    typing: Any,
+    to: Any,
+    factor: Any,
+    to2: Any,
+    factor2: Any,
+    step: Any,
+    places: Any,
+    starts: Any,
+    rows: Any,
+    stride: Any,
+    numbers: Any,
+    values: Any,
+    first: Any,
+    last: Any,
+    block: Any,
+    like: Any,
+) -> Any:
+    """to += factor2[place] * sum, to2[place] += factor * sum, for the place and the sum of each number from first to
+    last: ``places`` is where a place lies, in steps, and ``starts`` where the terms of a sum begin."""
 
-    def write(code: _Block, to: ir.Value, factor: ir.Value, to2: ir.Value, factor2: ir.Value, *terms: ir.Value) -> None:
-        total = code.sum(*terms)
-        code.store(code.add(code.load(to), code.multiply(code.load(factor), total)), to)
-        code.store(code.add(code.load(to2), code.multiply(code.load(factor2), total)), to2)
+    def write(code: _Block, *arguments: ir.Value) -> None:
+        to, factor, to2, factor2, step, places, starts, rows, stride, numbers, values, first, last = arguments
+        builder = code.builder
+        begun, kept = code.load(to), code.load(factor)
+        before = builder.block
+        loop, done = builder.append_basic_block("sums"), builder.append_basic_block("all")
+        builder.cbranch(builder.icmp_signed("<", first, last), loop, done)
+        builder.position_at_end(loop)
+        number = builder.phi(_I64)
+        totals = [builder.phi(code.vector) for _ in begun]
+        offset = builder.shl(number, _I64(3))
+        here, following = (
+            builder.load(builder.inttoptr(builder.add(builder.add(starts, offset), _I64(8 * n)), _I64.as_pointer()))
+            for n in range(2)
+        )
+        place = builder.load(builder.inttoptr(builder.add(places, offset), _I64.as_pointer()))
+        moved = builder.mul(place, step)
+        sums = code.sum(rows, stride, numbers, values, here, following)
+        grown = code.add(totals, code.multiply(code.load(builder.add(factor2, moved)), sums))
+        there = builder.add(to2, moved)
+        code.store(code.add(code.load(there), code.multiply(kept, sums)), there)
+        after = builder.add(number, _I64(1))
+        end = builder.block
+        number.add_incoming(first, before)
+        number.add_incoming(after, end)
+        for total, one, value in zip(totals, begun, grown, strict=True):
+            total.add_incoming(one, before)
+            total.add_incoming(value, end)
+        builder.cbranch(builder.icmp_signed("<", after, last), loop, done)
+        builder.position_at_end(done)
+        found = []
+        for one, value in zip(begun, grown, strict=True):
+            result = builder.phi(code.vector)
+            result.add_incoming(one, before)
+            result.add_incoming(value, end)
+            found.append(result)
+        code.store(found, to)
 
-    return _step(10, write)(block, like)
+    return _step(13, write)(block, like)
 
 
 @intrinsic
-def channel_at(typing, row, channel, like):  # type: ignore[no-untyped-def]
+def fetch(typing: Any, row: Any, block: Any, like: Any) -> Any:
+    """Has a row brought to the caches that will be read soon; the address may be any."""
+
+    def write(code: _Block, row: ir.Value) -> None:
+        builder = code.builder
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
+        name = "llvm.prefetch.p0" if binding.llvm_version_info[0] >= 15 else "llvm.prefetch.p0i8"
+        function = builder.module.declare_intrinsic(name, (), kind)
+        for number in range(code.count):
+            line = builder.inttoptr(builder.add(row, _I64(number * BYTES)), pointer)
+            builder.call(function, [line, _I32(0), _I32(3), _I32(1)])
+
+    return _step(1, write)(block, like)
+
+
+@intrinsic
+def channel_at(typing: Any, row: Any, channel: Any, like: Any) -> Any:
     """row[channel]"""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:

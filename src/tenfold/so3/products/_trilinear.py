@@ -1,8 +1,8 @@
 """The sum over paths that every product with 3j coefficients is, as an operator of torch with all its derivatives.
 
 It is linear in left, right, weight and, multiplied with a gradient, in that. So each derivative is one of three sums
-with the same coefficients: for out, for left and right together, and for the weights. They are each other's derivatives,
-however often one differentiates.
+with the same coefficients: for out, for left and right together, and for the weights. They are each other's
+derivatives, however often one differentiates.
 """
 
 from __future__ import annotations
@@ -72,10 +72,9 @@ def _forward(
     batch, channels = len(left), left.shape[2]
     if given is None:
         return _plain_forward(left, right, weight, left2, right2, plan)
-    tensors = [left, right, weight, left2, right2]
-    packed = _Packed.of(batch, channels, given)
-    ready = [None if tensor is None else packed.pack(tensor.to(given)) for tensor in tensors]
-    return packed.unpack(_run_forward(*ready, plan, key)).to(left.dtype)  # type: ignore[arg-type]
+    packed = _Packed(batch, channels, given)
+    tensors = packed.pack(left, right, weight, left2, right2)
+    return packed.unpack(_run_forward(*tensors, plan=plan, key=key)).to(left.dtype)
 
 
 @_forward.register_fake
@@ -91,10 +90,9 @@ def _gradients(left: Tensor, right: Tensor, weight: Tensor | None, grad: Tensor,
     plan, given = plan_of(key), _kernel_dtype(left)
     if given is None:
         return _plain_gradients(left, right, weight, grad, plan)
-    packed = _Packed.of(len(left), left.shape[2], given)
-    tensors = [None if tensor is None else packed.pack(tensor.to(given)) for tensor in (left, right, weight, grad)]
-    by_left, by_right = _run_gradients(*tensors, plan, key)  # type: ignore[arg-type]
-    to_left, to_right = packed.unpack(by_left), packed.unpack(by_right) if packed else by_right
+    packed = _Packed(len(left), left.shape[2], given)
+    by_left, by_right = _run_gradients(*packed.pack(left, right, weight, grad), plan=plan, key=key)
+    to_left, to_right = packed.unpack(by_left), packed.unpack(by_right) if packed.needed else by_right
     return to_left.to(left.dtype), _summed_to(to_right, right.shape).to(right.dtype)
 
 
@@ -122,13 +120,13 @@ def _weights(
     batch, channels = len(left), left.shape[2]
     if given is None:
         return _plain_weights(left, right, grad, left2, right2, plan, shared, narrow)
-    packed = _Packed.of(batch, channels, given)
-    tensors = [None if t is None else packed.pack(t.to(given)) for t in (left, right, grad, left2, right2)]
+    packed = _Packed(batch, channels, given)
+    tensors = packed.pack(left, right, grad, left2, right2)
     shape = torch.Size([1 if shared else batch, plan.sizes[3], 1 if narrow else channels])
     if packed.needed:
-        found = packed.unpack(_run_weights(*tensors, plan, key, False, False))  # type: ignore[arg-type]
+        found = packed.unpack(_run_weights(*tensors, plan=plan, key=key, summed=False, narrow=False))
     else:
-        found = _run_weights(*tensors, plan, key, shared, narrow)  # type: ignore[arg-type]
+        found = _run_weights(*tensors, plan=plan, key=key, summed=shared, narrow=narrow)
     return _summed_to(found, shape).to(left.dtype)
 
 
@@ -292,18 +290,15 @@ def _kernel_dtype(like: Tensor) -> torch.dtype | None:
 class _Packed:
     """Few channels are no work for vectors: then rows of the batch lie side by side in their place."""
 
-    def __init__(self, batch: int, channels: int, lanes: int) -> None:
-        self.batch, self.channels, self.lanes = batch, channels, 4 * lanes
+    def __init__(self, batch: int, channels: int, dtype: torch.dtype) -> None:
+        lanes = _VECTOR // dtype.itemsize
+        self.batch, self.channels, self.dtype, self.lanes = batch, channels, dtype, 4 * lanes
         self.needed = 0 < channels < lanes
 
-    @classmethod
-    def of(cls, batch: int, channels: int, dtype: torch.dtype) -> _Packed:
-        return cls(batch, channels, _VECTOR // dtype.itemsize)
+    def pack(self, *tensors: Tensor | None) -> list[Any]:
+        return [None if tensor is None else self._pack(tensor.to(self.dtype)) for tensor in tensors]
 
-    def __bool__(self) -> bool:
-        return self.needed
-
-    def pack(self, tensor: Tensor) -> Tensor:
+    def _pack(self, tensor: Tensor) -> Tensor:
         if not self.needed:
             return tensor.contiguous()
         spread = tensor.expand(self.batch, -1, self.channels).transpose(0, 1).flatten(1)
@@ -327,9 +322,10 @@ def _arrays(key: str, dtype: torch.dtype) -> tuple[Any, Any, np.ndarray, np.ndar
     """A plan as kernels take it, by ends and by pairs, and the values of both."""
     plan = plan_of(key)
     lefts, rights, outs, paths = plan.sizes
-    groups = (plan.group_pairs, plan.pair_left, plan.pair_right, plan.group_ends, plan.end_path, plan.end_out)
-    by_end = (*groups, plan.end_terms, plan.end_pairs, (lefts, rights, paths, outs, plan.most_pairs, plan.most_ends))
-    by_pair = (*groups, plan.pair_terms, plan.pair_outs, plan.pair_ends, by_end[-1])
+    sizes = (lefts, rights, paths, outs, plan.most_pairs, plan.most_ends)
+    groups = (plan.pair_left, plan.pair_right, plan.group_ends, plan.end_path, plan.end_out)
+    by_end = (plan.group_pairs, *groups, plan.end_terms, plan.end_pairs, sizes)
+    by_pair = (*plan.runs, *groups, plan.pair_terms, plan.pair_outs, plan.pair_ends, sizes)
     number = torch.empty(0, dtype=dtype).numpy().dtype
     return by_end, by_pair, plan.end_values.astype(number), plan.pair_values.astype(number)
 
@@ -369,6 +365,7 @@ def _run_forward(
     weight: Tensor | None,
     left2: Tensor | None,
     right2: Tensor | None,
+    *,
     plan: Plan,
     key: str,
 ) -> Tensor:
@@ -404,7 +401,7 @@ def _run_forward(
 
 
 def _run_gradients(
-    left: Tensor, right: Tensor, weight: Tensor | None, grad: Tensor, plan: Plan, key: str
+    left: Tensor, right: Tensor, weight: Tensor | None, grad: Tensor, *, plan: Plan, key: str
 ) -> tuple[Tensor, Tensor]:
     from tenfold.so3._compiled import shared
     from tenfold.so3.products import _trilinear_kernels
@@ -438,6 +435,7 @@ def _run_weights(
     grad: Tensor,
     left2: Tensor | None,
     right2: Tensor | None,
+    *,
     plan: Plan,
     key: str,
     summed: bool,

@@ -18,6 +18,7 @@ from tenfold.so3._simd import (
     BYTES,
     channel_at,
     clear,
+    fetch,
     product,
     products,
     sum_add,
@@ -26,7 +27,7 @@ from tenfold.so3._simd import (
     sum_scaled_add,
     sum_scaled_past_caches,
     sum_to,
-    sum_to_both,
+    sums_to_both,
     widen,
 )
 
@@ -153,7 +154,7 @@ def gradients(
 
     sums: as ``grad_right`` for one channel, ``[batch, component]``; not used where right has them all.
     """
-    group_pairs, pair_left, pair_right, group_ends, end_path, end_out, terms, outs_read, ends_read, sizes = plan
+    group_runs, runs, pair_left, pair_right, group_ends, end_path, end_out, terms, outs_read, ends_read, sizes = plan
     (left_row, left_step), (right_row, right_step), (weight_row, weight_step), (grad_row, grad_step) = strides
     left_size, right_size, paths, _, _, most_ends = sizes
     here = len(block) * BYTES
@@ -181,7 +182,11 @@ def gradients(
                 clear(da + i * left_step, block, values)
             for j in range(right_size):
                 clear(db + j * b_step, block, values)
-            for group in range(len(group_pairs) - 1):
+            for group in range(len(group_runs) - 1):
+                # What the next group reads, or the first one of the next row: no processor guesses that.
+                ahead, g_ahead = (group + 1, g) if group + 2 < len(group_ends) else (0, g + grad_row)
+                wanted, all_wanted = group_ends[ahead], group_ends[ahead + 1]
+                few = (all_wanted - wanted) // (group_runs[group + 1] - group_runs[group]) + 1
                 rows, rows_step, numbers = g, grad_step, outs_read.ctypes.data
                 if weighted:
                     rows, rows_step, numbers = ends, here, ends_read.ctypes.data
@@ -189,11 +194,28 @@ def gradients(
                     for e in range(group_ends[group], group_ends[group + 1]):
                         product(place, w + end_path[e] * w_step, g + end_out[e] * grad_step, block, values)
                         place += here
-                for pair in range(group_pairs[group], group_pairs[group + 1]):
-                    i, j = pair_left[pair] * left_step, pair_right[pair] * b_step
-                    t, u = terms[pair], terms[pair + 1]
-                    sum_to_both(
-                        da + i, b + j, db + j, a + i, rows, rows_step, numbers, value_address, t, u, block, values
+                for run in range(group_runs[group], group_runs[group + 1]):
+                    pair, stop = runs[run], runs[run + 1]
+                    i = pair_left[pair] * left_step
+                    for e in range(wanted, min(wanted + few, all_wanted)):
+                        fetch(g_ahead + end_out[e] * grad_step, block, values)
+                    wanted += few
+                    sums_to_both(
+                        da + i,
+                        a + i,
+                        db,
+                        b,
+                        b_step,
+                        pair_right.ctypes.data,
+                        terms.ctypes.data,
+                        rows,
+                        rows_step,
+                        numbers,
+                        value_address,
+                        pair,
+                        stop,
+                        block,
+                        values,
                     )
             if narrow:
                 new = (at - c) // values.itemsize
@@ -249,9 +271,15 @@ def weights(
             for p in range(paths):
                 clear(sums + p * here, block, values)
             for group in range(len(group_pairs) - 1):
+                ahead, g_ahead = (group + 1, g) if group + 2 < len(group_ends) else (0, g + grad_row)
+                wanted, all_wanted = group_ends[ahead], group_ends[ahead + 1]
+                few = (all_wanted - wanted) // (group_pairs[group + 1] - group_pairs[group]) + 1
                 place = pairs
                 for pair in range(group_pairs[group], group_pairs[group + 1]):
                     i, j = pair_left[pair] * left_step, pair_right[pair] * b_step
+                    for e in range(wanted, min(wanted + few, all_wanted)):
+                        fetch(g_ahead + end_out[e] * grad_step, block, values)
+                    wanted += few
                     if twice:
                         products(place, a + i, b + j, a2 + i, b2 + j, block, values)
                     else:

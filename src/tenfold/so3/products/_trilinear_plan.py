@@ -52,6 +52,15 @@ class Plan:
         return np.array_equal(np.sort(self.end_out), np.arange(self.sizes[2]))
 
     @cached_property
+    def runs(self) -> tuple[Int64[np.ndarray, " groups+1"], Int64[np.ndarray, " runs+1"]]:
+        """Where pairs of another component of left begin, and which of these places is the first of each group."""
+        new = np.ones(len(self.pair_left) + 1, dtype=bool)
+        new[1:-1] = self.pair_left[1:] != self.pair_left[:-1]
+        new[self.group_pairs] = True
+        runs = np.flatnonzero(new)
+        return np.searchsorted(runs, self.group_pairs), runs
+
+    @cached_property
     def most_pairs(self) -> int:
         """In a group."""
         return int(np.diff(self.group_pairs).max(initial=0))
