@@ -38,7 +38,7 @@ def trilinear(
     """``out[k] = sum(value * weight[path] * left[i] * right[j])`` over terms, for each channel.
 
     Without weights all of them are one. It can be differentiated as often as one likes, each time at about the cost of
-    the first; on the CPU in single or double precision by kernels, otherwise by sums of torch.
+    the first; on the CPU by kernels, on other devices and in `torch.func` by sums of torch.
 
     Raises:
         DataError: shapes do not fit the terms or each other.
@@ -60,7 +60,17 @@ def trilinear(
     ):
         shape = f"({batch} or 1, {paths}, {channels} or 1)"
         raise DataError(f"weight must be of shape {shape}, not {tuple(weight.shape)}")
+    if _differentiated_by_functions():
+        return _plain_forward(left, right, weight, None, None, plan_of(terms.key))
     return _forward(left, right, weight, None, None, terms.key)
+
+
+def _differentiated_by_functions() -> bool:
+    """Whether this runs in `torch.func.grad` and the like, which do not know how operators are differentiated."""
+    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+        return False
+    levels = torch._C._functorch.get_interpreter_stack() or []
+    return any(level.key() != torch._C._functorch.TransformType.Vmap for level in levels)
 
 
 @torch.library.custom_op("tenfold::so3_trilinear", mutates_args=())
@@ -415,7 +425,7 @@ def _run_gradients(
     _, by_pair, _, values = _arrays(key, left.dtype)
     strides = (_strides(left), _strides(right), _strides(weight), _strides(grad))
     addresses = [_address(tensor) for tensor in (by_left, by_right, left, right, weight, grad)]
-    sums = by_right.numpy()[..., 0]
+    sums = by_right.numpy().reshape(batch, -1)
 
     def run(first: int, last: int) -> None:
         held, scratch = _scratch(plan.most_ends + 2 * rights + paths, left)

@@ -152,7 +152,7 @@ def gradients(
 
     Each product of a component of left and one of right gets its share of ``grad`` once, for both of them.
 
-    sums: as ``grad_right`` for one channel, ``[batch, component]``; not used where right has them all.
+    sums: ``grad_right`` as an array, ``[batch, component]``, for right with one channel; otherwise not used.
     """
     group_runs, runs, pair_left, pair_right, group_ends, end_path, end_out, terms, outs_read, ends_read, sizes = plan
     (left_row, left_step), (right_row, right_step), (weight_row, weight_step), (grad_row, grad_step) = strides

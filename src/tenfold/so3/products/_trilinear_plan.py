@@ -96,8 +96,8 @@ def _plan(terms: Terms) -> Plan:
     # A group is all that has the components of left and of right in common with a path of its own.
     of_path = _groups(terms)
     group = of_path[terms.path]
-    pairs, pair = np.unique(np.stack([group, terms.left, terms.right]), axis=1, return_inverse=True)
-    ends, end = np.unique(np.stack([group, terms.path, terms.out]), axis=1, return_inverse=True)
+    pairs, pair = _distinct(group, terms.left, terms.right)
+    ends, end = _distinct(group, terms.path, terms.out)
     counts = np.bincount(end, minlength=ends.shape[1])
     order = np.lexsort((ends[2], ends[1], counts, ends[0]))
     place = np.empty_like(order)
@@ -122,6 +122,13 @@ def _plan(terms: Terms) -> Plan:
         pair_ends=(end - group_ends[group])[by_pair].astype(np.int32),
         pair_values=terms.value[by_pair],
     )
+
+
+def _distinct(*columns: Int64[np.ndarray, " n"]) -> tuple[Int64[np.ndarray, "column m"], Int64[np.ndarray, " n"]]:
+    """The different entries in their order, and which of them each one is."""
+    found, which = np.unique(np.stack(columns), axis=1, return_inverse=True)
+    # Kernels read rows of it by their addresses.
+    return np.ascontiguousarray(found), which.reshape(-1)
 
 
 def _groups(terms: Terms) -> Int64[np.ndarray, " path"]:

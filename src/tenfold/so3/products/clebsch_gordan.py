@@ -69,7 +69,8 @@ class ClebschGordan(Product):
 
     Cost: that of `trilinear` for each multiplicity that occurs, with one channel for each u (or v, where v is kept) and
     as many terms as there are of the other; modes that end with w then are a matrix product for each block of out.
-    Papers: "Tensor field networks", 2018; normalisation as in "e3nn: Euclidean Neural Networks", 2022.
+    Papers: "Tensor field networks: Rotation- and translation-equivariant neural networks for 3D point clouds", 2018;
+    the normalisation is that of "e3nn: Euclidean neural networks", 2022.
     """
 
     def __init__(
@@ -301,10 +302,10 @@ class ClebschGordan(Product):
         for call in self._calls:
             for number, part in call.blocks(left, right, weights):
                 found[number].append(part)
-        columns = [left.new_zeros(len(left), 0)]
+        columns = [left.new_zeros(left.shape[0], 0)]
         for block, parts in zip(self.irreps_out, found, strict=True):
             if not parts:
-                columns.append(left.new_zeros(len(left), block.dim))
+                columns.append(left.new_zeros(left.shape[0], block.dim))
                 continue
             total = parts[0]
             for part in parts[1:]:
@@ -636,5 +637,5 @@ class _Call:
             if path.instruction.mode == "uvw" and not self.swapped:
                 matrix = matrix.unflatten(1, (self.mul, path.others, path.out.mul)).transpose(1, 2).flatten(1)
             matrices.append(matrix.unflatten(1, (-1, path.out.mul)))
-        rows = max(len(matrix) for matrix in matrices)
+        rows = 1 if weight is None else weight.shape[0]
         return part @ torch.cat([matrix.expand(rows, -1, -1) for matrix in matrices], dim=1)
