@@ -24,7 +24,7 @@ from tenfold.so3.products._trilinear_plan import Plan, plan_of
 _WIDE, _NARROW = (0, 0, 0, 0), (0,)
 _VECTOR = 64
 # More than the caches hold: writing it there would only push out what is needed again.
-_STREAMED = 1 << 24
+_STREAMED = 1 << 23
 # Fewer multiplications than this are done before another thread wakes up.
 _WORTH_SHARING = 200_000
 
