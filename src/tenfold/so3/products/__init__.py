@@ -19,6 +19,9 @@ __all__ = [
     "Product",
     "SO2Convolution",
     "SO2MixingConvolution",
+from tenfold.so3.products.clebsch_gordan import ClebschGordan, Instruction
+    "ClebschGordan",
+    "Instruction",
     "Signal",
     "Unsuited",
     "product_methods",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -66,7 +67,7 @@ class Product(ABC):
 
     @staticmethod
     def _flat(tensor: Tensor, batch: torch.Size) -> Tensor:
-        return tensor.expand(*batch, tensor.shape[-1]).reshape(-1, tensor.shape[-1])
+        return tensor.expand(*batch, tensor.shape[-1]).reshape(math.prod(batch), tensor.shape[-1])
 
     @abstractmethod
     def _product(
