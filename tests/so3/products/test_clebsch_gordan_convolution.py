@@ -27,7 +27,8 @@ class Case:
         self.convolution, self.nodes = convolution, nodes
         self.generator = torch.Generator().manual_seed(seed)
         self.features = self.normal(nodes, convolution.irreps_in.dim)
-        self.vectors = self.normal(edges, 3)
+        # Not too short: derivatives by the vector of an edge grow with the inverse of its length.
+        self.vectors = torch.nn.functional.normalize(self.normal(edges, 3), dim=-1) * (0.5 + self.normal(edges, 1).abs())
         self.weight = self.normal(edges, convolution.weight_numel)
         # One node is at no end of any edge.
         self.source, self.target = torch.randint(nodes - 1, (2, edges), generator=self.generator)
@@ -58,9 +59,14 @@ class Case:
         for number, path in enumerate(made.paths):
             (into,) = [number] if kept else [n for n, block in enumerate(made.irreps_out) if block.ir == path.ir]
             instructions.append((path.left, path.right, into, "uvu", True))
-        product = o3.TensorProduct(
-            str(made.irreps_in), str(filters), str(made.irreps_out), instructions, shared_weights=False
-        ).to(torch.float64)
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)  # theirs, for constants
+        try:
+            product = o3.TensorProduct(
+                str(made.irreps_in), str(filters), str(made.irreps_out), instructions, shared_weights=False
+            )
+        finally:
+            torch.set_default_dtype(default)
         harmonics = o3.spherical_harmonics(str(filters), vectors, normalize=True, normalization="component")
         there = relayout(features, made.irreps_in, made.layout, "mul_ir")
         messages = product(there[self.source], harmonics, weight)
@@ -89,7 +95,7 @@ def assert_same(found: list[Tensor], expected: list[Tensor], bound: float) -> No
 
 
 @pytest.mark.peer
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(IRREPS, st.integers(0, 3), IRREPS, LAYOUT, SEED)
 def test_it_is_e3nns_to_second_derivatives(first: Irreps, degree: int, out: Irreps, layout: Layout, seed: int) -> None:
     pytest.importorskip("e3nn.o3")
@@ -105,4 +111,4 @@ def test_the_kernels_do_what_plain_torch_does(
     first: Irreps, degree: int, out: Irreps, layout: Layout, seed: int
 ) -> None:
     case = Case(ClebschGordanConvolution(first, degree, out, layout=layout), seed)
-    assert_same(derivatives(case.run, case.given, 3), derivatives(case.plain, case.given, 3), 1e-12)
+    assert_same(derivatives(case.run, case.given, 3), derivatives(case.plain, case.given, 3), 1e-11)
