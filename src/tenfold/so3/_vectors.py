@@ -154,6 +154,21 @@ def zeros(typingctx, array, like):
 
 
 @intrinsic
+def fetch(typingctx, array, start):
+    """Have the entries from ``start`` on brought closer while something else is done."""
+
+    def generate(context, builder, signature, arguments):
+        pointer, _ = _pointer(context, builder, signature, arguments[0], arguments[1])
+        flag = ir.IntType(32)
+        of = ir.FunctionType(ir.VoidType(), [pointer.type, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, of, "llvm.prefetch.p0")
+        builder.call(function, [pointer, ir.Constant(flag, 0), ir.Constant(flag, 3), ir.Constant(flag, 1)])
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp), generate
+
+
+@intrinsic
 def multiply_add(typingctx, a, b, c):
     """``a b + c``, lane by lane."""
 

@@ -19,6 +19,7 @@ from tenfold.so3._compiled import compiled
 from tenfold.so3._vectors import (
     across,
     combine_add,
+    fetch,
     inner_add,
     multiply_add_each,
     multiply_each,
@@ -85,6 +86,13 @@ def _filter(products, tables, out, start):
         out[start + component] = across(total)
 
 
+@compiled
+def _fetch(array, start, size):
+    """Rows of the next edge are fetched while one is worked on: they lie anywhere, and take longer than the work."""
+    for place in range(start, start + size, width(array)):
+        fetch(array, place)
+
+
 @_inlined
 def _message(x, x_at, w, w_at, m, m_at, out, out_at, count, channels, partial, like):
     """``out += m (w x)`` for a piece."""
@@ -111,11 +119,13 @@ def messages(first, last, edges, tables, partial, given, out):
         out[base : base + tables.sizes[2]] = 0
         for place in range(begins[node], begins[node + 1]):
             edge = order[place]
+            ahead = order[min(place + 1, len(order) - 1)]
             _matrices(y, edge * tables.sizes[1], tables, m)
             for piece in range(len(tables.pieces)):
                 length, count, n, x_at, out_at, w_at, m_at, _ = tables.pieces[piece]
                 x_at += source[edge] * tables.sizes[0]
                 out_at += base
+                _fetch(w, w_at + ahead * step, n)
                 w_at += edge * step
                 if length == 1:
                     _message(x, x_at, w, w_at, m, m_at, out, out_at, count, n, partial, _ONE)
@@ -159,12 +169,15 @@ def messages_along(first, last, edges, tables, partial, given, changes, out):
         out[base : base + tables.sizes[2]] = 0
         for place in range(begins[node], begins[node + 1]):
             edge = order[place]
+            ahead = order[min(place + 1, len(order) - 1)]
             _matrices(y, edge * tables.sizes[1], tables, m)
             _matrices(dy, edge * tables.sizes[1], tables, dm)
             for piece in range(len(tables.pieces)):
                 length, count, n, x_at, out_at, w_at, m_at, _ = tables.pieces[piece]
                 x_at += source[edge] * tables.sizes[0]
                 out_at += base
+                _fetch(w, w_at + ahead * step, n)
+                _fetch(dw, w_at + ahead * dstep, n)
                 dw_at = w_at + edge * dstep
                 w_at += edge * step
                 if length == 1:
@@ -231,10 +244,13 @@ def gradients(first, last, edges, tables, partial, given, g, gx, gy, gw):
             gx[base : base + tables.sizes[0]] = 0
         for place in range(begins[node], begins[node + 1]):
             edge = order[place]
+            ahead = order[min(place + 1, len(order) - 1)]
             _matrices(y, edge * tables.sizes[1], tables, m)
             for piece in range(len(tables.pieces)):
                 length, count, n, x_at, g_at, w_at, m_at, begun = tables.pieces[piece]
                 x_at += base
+                _fetch(g, g_at + target[ahead] * tables.sizes[2], count * n)
+                _fetch(w, w_at + ahead * step, n)
                 g_at += target[edge] * tables.sizes[2]
                 gw_at = w_at + edge * tables.sizes[3]
                 w_at += edge * step
@@ -305,11 +321,15 @@ def gradients_along(first, last, edges, tables, partial, given, changes, g, gx, 
         gx[base : base + tables.sizes[0]] = 0
         for place in range(begins[node], begins[node + 1]):
             edge = order[place]
+            ahead = order[min(place + 1, len(order) - 1)]
             _matrices(y, edge * tables.sizes[1], tables, m)
             _matrices(dy, edge * tables.sizes[1], tables, dm)
             for piece in range(len(tables.pieces)):
                 length, count, n, x_at, g_at, w_at, m_at, begun = tables.pieces[piece]
                 x_at += base
+                _fetch(g, g_at + target[ahead] * tables.sizes[2], count * n)
+                _fetch(w, w_at + ahead * step, n)
+                _fetch(dw, w_at + ahead * dstep, n)
                 g_at += target[edge] * tables.sizes[2]
                 gw_at = w_at + edge * tables.sizes[3]
                 dw_at = w_at + edge * dstep
