@@ -6,5 +6,6 @@ from tenfold.so3.products._convolution import Convolution
 from tenfold.so3.products._product import Product
 from tenfold.so3.products._registry import Method, Unsuited, product_methods
 from tenfold.so3.products._signals import Signal
+from tenfold.so3.products.clebsch_gordan_convolution import ClebschGordanConvolution
 
-__all__ = ["Convolution", "Method", "Product", "Signal", "Unsuited", "product_methods"]
+__all__ = ["ClebschGordanConvolution", "Convolution", "Method", "Product", "Signal", "Unsuited", "product_methods"]

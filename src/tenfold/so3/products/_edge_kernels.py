@@ -8,12 +8,12 @@ what a node gets does not depend on how many threads there are.
 Loading this module loads Numba: it is imported where a kernel runs.
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, call-arg, unreachable, var-annotated"
 
 from __future__ import annotations
 
 import numpy as np
-from numba.extending import register_jitable
+from numba import njit
 
 from tenfold.so3._compiled import compiled
 from tenfold.so3._vectors import (
@@ -42,7 +42,7 @@ _FIVE = (0,) * 5
 _SEVEN = (0,) * 7
 
 # Calls would take longer than what is called does for a piece.
-_inlined = register_jitable(inline="always")
+_inlined = njit(forceinline=True)
 
 
 @compiled
@@ -62,7 +62,7 @@ def group_edges(ends, nodes):
     return order, begins
 
 
-@compiled
+@_inlined
 def _matrices(y, start, tables, m):
     """The matrices of all pieces for the filter of an edge."""
     lanes = width(y)
@@ -75,7 +75,7 @@ def _matrices(y, start, tables, m):
             store(m, begin + first, None, total)
 
 
-@compiled
+@_inlined
 def _filter(products, tables, out, start):
     """The adjoint of `_matrices`, for products of features and messages that are still to be added up across lanes."""
     lanes = width(out)
@@ -86,7 +86,7 @@ def _filter(products, tables, out, start):
         out[start + component] = across(total)
 
 
-@compiled
+@_inlined
 def _fetch(array, start, size):
     """Rows of the next edge are fetched while one is worked on: they lie anywhere, and take longer than the work."""
     for place in range(start, start + size, width(array)):

@@ -4,8 +4,8 @@ Messages are linear in features, filters and weights. Their derivatives, and the
 operators: messages, gradients, and how both change. Each is differentiated by the others, as often as one likes.
 
 Everywhere, features and their changes are ``[nodes, dim]``, filters ``[edges, component]``, weights ``[edges,
-weight_numel]``, messages ``[nodes, out]``, and both ends of edges ``[edges]``; without ``source`` features have a row for
-each edge, without ``target`` messages do. ``paths`` is the text of `EdgePaths`; channels come last.
+weight_numel]``, messages ``[nodes, out]``, and both ends of edges ``[edges]``; without ``source`` features have a row
+for each edge, without ``target`` messages do. ``paths`` is the text of `EdgePaths`; channels come last.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tenfold.errors import DataError
+from tenfold.so3._memory import empty
 from tenfold.so3.products._edge_paths import read, tables
 
 # Features, filters and weights, or what changes or derivatives they have.
@@ -110,13 +111,13 @@ class _Run:
 
     def by_target(self, kernel: str, *more: Any) -> Tensor:
         """What a kernel writes to the nodes that edges go to."""
-        out = self.like[0].new_empty(self.rows[1], self.tables.sizes[2])
+        out = empty(self.like[0], (self.rows[1], self.tables.sizes[2]))
         self._run(kernel, 1, *more, flat(out))
         return out
 
     def by_source(self, kernel: str, wanted: Sequence[bool], *more: Any) -> _Three:
         """What a kernel writes to the nodes that edges come from, and to the edges."""
-        x, y, w = _empty(self.like, wanted)
+        x, y, w = (empty(one, one.shape if want else (0,)) for one, want in zip(self.like, wanted, strict=True))
         self._run(kernel, 0, *more, flat(x), flat(y), flat(w))
         return x, y, w
 
@@ -145,7 +146,7 @@ def flat(tensor: Tensor) -> np.ndarray:
 
 
 def _arrays(features: Tensor, filters: Tensor, weight: Tensor) -> tuple[Any, ...]:
-    """Flat arrays, and how far the weights of an edge are from those of the next; those that edges share are there once."""
+    """Flat arrays, and how far apart the weights of edges are; those that all edges share are there once."""
     common = len(weight) > 0 and weight.stride(0) == 0
     return flat(features), flat(filters), flat(weight[:1] if common else weight), 0 if common else weight.shape[1]
 
@@ -157,11 +158,6 @@ def _ends(name: str, ends: Tensor | None, nodes: int) -> Any:
         wrong = int(ends[(ends < 0) | (ends >= nodes)][0])
         raise DataError(f"{name} has node {wrong}, but there are {nodes}, counted from 0")
     return ends.contiguous().numpy()
-
-
-def _empty(like: Sequence[Tensor], wanted: Sequence[bool]) -> _Three:
-    x, y, w = (one.new_empty(one.shape if want else (0,)) for one, want in zip(like, wanted, strict=True))
-    return x, y, w
 
 
 # What compilers are told: shapes.
@@ -179,12 +175,13 @@ def _(features, filters, weight, dx, dy, dw, source, target, nodes, paths):  # t
 
 @edge_gradients.register_fake
 def _(features, filters, weight, out, source, target, paths, wanted):  # type: ignore[no-untyped-def]
-    return _empty((features, filters, weight), wanted)
+    like = zip((features, filters, weight), wanted, strict=True)
+    return tuple(one.new_empty(one.shape if want else (0,)) for one, want in like)
 
 
 @edge_gradients_along.register_fake
 def _(features, filters, weight, dx, dy, dw, out, source, target, paths):  # type: ignore[no-untyped-def]
-    return _empty((features, filters, weight), (True, True, True))
+    return tuple(one.new_empty(one.shape) for one in (features, filters, weight))
 
 
 # Derivatives. Where nothing is known of a change it is None; changes come as features, filters and weights do.
@@ -270,7 +267,9 @@ def _gradients_along_backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...
     if needs[6]:
         # One of each of the three, in every order: what is left of the square of a sum without the squares.
         both = tuple(a + b for a, b in zip(given, along, strict=True))
-        once, twice, thrice = (edge_messages_along(*at, *changes, *ends, rows, ctx.paths) for at in (both, given, along))
+        once, twice, thrice = (
+            edge_messages_along(*at, *changes, *ends, rows, ctx.paths) for at in (both, given, along)
+        )
         back_out = once - twice - thrice
     return *back, *back_changes, back_out, None, None, None
 
@@ -291,60 +290,3 @@ edge_messages.register_autograd(_messages_backward, setup_context=_messages_cont
 edge_messages_along.register_autograd(_messages_along_backward, setup_context=_messages_context)
 edge_gradients.register_autograd(_gradients_backward, setup_context=_gradients_context)
 edge_gradients_along.register_autograd(_gradients_along_backward, setup_context=_gradients_along_context)
-
-
-# Under `torch.vmap`, edges and nodes of all members of the batch are those of one graph.
-
-
-def _fold(tensors: Sequence[Tensor], dims: Sequence[int | None], size: int) -> list[Tensor]:
-    """The batch and the rows as one axis."""
-    together = (
-        tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-        for tensor, dim in zip(tensors, dims, strict=True)
-    )
-    return [tensor.flatten(0, 1) for tensor in together]
-
-
-def _fold_ends(name: str, ends: Tensor | None, dim: int | None, nodes: int, size: int) -> Tensor | None:
-    if ends is None:
-        return None
-    _ends(name, ends.flatten(), nodes)  # what is out of range here would be in the next member's
-    together = ends.expand(size, *ends.shape) if dim is None else ends.movedim(dim, 0)
-    return (together + nodes * torch.arange(size)[:, None]).flatten()
-
-
-def _messages_batched(operator: Any) -> Any:
-    def batched(info: Any, dims: tuple[Any, ...], *given: Any) -> tuple[Tensor, int]:
-        *tensors, source, target, nodes, paths = given
-        size = info.batch_size
-        folded = _fold(tensors, dims[: len(tensors)], size)
-        by = _fold_ends("source", source, dims[-4], len(folded[0]) // size, size)
-        to = _fold_ends("target", target, dims[-3], nodes, size)
-        return operator(*folded, by, to, nodes * size, paths).unflatten(0, (size, nodes)), 0
-
-    return batched
-
-
-def _gradients_batched(operator: Any) -> Any:
-    def batched(info: Any, dims: tuple[Any, ...], *given: Any) -> tuple[tuple[Tensor, ...], tuple[int | None, ...]]:
-        # The last is the tensor of messages.
-        tensors = [one for one in given if isinstance(one, Tensor) and one.is_floating_point()]
-        source, target, *rest = given[len(tensors) :]
-        size = info.batch_size
-        folded = _fold(tensors, dims[: len(tensors)], size)
-        by = _fold_ends("source", source, dims[len(tensors)], len(folded[0]) // size, size)
-        to = _fold_ends("target", target, dims[len(tensors) + 1], len(folded[-1]) // size, size)
-        found = operator(*folded, by, to, *rest)
-        whole = [one.ndim > 1 for one in found]
-        return (
-            tuple(one.unflatten(0, (size, len(one) // size)) if is_ else one for one, is_ in zip(found, whole, strict=True)),
-            tuple(0 if is_ else None for is_ in whole),
-        )
-
-    return batched
-
-
-edge_messages.register_vmap(_messages_batched(edge_messages))
-edge_messages_along.register_vmap(_messages_batched(edge_messages_along))
-edge_gradients.register_vmap(_gradients_batched(edge_gradients))
-edge_gradients_along.register_vmap(_gradients_batched(edge_gradients_along))

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Shaped
+from jaxtyping import Shaped
 from numpy.typing import NDArray
 
-from tenfold.so3.products._terms import Coupling, terms
+from tenfold.so3._wigner3j import real_3j
 
 # How many components of a feature a kernel holds in registers at once, largest first.
 PIECES = (7, 5, 3, 1)
@@ -33,11 +33,9 @@ class EdgePath(NamedTuple):
     factor: float
 
     @property
-    def table(self) -> Float64[torch.Tensor, "left right out"]:
-        """The coefficients."""
-        degrees = (self.feature, self.filter, self.message)
-        sizes = tuple(2 * degree + 1 for degree in degrees)
-        return terms([Coupling(degrees, self.factor, 0, 0, 0)], (sizes[0], sizes[1], sizes[2])).dense()
+    def degrees(self) -> tuple[int, int, int]:
+        """The three degrees."""
+        return self.feature, self.filter, self.message
 
 
 @dataclass(frozen=True)
@@ -107,7 +105,7 @@ def tables(text: str, dtype: torch.dtype, lanes: int) -> EdgeTables:
         for path, weight in zip(edge_paths.paths, weights, strict=False):
             if path.filter != degree:
                 continue
-            table = path.table.numpy()
+            table = path.factor * real_3j(*path.degrees)
             done = 0
             for length in _lengths(table.shape[0]):
                 part = table[done : done + length].transpose(1, 2, 0)  # [filter, message, feature]

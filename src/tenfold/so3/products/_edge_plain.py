@@ -1,4 +1,4 @@
-"""Convolutions along edges by plain operations of torch, path by path: for devices without a kernel, and to compare."""
+"""Convolutions along edges by plain operations of torch: for other devices, under `torch.func`, and to compare."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tenfold.so3._tables import real_3j_tensor
 from tenfold.so3.products._convolution import scatter
 from tenfold.so3.products._edge_paths import EdgePaths
 
@@ -27,7 +28,7 @@ def plain_edge_messages(
         size = path.channels * (2 * path.feature + 1)
         left = gathered[:, path.left : path.left + size].unflatten(-1, (-1, path.channels))
         right = filters[:, path.filter**2 : (path.filter + 1) ** 2]
-        matrices = torch.einsum("ijk,ej->eki", path.table.to(right), right)
+        matrices = torch.einsum("ijk,ej->eki", real_3j_tensor(path.factor, *path.degrees).to(right), right)
         part = ((matrices @ left) * weight[:, None, first : first + path.channels]).flatten(1)
         parts[path.out] = parts[path.out] + part if path.out in parts else part
         first += path.channels

@@ -95,7 +95,8 @@ class ClebschGordanConvolution(Convolution):
         given = given if given.ndim == 2 else given.expand(edges, -1)
         channels_last = relayout(features, self.irreps_in, self.layout, "ir_mul")
         rows = edges if target is None else nodes
-        if features.device.type == "cpu":
+        # Operators with derivatives of their own do not go through the transforms of `torch.func`.
+        if features.device.type == "cpu" and not torch._C._are_functorch_transforms_active():
             dtype = features.dtype if features.dtype in _WIDE else torch.float32
             tensors = (tensor.to(dtype) for tensor in (channels_last, filters, given))
             found = edge_messages(*tensors, source, target, rows, self._text).to(features.dtype)
