@@ -221,13 +221,13 @@ def _gradients_backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         replaced = [*given[:only], changes[only], *given[only + 1 :]]
         wanted = [need and place != only for place, need in enumerate(needs[:3])]
         if needs[3]:
-            change = edge_messages(*replaced, source, target, len(out), ctx.paths)
+            change = edge_messages(*replaced, source, target, out.shape[0], ctx.paths)
         if any(wanted):
             back = _only(edge_gradients(*replaced, out, source, target, ctx.paths, wanted), wanted)
     elif known:
         along = _filled(changes, given)
         if needs[3]:
-            change = edge_messages_along(*given, *along, source, target, len(out), ctx.paths)
+            change = edge_messages_along(*given, *along, source, target, out.shape[0], ctx.paths)
         if any(needs[:3]):
             back = _only(edge_gradients_along(*given, *along, out, source, target, ctx.paths), needs[:3])
     return *back, change, None, None, None, None
@@ -255,7 +255,7 @@ def _gradients_along_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> 
 def _gradients_along_backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
     *six, out, source, target = ctx.saved_tensors
     given, changes = six[:3], six[3:]
-    ends, rows, needs = (source, target), len(out), ctx.needs_input_grad
+    ends, rows, needs = (source, target), out.shape[0], ctx.needs_input_grad
     along = _filled(grads, given)
     back: tuple[Any, ...] = (None, None, None)
     if any(needs[:3]):

@@ -64,7 +64,7 @@ class EdgePaths:
 def read(text: str) -> EdgePaths:
     """The paths that are written in a text."""
     rows = [row.split() for row in text.split("|")]
-    paths = (EdgePath(*map(int, row[:-1]), factor=float(row[-1])) for row in rows[1:])
+    paths = (EdgePath(*(int(number) for number in row[:-1]), float(row[-1])) for row in rows[1:])
     components = tuple(map(int, rows[0]))
     return EdgePaths(tuple(paths), (components[0], components[1], components[2]))
 
@@ -98,7 +98,8 @@ class EdgeTables(NamedTuple):
 def tables(text: str, dtype: torch.dtype, lanes: int) -> EdgeTables:
     """The tables of the paths in a text, for registers of so many numbers."""
     edge_paths = read(text)
-    size, pieces, groups, parts = 0, [], [], []
+    size, pieces, groups = 0, [], []
+    parts: list[NDArray[np.float64]] = []
     weights = np.cumsum([0, *(path.channels for path in edge_paths.paths)])
     for degree in sorted({path.filter for path in edge_paths.paths}):
         begin, columns = size, []

@@ -35,6 +35,6 @@ def plain_edge_messages(
     found, done = [], 0
     for start, part in (*sorted(parts.items()), (paths.components[2], gathered[:, :0])):
         # Where no path leads there are zeros.
-        found += [gathered.new_zeros(len(filters), start - done), part]
+        found += [gathered.new_zeros(filters.shape[0], start - done), part]
         done = start + part.shape[1]
     return scatter(torch.cat(found, dim=-1), target, nodes)

@@ -89,7 +89,7 @@ class ClebschGordanConvolution(Convolution):
         target: Int[Tensor, " edges"] | None,
         nodes: int,
     ) -> Float[Tensor, "rows out"]:
-        edges = len(vectors)
+        edges = vectors.shape[0]
         filters = spherical_harmonics(range(self.degree + 1), vectors, normalization="component")
         given = features.new_zeros(0) if weight is None else weight
         given = given if given.ndim == 2 else given.expand(edges, -1)
