@@ -64,7 +64,7 @@ class EdgePaths:
 def read(text: str) -> EdgePaths:
     """The paths that are written in a text."""
     rows = [row.split() for row in text.split("|")]
-    paths = (EdgePath(*(int(number) for number in row[:-1]), float(row[-1])) for row in rows[1:])
+    paths = (EdgePath._make([*map(int, row[:-1]), float(row[-1])]) for row in rows[1:])
     components = tuple(map(int, rows[0]))
     return EdgePaths(tuple(paths), (components[0], components[1], components[2]))
 
