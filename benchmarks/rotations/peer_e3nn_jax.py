@@ -98,5 +98,3 @@ def _function(question: Question, numbers: dict[str, np.ndarray]) -> Callable[..
         return summed
 
     return edges
-
-

@@ -67,7 +67,8 @@ class Convolution(ABC):
             raise DataError(f"features of shape {tuple(features.shape)} must have two axes, nodes and {self.irreps_in}")
         if vectors.ndim != 2 or vectors.shape[-1] != 3:
             raise DataError(f"vectors of shape {tuple(vectors.shape)} must have two axes, edges and x, y, z")
-        edges = len(vectors)
+        # Not len, which would fix the number of edges where a graph is exported.
+        edges = vectors.shape[0]
         given = [features, vectors]
         if self.weight_numel:
             if weight is None or weight.shape not in ((edges, self.weight_numel), (self.weight_numel,)):
@@ -80,11 +81,13 @@ class Convolution(ABC):
         for name, ends in (("source", source), ("target", target)):
             if ends is not None and (ends.shape != (edges,) or ends.dtype != torch.int64):
                 raise DataError(f"{name} must be {edges} of torch.int64, not {tuple(ends.shape)} of {ends.dtype}")
-        if source is None and len(features) != edges:
-            raise DataError(f"features have {len(features)} rows for {edges} edges: give source, or one row for each")
+        if source is None and features.shape[0] != edges:
+            raise DataError(
+                f"features have {features.shape[0]} rows for {edges} edges: give source, or one row for each"
+            )
         if nodes is not None and target is None:
             raise DataError("nodes is of no use without target")
-        rows = len(features) if nodes is None else whole_number("nodes", nodes, 0)
+        rows = features.shape[0] if nodes is None else whole_number("nodes", nodes, 0)
         return self._messages(features, vectors, weight, source, target, rows)
 
     @abstractmethod
