@@ -14,10 +14,10 @@ DEMO   := fit sample:indian_pines --error 0.05 -o fit.tn --report report.html
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench peers docs clean
+.PHONY: help demo test test-all lint bench peers peers-so3 docs clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.demo ## fit a hyperspectral image: writes fit.tn and report.html
 	$(BIN)/tenfold $(DEMO)
@@ -44,11 +44,18 @@ bench: .venv/.test ## measure tenfold beside its peers
 peers: .venv/.test ## run TensorLy's own tests on tenfold
 	$(BIN)/python tests/peers/tensorly_tests.py
 
+peers-so3: .venv/.test ## an environment with e3nn, e3nn-jax, cuEquivariance, MACE and sphericart, for benchmarks.rotations
+	$(PYTHON) -m venv .venv-peers
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" > .venv-peers/own.pth
+	mv .venv-peers/own.pth "$$(.venv-peers/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
+	.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install -qq -r benchmarks/rotations/peers.txt
+	.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install -qq --no-deps mace-torch==0.3.16
+
 docs: .venv/.test ## build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
 
 clean: ## remove everything that make made, .venv included
-	rm -rf .venv site dist build fit.tn report.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-peers site dist build fit.tn report.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.created:
