@@ -14,13 +14,14 @@ SIGNAL = "3x0e+3x1o+3x2e"
 
 @pytest.mark.parametrize("name", product_methods())
 def test_each_method_by_its_name(name: str) -> None:
-    # 3 x 3 matrices are irreps of one parity, or of both with vectors that are odd.
-    irreps = "3x0e+3x1e+3x2e" if name == "cartesian_matrix" else SIGNAL
-    product = tensor_product(irreps, irreps, irreps, method=name, layout="ir_mul")
+    # Matrices are irreps of one parity; the bracket of two functions changes sign under the inversion.
+    irreps = "3x0e+3x1e+3x2e" if name in ("cartesian_matrix", "matrix") else SIGNAL
+    out = "3x0o+3x1e+3x2o" if name == "poisson" else irreps
+    product = tensor_product(irreps, irreps, out, method=name, layout="ir_mul")
     features = torch.randn(2, 4, 27, generator=torch.Generator().manual_seed(0))
     weight = product.random_weight() if product.weight_numel else None
     assert product(features[0], features[1], weight).shape == (4, 27)
-    assert product.irreps_out == Irreps(irreps)
+    assert product.irreps_out == Irreps(out)
 
 
 def test_the_choice_keeps_what_is_asked_for() -> None:
@@ -39,7 +40,7 @@ def test_the_choice_keeps_what_is_asked_for() -> None:
 
 
 def test_what_is_no_function_on_the_sphere_has_a_product_too() -> None:
-    irreps = "2x0e+2x8o+2x8e"
+    irreps = "2x0e+2x6e+2x6e"
     assert isinstance(tensor_product(irreps, irreps, irreps), ClebschGordan)
 
 

@@ -297,7 +297,8 @@ def test_what_does_not_fit(shapes: tuple[tuple[int, ...] | None, ...], word: str
     assert word in str(caught.value)
 
 
-def test_large_memory_is_used_again_but_never_twice_at_once() -> None:
+def test_large_memory_is_used_again_but_never_twice_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_memory, "_free", [])
     size = _memory._LARGE // 4 + 1000
     first, second = _memory.empty((size,), torch.float32), _memory.empty((size,), torch.float32)
     first.fill_(1)
@@ -306,7 +307,8 @@ def test_large_memory_is_used_again_but_never_twice_at_once() -> None:
     assert first.data_ptr() % 64 == 0
     part, place = first[10:20], first.data_ptr()
     del first
-    assert _memory.empty((size,), torch.float32).data_ptr() != place  # a part of it is still there
+    third = _memory.empty((size,), torch.float32)
+    assert third.data_ptr() != place  # a part of it is still there
     assert bool((part == 1).all())
     del part
     assert _memory.empty((size,), torch.float32).data_ptr() == place

@@ -188,7 +188,7 @@ def _messages(
     form = Form.of(numbers)
     if not frames.by_kernel(features):
         return plain_messages(form, features, vectors, weight, source, target, nodes)
-    from tenfold.so3._compiled import shared
+    from tenfold.so3._shares import shared
 
     edges = len(vectors)
     order, starts = frames.edges_of(target, edges, nodes)
@@ -230,7 +230,7 @@ def _gradients(
     form = Form.of(numbers)
     if not frames.by_kernel(features):
         return plain_gradients(form, coming, features, vectors, weight, source, target, of_weight, of_vectors)
-    from tenfold.so3._compiled import shared
+    from tenfold.so3._shares import shared
 
     edges = len(vectors)
     order, starts = frames.edges_of(source, edges, len(features))

@@ -177,7 +177,7 @@ def _to_frames(features: Tensor, vectors: Tensor, source: Tensor | None, degrees
     edges = len(vectors)
     out = features.new_empty(edges, sum(2 * min(n, orders) + 1 for n in degrees), features.shape[2])
     ends = torch.arange(edges) if source is None else source.contiguous()
-    from tenfold.so3._compiled import shared
+    from tenfold.so3._shares import shared
 
     arrays = (features.contiguous().numpy(), vectors.contiguous().numpy(), ends.numpy(), out.numpy())
     tables = (side(tuple(degrees), orders), turns(max(degrees), orders, features.dtype))
@@ -213,7 +213,7 @@ def _from_frames(
     if not by_kernel(seen):
         return summed(plain_from_frames(seen, plain_frames(vectors, degrees, orders)), target, nodes).clone()
     kernels = _kernels()
-    from tenfold.so3._compiled import shared
+    from tenfold.so3._shares import shared
 
     order, starts = edges_of(target, len(vectors), nodes)
     out = seen.new_zeros(len(starts) - 1, sum(2 * n + 1 for n in degrees), seen.shape[2])
@@ -252,7 +252,7 @@ torch.library.register_autograd("tenfold::so3_from_edge_frames", _from_backward,
 def _swirl(features: Tensor, turn: Tensor, degrees: list[int]) -> Tensor:
     if not by_kernel(features):
         return plain_swirl(features, turn, degrees)
-    from tenfold.so3._compiled import shared
+    from tenfold.so3._shares import shared
 
     out = torch.zeros_like(features, memory_format=torch.contiguous_format)
     arrays = tuple(tensor.contiguous().numpy() for tensor in (features, turn, out))
@@ -275,7 +275,7 @@ def _swirl_backward(ctx: Any, coming: Tensor) -> tuple[Tensor | None, ...]:
 def _torque(left: Tensor, right: Tensor, degrees: list[int]) -> Tensor:
     if not by_kernel(left):
         return plain_torque(left, right, degrees)
-    from tenfold.so3._compiled import shared
+    from tenfold.so3._shares import shared
 
     out = left.new_zeros(len(left), 3)
     arrays = tuple(tensor.contiguous().numpy() for tensor in (left, right, out))

@@ -124,7 +124,7 @@ class _Run:
         return x, y, w
 
     def _run(self, kernel: str, by: int, *more: Any) -> None:
-        from tenfold.so3._compiled import shared
+        from tenfold.so3._shares import shared
 
         rows, ends, others = self.rows[by], self.ends[by], self.ends[1 - by]
         edges = len(self.like[1])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tenfold.errors import TenfoldError
-from tenfold.so3._compiled import shared
+from tenfold.so3._shares import shared
 from tenfold.so3.products._polynomials import polynomials
 
 # Nodes are shared between threads in portions of at least so many, and about so many portions at most: gradients of

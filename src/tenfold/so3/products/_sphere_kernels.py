@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tenfold.so3._compiled import compiled, shared
+from tenfold.so3._compiled import compiled
+from tenfold.so3._shares import shared
 from tenfold.so3.products import _sphere_tables as tables
 
 # So many columns, and so many rings or steps, at a time.

@@ -379,7 +379,7 @@ def _run_forward(
     plan: Plan,
     key: str,
 ) -> Tensor:
-    from tenfold.so3._compiled import shared
+    from tenfold.so3._shares import shared
     from tenfold.so3.products import _trilinear_kernels
 
     batch, channels = len(left), left.shape[2]
@@ -413,7 +413,7 @@ def _run_forward(
 def _run_gradients(
     left: Tensor, right: Tensor, weight: Tensor | None, grad: Tensor, *, plan: Plan, key: str
 ) -> tuple[Tensor, Tensor]:
-    from tenfold.so3._compiled import shared
+    from tenfold.so3._shares import shared
     from tenfold.so3.products import _trilinear_kernels
 
     batch, channels = len(left), left.shape[2]
@@ -451,7 +451,7 @@ def _run_weights(
     summed: bool,
     narrow: bool,
 ) -> Tensor:
-    from tenfold.so3._compiled import shared
+    from tenfold.so3._shares import shared
     from tenfold.so3.products import _trilinear_kernels
 
     batch, channels = len(left), left.shape[2]
