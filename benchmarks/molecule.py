@@ -28,7 +28,7 @@ METHODS = ("ClebschGordanConvolution", "SO2Convolution", "SO2MixingConvolution",
 _ELEMENTS = {"H": 0, "C": 1, "O": 2}
 _SCALARS = Irreps("16x0e")
 _IRREPS = Irreps("16x0e+16x1o+16x2e")
-_CENTRES = torch.linspace(0.8, 5.0, 12)
+_CENTRES = torch.linspace(0.8, 4.4, 16)
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Potential(nn.Module):
         self.embedding = nn.Embedding(len(_ELEMENTS), _SCALARS.dim)
         contracted = method == "SymmetricContraction"
         convolution = "ClebschGordanConvolution" if contracted else method
-        # An edge is told its length and which elements it joins.
-        known = len(_CENTRES) + 2 * _SCALARS.dim
+        # What an edge is told of its length it is told in a place of its own for each pair of elements.
+        known = len(_CENTRES) * len(_ELEMENTS) ** 2
         self.first = Layer(convolution, _SCALARS, _IRREPS, known, neighbours=atoms - 1)
         irreps = self.first.irreps_out
         self.power = ManyBody(SymmetricContraction(irreps, irreps, 3), len(_ELEMENTS)) if contracted else None
@@ -86,7 +86,9 @@ class Potential(nn.Module):
         flat = positions.flatten(0, 1)
         vectors = flat[source] - flat[target]
         embedded = self.embedding(elements)
-        known = torch.cat([lengths_known(vectors, self.centres), embedded[source], embedded[target]], dim=-1)
+        kinds = nn.functional.one_hot(len(_ELEMENTS) * elements[source] + elements[target], len(_ELEMENTS) ** 2)
+        bells = len(_ELEMENTS) * lengths_known(vectors, self.centres)
+        known = (bells[:, :, None] * kinds[:, None]).flatten(1)
         features = self.first(embedded, vectors, known, source, target)
         if self.power is not None and self.mix is not None:
             features = features + self.mix(self.power(features, elements))
