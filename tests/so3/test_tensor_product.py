@@ -10,6 +10,7 @@ import torch
 
 from tenfold.errors import TenfoldError
 from tenfold.so3 import Irreps, advise, tensor_product
+from tenfold.so3.expressiveness import interactability
 from tenfold.so3.products import ClebschGordan, Unsuited, product_methods
 
 SIGNAL = "3x0e+3x1o+3x2e"
