@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from tenfold.claims._clock import medians
 from tenfold.claims._registry import Measurement, Number, claim
 from tenfold.so3 import GauntFourier, GauntGrid, Irreps
+from tenfold.so3.products import Product
 
 
 @claim(
@@ -37,7 +40,7 @@ def gaunt_grid_fourier(
     lines, ratios, apart = [], [], 0.0
     for degree in degrees:
         irreps = Irreps([(channels, ir) for _, ir in Irreps.harmonics(degree)])
-        products = {
+        products: dict[str, Product] = {
             "grid": GauntGrid(irreps, irreps, irreps, layout="ir_mul"),
             "Fourier": GauntFourier(irreps, irreps, irreps, layout="ir_mul"),
         }
@@ -46,14 +49,10 @@ def gaunt_grid_fourier(
         off = float((values["grid"] - values["Fourier"]).abs().max() / values["Fourier"].abs().max())
         apart = max(apart, math.inf if math.isnan(off) else off)
 
-        def gradients(product: GauntGrid | GauntFourier, left=left, right=right, cotangent=cotangent) -> None:  # type: ignore[no-untyped-def]
-            given = [left.clone().requires_grad_(), right.clone().requires_grad_()]
-            torch.autograd.grad(product(*given), given, cotangent)
-
-        work = {}
+        work: dict[str, Callable[[], object]] = {}
         for name, product in products.items():
-            work[name] = lambda product=product, left=left, right=right: product(left, right)
-            work[f"{name} with gradients"] = lambda product=product, run=gradients: run(product)
+            work[name] = partial(product, left, right)
+            work[f"{name} with gradients"] = partial(_gradients, product, left, right, cotangent)
         found = medians(work, rounds)
         here = [found[f"Fourier{what}"] / found[f"grid{what}"] for what in ("", " with gradients")]
         ratios += here
@@ -65,3 +64,8 @@ def gaunt_grid_fourier(
     lines.append(f"results differ by {apart:.0e} of the largest number")
     holds = min(ratios) > 1 and apart < 1e-4
     return Measurement(holds, "\n".join(lines), {"least ratio": min(ratios), "largest difference": apart, **numbers})
+
+
+def _gradients(product: Product, left: Tensor, right: Tensor, cotangent: Tensor) -> None:
+    given = [left.clone().requires_grad_(), right.clone().requires_grad_()]
+    torch.autograd.grad(product(given[0], given[1]), given, cotangent)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
+from torch import Tensor
 
 from tenfold.claims._clock import exponent, medians
 from tenfold.claims._registry import Measurement, Number, claim
@@ -57,9 +59,9 @@ def gaunt_growth(
         few = torch.randn(2, _FEW, single.dim, generator=generator)
         found = medians(
             {
-                "Gaunt": lambda grid=grid, left=left, right=right: grid(left, right),
-                "Clebsch-Gordan": lambda paths=paths, left=left, right=right, weight=weight: paths(left, right, weight),
-                "dense": lambda few=few, table=table: torch.einsum("ni,nj->nij", *few).flatten(1) @ table,
+                "Gaunt": partial(grid, left, right),
+                "Clebsch-Gordan": partial(paths, left, right, weight),
+                "dense": partial(_dense, few[0], few[1], table),
             },
             rounds,
         )
@@ -74,3 +76,7 @@ def gaunt_growth(
     ]
     holds = powers["Gaunt"] <= _LARGEST and powers["Clebsch-Gordan"] - powers["Gaunt"] >= _APART
     return Measurement(holds, "\n".join(lines), {f"{name}: exponent": p for name, p in powers.items()} | numbers)
+
+
+def _dense(left: Tensor, right: Tensor, table: Tensor) -> Tensor:
+    return torch.einsum("ni,nj->nij", left, right).flatten(1) @ table

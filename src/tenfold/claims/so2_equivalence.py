@@ -47,13 +47,14 @@ def so2_equivalence(*, seed: int = 0, edges: int = 12) -> Measurement:
                 torch.randn(shape, generator=generator, dtype=torch.float64)
                 for shape in ((edges, first.dim), (edges, 3), (edges, len(paths) * _CHANNELS))
             ]
-            seen, summed = [], []
+            seen: list[Tensor] = []
+            summed: list[Tensor] = []
             for way, found in (("frame", seen), ("paths", summed)):
                 leaves = [tensor.clone().requires_grad_() for tensor in given]
                 if way == "frame":
                     messages = product(leaves[0], leaves[1], product.from_path_weights(leaves[2]))
                 else:
-                    messages = path_sum(*leaves, first, last, paths)
+                    messages = path_sum(leaves[0], leaves[1], leaves[2], first, last, paths)
                 found += _derivatives(messages, leaves)
             for name, one, other in zip(_NAMES, seen, summed, strict=True):
                 worst[name] = _larger(worst.get(name, 0.0), float((one - other).abs().max() / other.abs().max()))

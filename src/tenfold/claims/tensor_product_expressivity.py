@@ -41,8 +41,8 @@ def tensor_product_expressivity(*, seed: int = 0) -> Measurement:
         both = Irreps([(1, (degree, parity)) for degree in range(degrees[2] + 1) for parity in (1, -1)])
         reachable = Irreps([(1, ir) for ir in sorted({path.ir for path in single[0].paths(single[1], both)})])
         products: dict[str, tuple[Product, Callable[[int], bool]]] = {
-            "Clebsch-Gordan, even": (tensor_product(*single, method="clebsch_gordan"), _even),
-            "Clebsch-Gordan, all": (tensor_product(*single[:2], reachable, method="clebsch_gordan"), _any),
+            "Clebsch-Gordan, even": (tensor_product(single[0], single[1], single[2], method="clebsch_gordan"), _even),
+            "Clebsch-Gordan, all": (tensor_product(single[0], single[1], reachable, method="clebsch_gordan"), _any),
             "Gaunt": (GauntGrid(*single, weights="degree"), _even),
         }
         shown = []
