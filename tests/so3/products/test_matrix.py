@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -160,3 +161,10 @@ def test_what_does_not_fit_is_told() -> None:
         MatrixProduct("0e", "0e", "1e")
     with pytest.raises(TenfoldError, match="normalization must be 'none' or 'component'"):
         MatrixProduct("0e", "0e", "0e", normalization="integral")
+
+
+def test_products_of_matrices_can_be_kept_in_a_file():
+    product = MatrixProduct("2x0e+2x1o", "2x0e+2x1o", "2x0e+2x1o", weights="degree")
+    features, weight = torch.randn(2, 3, 8), product.random_weight()
+    read = pickle.loads(pickle.dumps(product))
+    assert torch.equal(read(*features, weight), product(*features, weight))

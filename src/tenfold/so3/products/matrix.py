@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor
@@ -71,7 +71,12 @@ class MatrixProduct(Sum):
 
 
 class _OfSpin(OneParity):
+    number: ClassVar[int]
     matrices: ClassVar[Matrices]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Classes that are made when asked for are not found by their name.
+        return _empty, (self.number,), self.__dict__
 
     def _multiply(
         self,
@@ -82,14 +87,19 @@ class _OfSpin(OneParity):
         return self.matrices.signal(self.matrices.of(left) @ self.matrices.of(right), degrees[2])
 
 
+def _empty(number: int) -> _OfSpin:
+    return object.__new__(_of_spin(number))
+
+
 @cache
-def _of_spin(number: int) -> type[_OfSpin]:
+def _of_spin(spin: int) -> type[_OfSpin]:
     class OfSpin(_OfSpin):
-        matrices = Matrices(number, False)
+        number = spin
+        matrices = Matrices(spin, False)
 
         @staticmethod
         def factor(l1: int, l2: int, l3: int) -> float:
-            return matrix_factor(number, False, l1, l2, l3)
+            return matrix_factor(spin, False, l1, l2, l3)
 
     return OfSpin
 
