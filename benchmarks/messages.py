@@ -22,7 +22,9 @@ def lengths_known(vectors: Tensor, centres: Tensor) -> Tensor:
 class Layer(nn.Module):
     """Messages of neighbours, mixed with what the node had itself, and gated."""
 
-    def __init__(self, convolution: str, irreps_in: Irreps, irreps_out: Irreps, edge_numel: int, neighbours: float) -> None:
+    def __init__(
+        self, convolution: str, irreps_in: Irreps, irreps_out: Irreps, edge_numel: int, neighbours: float
+    ) -> None:
         super().__init__()
         if convolution == "ClebschGordanConvolution":
             along = ClebschGordanConvolution(irreps_in, 2, irreps_out)
