@@ -14,7 +14,7 @@ CONVOLUTIONS = ("ClebschGordanConvolution", "SO2Convolution", "SO2MixingConvolut
 
 
 def lengths_known(vectors: Tensor, centres: Tensor) -> Tensor:
-    """What networks are told of each edge: bells of its length, as far apart as they are wide, of variance about one."""
+    """What networks are told of each edge: bells of its length, as far apart as they are wide."""
     width = centres[1] - centres[0]
     return 2 * torch.exp(-(((vectors.norm(dim=-1, keepdim=True) - centres) / width) ** 2))
 

@@ -1,4 +1,4 @@
-"""Networks with each product are trained: what they should learn they learn, what they cannot tell apart they do not."""
+"""Networks with each product are trained: what they can learn they learn, what they cannot tell apart they do not."""
 
 from __future__ import annotations
 
