@@ -14,7 +14,7 @@ CONVOLUTIONS = ("ClebschGordanConvolution", "SO2Convolution", "SO2MixingConvolut
 
 
 def lengths_known(vectors: Tensor, centres: Tensor) -> Tensor:
-    """What networks are told of each edge: bells of its length, as far apart as they are wide, of variance about one."""
+    """What networks are told of each edge: bells of its length, as far apart as they are wide."""
     width = centres[1] - centres[0]
     return 2 * torch.exp(-(((vectors.norm(dim=-1, keepdim=True) - centres) / width) ** 2))
 
@@ -22,7 +22,9 @@ def lengths_known(vectors: Tensor, centres: Tensor) -> Tensor:
 class Layer(nn.Module):
     """Messages of neighbours, mixed with what the node had itself, and gated."""
 
-    def __init__(self, convolution: str, irreps_in: Irreps, irreps_out: Irreps, edge_numel: int, neighbours: float) -> None:
+    def __init__(
+        self, convolution: str, irreps_in: Irreps, irreps_out: Irreps, edge_numel: int, neighbours: float
+    ) -> None:
         super().__init__()
         if convolution == "ClebschGordanConvolution":
             along = ClebschGordanConvolution(irreps_in, 2, irreps_out)

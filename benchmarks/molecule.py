@@ -124,7 +124,7 @@ class Trained:
 
 
 def train(
-    method: str, folder: Path, *, steps: int = 150, batch: int = 5, frames: int = 100, tests: int = 40, seed: int = 0
+    method: str, folder: Path, *, steps: int = 300, batch: int = 5, frames: int = 100, tests: int = 40, seed: int = 0
 ) -> Trained:
     """A potential from frames at 300 K, by Adam with a learning rate that falls to zero."""
     given = Frames.read(folder / "train_300K.xyz", frames)
@@ -161,7 +161,7 @@ def train(
 def main() -> None:
     parser = argparse.ArgumentParser(description="Energies and forces of acetylacetone")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=300)
     arguments = parser.parse_args()
     folder = Path(os.environ["TENFOLD_DATA"]) / "3bpa" / "acac"
     print("| method | parameters | energy, meV | forces, meV/A | seconds |\n|---|--:|--:|--:|--:|")
