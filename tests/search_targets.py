@@ -57,6 +57,9 @@ class Formula:
         ranks = sum(math.log(structure.sizes[index]) for index in structure.inner_indices)
         return math.exp(-0.4 * ranks) * (0.5 + chance(f"{self.salt} {structure.key}"))
 
+    def has_room(self, structure: Structure) -> bool:
+        return True
+
     def bound(self, structure: Structure) -> float:
         part = 1.0 if self.formula is not None else chance(f"bound {self.salt} {structure.key}")
         return self.error(structure) * self.sharp * part

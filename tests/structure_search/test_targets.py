@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 
 import numpy as np
@@ -14,7 +15,9 @@ from tenfold.network import Network
 from tenfold.observations import Observations
 from tenfold.structure import Structure
 from tenfold.structure_search._adapted import adapted
-from tenfold.structure_search.spaces import Chain, Point, Ring, Tucker
+from tenfold.structure_search.objectives import SizeWithin
+from tenfold.structure_search.session import Session
+from tenfold.structure_search.spaces import Chain, FullyConnected, Point, Ring, Tucker
 from tenfold.structure_search.targets import Dense, Loss, Observed
 
 RING = Ring((5, 5, 5, 5), max_rank=4)
@@ -282,3 +285,17 @@ def test_losses_are_made_small_in_whatever_unit(unit: float, kind: torch.dtype) 
         return unit * (network.dense() - data).square().sum() / data.square().sum()
 
     assert Loss(loss, (5,) * 4, kind).fit(PLANTED, seed=0).error < 1e-4 * unit
+
+
+def test_what_has_no_room_on_the_way_is_not_fitted() -> None:
+    """Few enough parameters, but all bonds of eight modes are left after the first products."""
+    space = FullyConnected((3,) * 8, 4)
+    large, small = space.structure(space.first(3)), space.structure(space.first(1))
+    data = Dense(torch.randn((3,) * 8, generator=torch.Generator().manual_seed(0)))
+    assert not data.has_room(large)
+    assert data.has_room(small)
+    assert data.has_room(Chain((3,) * 8, 3).structure(Chain((3,) * 8, 3).first(3)))
+    with Session(data, SizeWithin(0.1), seed=0) as session:
+        (found,) = session.evaluate([large])
+        assert found.value == math.inf
+        assert session.fits == 0

@@ -154,6 +154,7 @@ class Program:
         slots: how many tensors there are on the way, the cores and the data first.
         data: the slot of the data.
         work: multiplications of a sweep of one network, about.
+        largest: entries of the largest tensor on the way, for one network.
     """
 
     layouts: tuple[Names, ...]
@@ -162,6 +163,7 @@ class Program:
     slots: int
     data: int
     work: float
+    largest: int
 
 
 def layout(structure: Structure, place: int) -> tuple[Names, Names, Names]:
@@ -217,7 +219,7 @@ class _Compiler:
         self.steps: list[_Multiply | _MultiplyData | _Move | Solve] = []
         self.sizes = {**structure.sizes, **{f"{i}'": structure.sizes[i] for i in structure.inner_indices}}
         self.limit = max(_KEPT_ENTRIES, structure.size)
-        self.work = 0.0
+        self.work, self.largest = 0.0, structure.size
         self._visit(order, [] if whole else [self.data], [])
         self.program = Program(
             tuple(core.names for core in self.cores),
@@ -226,6 +228,7 @@ class _Compiler:
             self.slots,
             self.data.slot,
             self.work / _TYPICAL,
+            self.largest,
         )
 
     def _visit(self, mine: Sequence[int], data: list[_Operand], gram: list[_Operand]) -> None:
@@ -275,6 +278,7 @@ class _Compiler:
             matrix = self._contract(gram, (*shared, *inner, *self._primed(inner)))
         blocks, columns = (math.prod(self.sizes[i] for i in names) for names in (shared, inner))
         self.work += _TYPICAL * blocks * columns**3 / 3
+        self.largest = max(self.largest, blocks * columns**2)
         self.steps.append(Solve(place, right, matrix, blocks, columns))
 
     def _primed(self, names: Names) -> Names:
@@ -332,6 +336,7 @@ class _Compiler:
         count, rows, inner, columns = (self._size(names) for names in (batch, only[0], summed, only[1]))
         names = (*batch, *only[0], *only[1])
         self.work += _CALL + _TYPICAL * count * rows * inner * columns
+        self.largest = max(self.largest, count * rows * columns)
         if data:
             swapped = not batch and left.names == (*summed, *only[0]) and rows > columns
             if swapped:

@@ -226,8 +226,9 @@ class Session:
         return not to_come and self.seconds is not None and self.elapsed >= self.seconds
 
     def fits_at_all(self, structure: Structure) -> bool:
-        """Whether a structure is small enough to be fitted."""
-        return structure.parameters <= max(_POINTLESS * self.target.size, sum(structure.output_shape))
+        """Whether a structure is small enough to be fitted, and so is what a fit makes on the way."""
+        most = max(_POINTLESS * self.target.size, sum(structure.output_shape))
+        return structure.parameters <= most and self.target.has_room(structure)
 
     def start(self, space: Space, generator: np.random.Generator) -> Point:
         """A point at random that is small enough to be fitted, the first of the space where none is drawn."""

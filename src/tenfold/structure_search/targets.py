@@ -31,6 +31,8 @@ from tenfold.structure_search._descent import Descent
 from tenfold.structure_search.cuts import Cuts
 from tenfold.structure_search.held_out import leaves_out
 
+# Entries that a tensor on the way of a fit may have, or four times as many as the data.
+_ROOM = 2**26
 # Random starts for each structure: as many as take this many multiplications a sweep, between these bounds.
 _BUSY, _FEWEST, _MOST = 2**26, 2, 32
 # Multiplications that one fit may take: it makes fewer sweeps rather, but so many at least.
@@ -94,6 +96,10 @@ class Target(Protocol):
         """Numbers that a network replaces."""
         ...
 
+    def has_room(self, structure: Structure) -> bool:
+        """Whether what a fit of the structure makes on the way is not too large to be made."""
+        ...
+
     def bound(self, structure: Structure) -> float:
         """An error that no network of the structure is below."""
         ...
@@ -149,6 +155,10 @@ class Dense:
     @property
     def size(self) -> int:
         return self.data.numel()
+
+    def has_room(self, structure: Structure) -> bool:
+        # Many bonds between many modes: few parameters, but what is left after the first products has all the bonds.
+        return program(structure, self.data.is_complex()).largest <= max(_ROOM, 4 * self.size)
 
     def bound(self, structure: Structure) -> float:
         return self.cuts(structure.output_shape).bound(structure)
@@ -319,6 +329,9 @@ class Observed:
     def size(self) -> int:
         return self.data.distinct
 
+    def has_room(self, structure: Structure) -> bool:
+        return True
+
     def bound(self, structure: Structure) -> float:
         return 0.0
 
@@ -378,6 +391,9 @@ class Loss:
     @property
     def size(self) -> int:
         return math.prod(self.shape)
+
+    def has_room(self, structure: Structure) -> bool:
+        return True
 
     def bound(self, structure: Structure) -> float:
         return 0.0
