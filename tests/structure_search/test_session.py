@@ -194,6 +194,18 @@ def test_first_looks_count_and_are_kept_apart() -> None:
             found.evaluate([ALL[6]], sweeps=2)
 
 
+def test_what_is_too_large_to_be_fitted_is_not_looked_at_either() -> None:
+    space = Ring((2, 2, 2), max_rank=4, fixed_order=True)
+    small, large = (space.structure(Point((rank,) * 3, (0, 1, 2))) for rank in (1, 4))
+    with session(Formula((2, 2, 2))) as found:
+        assert not found.fits_at_all(large)
+        (start,) = found.evaluate([small])
+        (look,) = found.evaluate([large], near=start, sweeps=2)
+        assert look.network is None
+        assert look.value == math.inf
+        assert found.fits == 1
+
+
 @given(st.lists(st.integers(0, len(ALL) - 1), min_size=1, max_size=20, unique=True), st.integers(0, 99))
 def test_the_front_is_what_nothing_beats(chosen: list[int], salt: int) -> None:
     with session(Formula(SHAPE, salt)) as found:

@@ -284,7 +284,10 @@ class Session:
         return key, near.number, sweeps
 
     def _recalled(self, key: str, near: Evaluation | None, sweeps: int | None) -> Evaluation:
-        return self._seen[key] if sweeps is None else self._looks[self._look(key, near, sweeps)]
+        if sweeps is not None and (one := self._looks.get(self._look(key, near, sweeps))) is not None:
+            return one
+        # What is too large to be fitted is not looked at either.
+        return self._seen[key]
 
     def _fit(
         self, fresh: dict[str, tuple[Structure, int]], near: Evaluation | None, beat: float, sweeps: int | None
