@@ -27,7 +27,8 @@ SESSIONS = [page for page in PAGES if blocks(page, "pycon")]
 
 
 @pytest.mark.parametrize("page", SESSIONS, ids=lambda page: page.name)
-def test_sessions_print_what_the_page_shows(page: Path) -> None:
+def test_sessions_print_what_the_page_shows(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")  # tables fold where a terminal is narrower
     text = "\n".join(blocks(page, "pycon"))
     session = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
     said: list[str] = []
