@@ -1,4 +1,4 @@
-"""Spherical harmonics, their gradients and the gradients of these, 16 vectors at a time, compiled by Numba.
+"""Spherical harmonics, their gradients and the gradients of these, `width` vectors at a time, compiled by Numba.
 
 Only `_harmonics` imports this module, and only when a kernel runs: loading Numba takes longer than loading the rest of
 tenfold. With Q the associated Legendre functions less their power of the sine, made homogeneous, a harmonic is
@@ -16,22 +16,9 @@ from typing import Any
 
 from numba import njit
 
-from tenfold.so3._lanes import (
-    WIDTH,
-    all_between,
-    larger,
-    load,
-    load_triples,
-    magnitude,
-    root,
-    scratch,
-    spread,
-    store,
-    store_triples,
-    turn_4,
-    turn_8,
-    where_zero,
-)
+from tenfold.so3._simd.arrays import load, scratch, store
+from tenfold.so3._simd.lanes import all_between, larger, magnitude, root, spread, where_zero, width, zero
+from tenfold.so3._simd.squares import load_triples, store_triples, turn_4, turn_8
 
 
 def _inlined(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,7 +43,7 @@ def values(vectors, places, tables, limits, normalize, out, first, last):  # typ
     corner, lanes = _workspace(components + 5 * degrees, vectors)
     found, lanes = lanes[:components], lanes[components:]
     cosines, sines, legendre = lanes[:degrees], lanes[degrees : 2 * degrees], lanes[2 * degrees :]
-    for begin in range(first, last, WIDTH):
+    for begin in range(first, last, width(vectors)):
         x, y, z = _read_vectors(vectors, begin, last, corner)
         if normalize:
             x, y, z, _, _ = _directions(x, y, z, limits)
@@ -90,14 +77,14 @@ def slopes(vectors, grad, places, tables, limits, normalize, out, first, last): 
     """The gradients of ``sum(grad * harmonics)`` at the vectors ``first:last``."""
     lead, less, rise, shrink, factor = tables[0], tables[1], tables[2], tables[3], tables[4]
     degrees, components = len(places), grad.shape[1]
-    zero = spread(vectors.dtype.type(0))
+    nothing = zero(vectors)
     one = spread(vectors.dtype.type(1))
     corner, lanes = _workspace(components + 7 * degrees, vectors)
     given, lanes = lanes[:components], lanes[components:]
     cosines, sines = lanes[:degrees], lanes[degrees : 2 * degrees]
     by_cosine, by_sine = lanes[2 * degrees : 3 * degrees], lanes[3 * degrees : 4 * degrees]
     legendre = lanes[4 * degrees :]
-    for begin in range(first, last, WIDTH):
+    for begin in range(first, last, width(vectors)):
         x, y, z = _read_vectors(vectors, begin, last, corner)
         inverse, scale = one, one
         if normalize:
@@ -108,7 +95,7 @@ def slopes(vectors, grad, places, tables, limits, normalize, out, first, last): 
         by_cosine[:] = 0
         by_sine[:] = 0
         now, before, below = 0, degrees, 2 * degrees
-        along, around = zero, zero
+        along, around = nothing, nothing
         for degree in range(degrees):
             now, before, below = below, now, before
             place = places[degree] + degree
@@ -136,7 +123,7 @@ def slopes(vectors, grad, places, tables, limits, normalize, out, first, last): 
                 if order < degree - 1:
                     around = around + shrink[degree, order] * load(legendre, before + order + 1) * weight
         by_x, by_y, by_z = -x * around, along, -z * around
-        number = zero
+        number = nothing
         for order in range(1, degrees):
             number = number + one
             cosine, sine = number * load(cosines, order - 1), number * load(sines, order - 1)
@@ -159,7 +146,7 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
     """
     lead, less, rise, shrink, factor = tables[0], tables[1], tables[2], tables[3], tables[4]
     degrees, components = len(places), grad.shape[1]
-    zero = spread(vectors.dtype.type(0))
+    nothing = zero(vectors)
     one = spread(vectors.dtype.type(1))
     corner, lanes = _workspace(2 * components + 14 * degrees, vectors)
     given, found, lanes = lanes[:components], lanes[components : 2 * components], lanes[2 * components :]
@@ -167,13 +154,13 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
     cosines, sines = lanes[: 2 * degrees], lanes[2 * degrees : 4 * degrees]
     by_cosine, by_sine = lanes[4 * degrees : 6 * degrees], lanes[6 * degrees : 8 * degrees]
     legendre, moved = lanes[8 * degrees : 11 * degrees], lanes[11 * degrees :]
-    for begin in range(first, last, WIDTH):
+    for begin in range(first, last, width(vectors)):
         pull_x, pull_y, pull_z = _read_vectors(pull, begin, last, corner)
         x, y, z = _read_vectors(vectors, begin, last, corner)
         inverse, scale = one, one
         if normalize:
             x, y, z, inverse, scale = _directions(x, y, z, limits)
-        to_x, to_y, to_z, pulled = pull_x, pull_y, pull_z, zero
+        to_x, to_y, to_z, pulled = pull_x, pull_y, pull_z, nothing
         if normalize:
             pulled = pull_x * x + pull_y * y + pull_z * z
             to_x = (pull_x - pulled * x) * inverse / scale
@@ -182,7 +169,7 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
         square = x * x + y * y + z * z
         half = x * to_x + y * to_y + z * to_z
         to_square = half + half
-        cosine, sine, to_cosine, to_sine = one, zero, zero, zero
+        cosine, sine, to_cosine, to_sine = one, nothing, nothing, nothing
         for order in range(degrees):
             store(cosines, order, cosine)
             store(sines, order, sine)
@@ -197,7 +184,7 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
         by_cosine[:] = 0
         by_sine[:] = 0
         now, before, below = 0, degrees, 2 * degrees
-        along, around, to_along, to_around = zero, zero, zero, zero
+        along, around, to_along, to_around = nothing, nothing, nothing, nothing
         for degree in range(degrees):
             now, before, below = below, now, before
             place = places[degree] + degree
@@ -211,7 +198,7 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
                         q = q - less[degree, order] * square * lower
                         to_q = to_q - less[degree, order] * (to_square * lower + square * to_lower)
                 else:
-                    q, to_q = spread(lead[degree, order]), zero
+                    q, to_q = spread(lead[degree, order]), nothing
                 store(legendre, now + order, q)
                 store(moved, now + order, to_q)
                 if places[degree] < 0:
@@ -232,7 +219,7 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
                     to_weight = factor[degree, order] * (plus * to_cosine + minus * to_sine)
                 else:
                     store(found, place, to_scaled)
-                    weight, to_weight = factor[degree, order] * load(given, place), zero
+                    weight, to_weight = factor[degree, order] * load(given, place), nothing
                 if order < degree:
                     upper, to_upper = load(legendre, before + order), load(moved, before + order)
                     along = along + rise[degree, order] * upper * weight
@@ -243,7 +230,7 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
                     to_around = to_around + shrink[degree, order] * (to_upper * weight + upper * to_weight)
         by_x, by_y, by_z = -x * around, along, -z * around
         bend_x, bend_y, bend_z = -x * to_around - to_x * around, to_along, -z * to_around - to_z * around
-        number = zero
+        number = nothing
         for order in range(1, degrees):
             number = number + one
             cosine, sine = number * load(cosines, order - 1), number * load(sines, order - 1)
@@ -272,18 +259,18 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
 
 @_inlined
 def _workspace(rows, vectors):  # type: ignore[no-untyped-def]
-    """Room for 16 vectors, and rows of lanes.
+    """Room for a vector on each lane, and rows of lanes.
 
     In one piece: many small ones between the large arrays of torch would keep their memory from being used again.
     """
     lanes = scratch(rows + 3, vectors)
-    return lanes[:3].reshape(WIDTH, 3), lanes[3:]
+    return lanes[:3].reshape(width(vectors), 3), lanes[3:]
 
 
 @_inlined
 def _read_vectors(vectors, begin, last, corner):  # type: ignore[no-untyped-def]
-    """x, y and z of 16 vectors; zeros beyond the last one."""
-    if last - begin >= WIDTH:
+    """x, y and z of vectors; zeros beyond the last one."""
+    if last - begin >= width(vectors):
         return load_triples(vectors, begin)
     corner[:] = 0
     for lane in range(last - begin):
@@ -294,7 +281,7 @@ def _read_vectors(vectors, begin, last, corner):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _write_vectors(x, y, z, out, begin, last, corner):  # type: ignore[no-untyped-def]
-    if last - begin >= WIDTH:
+    if last - begin >= width(out):
         store_triples(out, begin, x, y, z)
         return
     store_triples(corner, 0, x, y, z)
@@ -335,18 +322,18 @@ def _powers(x, z, cosines, sines):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _write_components(found, out, begin, last):  # type: ignore[no-untyped-def]
-    """The components of 16 vectors, each of which is a row, to the rows of the vectors."""
+    """The components of vectors, each of which is a row of lanes, to the rows of the vectors."""
     components = len(found)
-    whole = 0 if last - begin < WIDTH else components - components % 4
-    for lane in range(0, WIDTH, 8):
+    whole = 0 if last - begin < width(out) else components - components % 4
+    for lane in range(0, width(out), 8):
         for column in range(0, whole - 7, 8):
             turn_8(found, column, lane, out, begin + lane, column)
     if whole % 8:
-        for lane in range(0, WIDTH, 4):
+        for lane in range(0, width(out), 4):
             turn_4(found, whole - 4, lane, out, begin + lane, whole - 4)
     # All degrees up to an even one have a component too many.
     for component in range(whole, components):
-        for lane in range(min(WIDTH, last - begin)):
+        for lane in range(min(width(out), last - begin)):
             out[begin + lane, component] = found[component, lane]
 
 
@@ -354,13 +341,13 @@ def _write_components(found, out, begin, last):  # type: ignore[no-untyped-def]
 def _read_components(grad, begin, last, given):  # type: ignore[no-untyped-def]
     """The reverse; lanes beyond the last vector keep what they had."""
     components = len(given)
-    whole = 0 if last - begin < WIDTH else components - components % 4
-    for lane in range(0, WIDTH, 8):
+    whole = 0 if last - begin < width(grad) else components - components % 4
+    for lane in range(0, width(grad), 8):
         for column in range(0, whole - 7, 8):
             turn_8(grad, begin + lane, column, given, column, lane)
     if whole % 8:
-        for lane in range(0, WIDTH, 4):
+        for lane in range(0, width(grad), 4):
             turn_4(grad, begin + lane, whole - 4, given, whole - 4, lane)
     for component in range(whole, components):
-        for lane in range(min(WIDTH, last - begin)):
+        for lane in range(min(width(grad), last - begin)):
             given[component, lane] = grad[begin + lane, component]

@@ -16,24 +16,9 @@ import numpy as np
 from numba import njit
 
 from tenfold.so3._compiled import compiled
-from tenfold.so3._vectors import (
-    across,
-    combine_add,
-    fetch,
-    inner_add,
-    multiply_add_each,
-    multiply_each,
-    remaining,
-    row,
-    rows,
-    scale_add,
-    spread_add,
-    store,
-    store_rows,
-    width,
-    zero,
-    zeros,
-)
+from tenfold.so3._simd.arrays import fetch, load, load_rows, remaining, store, store_rows, zeros
+from tenfold.so3._simd.lanes import across, width, zero
+from tenfold.so3._simd.sums import combine_add, inner_add, multiply_add_each, multiply_each, scale_add, spread_add
 
 # Lengths of pieces, as tuples of that length: a loop is compiled for the length of a tuple.
 _ONE = (0,)
@@ -71,8 +56,8 @@ def _matrices(y, start, tables, m):
         for first in range(0, size, lanes):
             total = zero(y)
             for j in range(count):
-                total = scale_add(y, start + component + j, row(tables.table, part + j * size + first, None), total)
-            store(m, begin + first, None, total)
+                total = scale_add(y, start + component + j, load(tables.table, part + j * size + first), total)
+            store(m, begin + first, total)
 
 
 @_inlined
@@ -82,7 +67,7 @@ def _filter(products, tables, out, start):
     for component in range(len(tables.begins) - 1):
         total = zero(out)
         for place in range(tables.begins[component], tables.begins[component + 1]):
-            total = scale_add(tables.value, place, row(products, tables.entry[place] * lanes, None), total)
+            total = scale_add(tables.value, place, load(products, tables.entry[place] * lanes), total)
         out[start + component] = across(total)
 
 
@@ -98,10 +83,10 @@ def _message(x, x_at, w, w_at, m, m_at, out, out_at, count, channels, partial, l
     """``out += m (w x)`` for a piece."""
     for c in range(0, channels, width(x)):
         lanes = remaining(channels, c, partial)
-        weighted = multiply_each(row(w, w_at + c, lanes), rows(x, x_at + c, channels, lanes, like))
+        weighted = multiply_each(load(w, w_at + c, lanes), load_rows(x, x_at + c, channels, lanes, like))
         for k in range(count):
             at = out_at + k * channels + c
-            store(out, at, lanes, combine_add(m, m_at + k * len(like), weighted, row(out, at, lanes)))
+            store(out, at, combine_add(m, m_at + k * len(like), weighted, load(out, at, lanes)), lanes)
 
 
 @compiled
@@ -142,18 +127,18 @@ def _message_along(x, dx, x_at, w, w_at, dw, dw_at, m, dm, m_at, out, out_at, co
     """``out += m (w dx + dw x) + dm (w x)`` for a piece."""
     for c in range(0, channels, width(x)):
         lanes = remaining(channels, c, partial)
-        weight = row(w, w_at + c, lanes)
-        features = rows(x, x_at + c, channels, lanes, like)
+        weight = load(w, w_at + c, lanes)
+        features = load_rows(x, x_at + c, channels, lanes, like)
         weighted = multiply_each(weight, features)
         changed = multiply_add_each(
             weight,
-            rows(dx, x_at + c, channels, lanes, like),
-            multiply_each(row(dw, dw_at + c, lanes), features),
+            load_rows(dx, x_at + c, channels, lanes, like),
+            multiply_each(load(dw, dw_at + c, lanes), features),
         )
         for k in range(count):
             at, row_at = out_at + k * channels + c, m_at + k * len(like)
-            total = combine_add(m, row_at, changed, row(out, at, lanes))
-            store(out, at, lanes, combine_add(dm, row_at, weighted, total))
+            total = combine_add(m, row_at, changed, load(out, at, lanes))
+            store(out, at, combine_add(dm, row_at, weighted, total), lanes)
 
 
 @compiled
@@ -197,16 +182,16 @@ def _gradient(
     """For a piece: ``gx += w (m' g)``, ``gw = x (m' g)``, and the products of ``w x`` with g."""
     for c in range(0, channels, width(x)):
         lanes = remaining(channels, c, partial)
-        weight = row(w, w_at + c, lanes)
-        features = rows(x, x_at + c, channels, lanes, like)
+        weight = load(w, w_at + c, lanes)
+        features = load_rows(x, x_at + c, channels, lanes, like)
         back = zeros(x, like)
         for k in range(count):
-            back = spread_add(m, m_at + k * len(like), row(g, g_at + k * channels + c, lanes), back)
+            back = spread_add(m, m_at + k * len(like), load(g, g_at + k * channels + c, lanes), back)
         if len(gw):
-            total = row(gw, gw_at + c, lanes) if begun else zero(x)
-            store(gw, gw_at + c, lanes, inner_add(features, back, total))
+            total = load(gw, gw_at + c, lanes) if begun else zero(x)
+            store(gw, gw_at + c, inner_add(features, back, total), lanes)
         if len(gx):
-            before = rows(gx, x_at + c, channels, lanes, like)
+            before = load_rows(gx, x_at + c, channels, lanes, like)
             store_rows(gx, x_at + c, channels, lanes, multiply_add_each(weight, back, before))
         store_rows(scratch, c, channels, lanes, multiply_each(weight, features))
     if len(products):
@@ -222,7 +207,7 @@ def _products(g, g_at, scratch, products, m_at, count, channels, partial, like):
         for c in range(0, channels, size):
             lanes = remaining(channels, c, partial)
             totals = multiply_add_each(
-                row(g, g_at + k * channels + c, lanes), rows(scratch, c, channels, lanes, like), totals
+                load(g, g_at + k * channels + c, lanes), load_rows(scratch, c, channels, lanes, like), totals
             )
         store_rows(products, (m_at + k * len(like)) * size, size, None, totals)
 
@@ -286,19 +271,19 @@ def _gradient_along(
     """The derivative of `_gradient` where features, filters and weights change."""
     for c in range(0, channels, width(x)):
         lanes = remaining(channels, c, partial)
-        weight = row(w, w_at + c, lanes)
-        change = row(dw, dw_at + c, lanes)
-        features = rows(x, x_at + c, channels, lanes, like)
-        changes = rows(dx, x_at + c, channels, lanes, like)
+        weight = load(w, w_at + c, lanes)
+        change = load(dw, dw_at + c, lanes)
+        features = load_rows(x, x_at + c, channels, lanes, like)
+        changes = load_rows(dx, x_at + c, channels, lanes, like)
         back = zeros(x, like)
         changed = zeros(x, like)
         for k in range(count):
-            message = row(g, g_at + k * channels + c, lanes)
+            message = load(g, g_at + k * channels + c, lanes)
             back = spread_add(m, m_at + k * len(like), message, back)
             changed = spread_add(dm, m_at + k * len(like), message, changed)
-        total = row(gw, gw_at + c, lanes) if begun else zero(x)
-        store(gw, gw_at + c, lanes, inner_add(features, changed, inner_add(changes, back, total)))
-        before = rows(gx, x_at + c, channels, lanes, like)
+        total = load(gw, gw_at + c, lanes) if begun else zero(x)
+        store(gw, gw_at + c, inner_add(features, changed, inner_add(changes, back, total)), lanes)
+        before = load_rows(gx, x_at + c, channels, lanes, like)
         after = multiply_add_each(weight, changed, multiply_add_each(change, back, before))
         store_rows(gx, x_at + c, channels, lanes, after)
         weighted = multiply_add_each(weight, changes, multiply_each(change, features))

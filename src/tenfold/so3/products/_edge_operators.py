@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tenfold.errors import DataError
 from tenfold.so3._memory import empty
+from tenfold.so3._simd import BYTES
 from tenfold.so3.products._edge_paths import read, tables
 
 # Features, filters and weights, or what changes or derivatives they have.
@@ -97,14 +98,13 @@ class _Run:
 
     def __init__(self, given: _Three, source: Tensor | None, target: Tensor | None, nodes: int, paths: str) -> None:
         # Loads Numba.
-        from tenfold.so3 import _vectors
         from tenfold.so3.products import _edge_kernels
 
         self.kernels = _edge_kernels
         self.like = given
         self.rows = len(given[0]), nodes
         self.ends = _ends("source", source, self.rows[0]), _ends("target", target, self.rows[1])
-        lanes = _vectors.lanes_of(given[0].element_size())
+        lanes = BYTES // given[0].element_size()
         self.tables = tables(paths, given[0].dtype, lanes)
         self.partial = True if (self.tables.pieces[:, 2] % lanes).any() else None
         self.given = _arrays(*given)

@@ -1,6 +1,6 @@
 """Loops over the terms of polynomials, and over those of their first and second derivatives; this module loads Numba.
 
-All of them work on `WIDTH` channels of two nodes at a time, whose monomials stay in the cache. Nodes come in units of
+All of them work on `width` channels of two nodes at a time, whose monomials stay in the cache. Nodes come in units of
 one species, so that the coefficients of a unit, weights included, are made once for all its nodes. What becomes of a
 node, and of the weights in a unit, does not depend on other units.
 """
@@ -8,7 +8,8 @@ node, and of the weights in a unit, does not depend on other units.
 from __future__ import annotations
 
 from tenfold.so3._compiled import compiled
-from tenfold.so3._lanes import WIDTH, load, load_at, multiply_add, scratch, spread, store, store_at
+from tenfold.so3._simd.arrays import load, scratch, store
+from tenfold.so3._simd.lanes import multiply_add, spread, width, zero
 
 
 @compiled
@@ -18,7 +19,7 @@ def evaluate(features, weight, order, first, species, tables, out, begin, end): 
     coefficients = scratch(len(value_first) - 1, features)
     powers = scratch(2 * (len(term_first) - 1), features)
     for unit in range(begin, end):
-        for channel in range(0, features.shape[2], WIDTH):
+        for channel in range(0, features.shape[2], width(features)):
             _weighted(weight, species[unit], channel, value_first, value_path, value, coefficients)
             for position in range(first[unit], first[unit + 1], 2):
                 one, other = order[position], order[min(position + 1, first[unit + 1] - 1)]
@@ -40,12 +41,12 @@ def pull(features, weight, order, first, species, tables, grad, by_features, by_
     powers = scratch(2 * monomials, features)
     adjoint = scratch(2 * monomials, features)
     given = scratch(2 * grad.shape[1], features)
-    zero = spread(features.dtype.type(0))
+    nothing = zero(features)
     for unit in range(begin, end):
-        for channel in range(0, features.shape[2], WIDTH):
+        for channel in range(0, features.shape[2], width(features)):
             _weighted(weight, species[unit], channel, value_first, value_path, value, coefficients)
             for term in range(terms):
-                store(changes, term, zero)
+                store(changes, term, nothing)
             for position in range(first[unit], first[unit + 1], 2):
                 pair = position + 1 < first[unit + 1]
                 one, other = order[position], order[position + 1 if pair else position]
@@ -59,7 +60,7 @@ def pull(features, weight, order, first, species, tables, grad, by_features, by_
                     _collect(term_first, term_out, given, powers, changes)
                 if len(by_features):
                     for monomial in range(monomials - 1, -1, -1):
-                        left, right, here = zero, zero, 2 * monomial
+                        left, right, here = nothing, nothing, 2 * monomial
                         one_power, other_power = load(powers, here), load(powers, here + 1)
                         for entry in range(longer_first[monomial], longer_first[monomial + 1]):
                             factor, longer = 2 * last[entry], 2 * (size + entry)
@@ -104,12 +105,12 @@ def push(features, weight, order, first, species, tables, grad, along, out, by_f
     adjoint = scratch(2 * monomials, features)
     by_powers = scratch(2 * monomials, features)
     given = scratch(2 * grad.shape[1], features)
-    zero = spread(features.dtype.type(0))
+    nothing = zero(features)
     for unit in range(begin, end):
-        for channel in range(0, features.shape[2], WIDTH):
+        for channel in range(0, features.shape[2], width(features)):
             _weighted(weight, species[unit], channel, value_first, value_path, value, coefficients)
             for term in range(terms):
-                store(changes, term, zero)
+                store(changes, term, nothing)
             for position in range(first[unit], first[unit + 1], 2):
                 pair = position + 1 < first[unit + 1]
                 one, other = order[position], order[position + 1 if pair else position]
@@ -132,12 +133,12 @@ def push(features, weight, order, first, species, tables, grad, along, out, by_f
                 if len(by_features):
                     _distribute(term_first, term_out, coefficients, given, adjoint)
                     for row in range(2 * monomials):
-                        store(by_powers, row, zero)
+                        store(by_powers, row, nothing)
                     for monomial in range(monomials - 1, -1, -1):
                         for k in range(2):
                             here = 2 * monomial + k
                             power, slope = load(powers, here), load(slopes, here)
-                            total, by_power = zero, zero
+                            total, by_power = nothing, nothing
                             for entry in range(longer_first[monomial], longer_first[monomial + 1]):
                                 factor, longer = 2 * last[entry] + k, 2 * (size + entry) + k
                                 change, by_longer = load(adjoint, longer), load(by_powers, longer)
@@ -158,9 +159,9 @@ def _weighted(weight, row, channel, value_first, value_path, value, coefficients
     """The coefficient of each term: the weights of its paths times their values."""
     for term in range(len(value_first) - 1):
         start = value_first[term]
-        total = load_at(weight, row, value_path[start], channel) * value[start]
+        total = load(weight, (row, value_path[start], channel)) * value[start]
         for entry in range(start + 1, value_first[term + 1]):
-            total = multiply_add(load_at(weight, row, value_path[entry], channel), spread(value[entry]), total)
+            total = multiply_add(load(weight, (row, value_path[entry], channel)), spread(value[entry]), total)
         store(coefficients, term, total)
 
 
@@ -171,33 +172,33 @@ def _unweighted(changes, unit, channel, value_first, value_path, value, by_weigh
         change = load(changes, term)
         for entry in range(value_first[term], value_first[term + 1]):
             path = value_path[entry]
-            total = multiply_add(change, spread(value[entry]), load_at(by_weight, unit, path, channel))
-            store_at(by_weight, unit, path, channel, total)
+            total = multiply_add(change, spread(value[entry]), load(by_weight, (unit, path, channel)))
+            store(by_weight, (unit, path, channel), total)
 
 
 @compiled
 def _pick(array, one, other, channel, rows):  # type: ignore[no-untyped-def]
     """Rows of two nodes, side by side."""
     for row in range(array.shape[1]):
-        store(rows, 2 * row, load_at(array, one, row, channel))
-        store(rows, 2 * row + 1, load_at(array, other, row, channel))
+        store(rows, 2 * row, load(array, (one, row, channel)))
+        store(rows, 2 * row + 1, load(array, (other, row, channel)))
 
 
 @compiled
 def _put(rows, one, other, pair, channel, array):  # type: ignore[no-untyped-def]
     """The inverse of `_pick`."""
     for row in range(array.shape[1]):
-        store_at(array, one, row, channel, load(rows, 2 * row))
+        store(array, (one, row, channel), load(rows, 2 * row))
         if pair:
-            store_at(array, other, row, channel, load(rows, 2 * row + 1))
+            store(array, (other, row, channel), load(rows, 2 * row + 1))
 
 
 @compiled
 def _forget(rows):  # type: ignore[no-untyped-def]
     """Zeros for the second of two nodes, where there is only one."""
-    zero = spread(rows.dtype.type(0))
+    nothing = zero(rows)
     for row in range(1, len(rows), 2):
-        store(rows, row, zero)
+        store(rows, row, nothing)
 
 
 @compiled
@@ -216,9 +217,9 @@ def _multiply(longer_first, last, powers):  # type: ignore[no-untyped-def]
 @compiled
 def _sum(out_first, out_term, out_monomial, coefficients, powers, out, one, other, channel):  # type: ignore[no-untyped-def]
     """Monomials times coefficients, added up for each component that comes out; two sums each, to keep both busy."""
-    zero = spread(powers.dtype.type(0))
+    nothing = zero(powers)
     for component in range(len(out_first) - 1):
-        left, right, more_left, more_right = zero, zero, zero, zero
+        left, right, more_left, more_right = nothing, nothing, nothing, nothing
         start, stop = out_first[component], out_first[component + 1]
         for entry in range(start, stop - 1, 2):
             coefficient, here = load(coefficients, out_term[entry]), 2 * out_monomial[entry]
@@ -231,16 +232,16 @@ def _sum(out_first, out_term, out_monomial, coefficients, powers, out, one, othe
             coefficient, here = load(coefficients, out_term[stop - 1]), 2 * out_monomial[stop - 1]
             left = multiply_add(coefficient, load(powers, here), left)
             right = multiply_add(coefficient, load(powers, here + 1), right)
-        store_at(out, one, component, channel, left + more_left)
-        store_at(out, other, component, channel, right + more_right)
+        store(out, (one, component, channel), left + more_left)
+        store(out, (other, component, channel), right + more_right)
 
 
 @compiled
 def _distribute(term_first, term_out, coefficients, given, adjoint):  # type: ignore[no-untyped-def]
     """The transpose of `_sum`: for each monomial what its terms were given, times their coefficients."""
-    zero = spread(given.dtype.type(0))
+    nothing = zero(given)
     for monomial in range(len(term_first) - 1):
-        left, right = zero, zero
+        left, right = nothing, nothing
         for term in range(term_first[monomial], term_first[monomial + 1]):
             coefficient, component = load(coefficients, term), 2 * term_out[term]
             left = multiply_add(coefficient, load(given, component), left)

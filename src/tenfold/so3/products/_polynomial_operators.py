@@ -19,13 +19,12 @@ from torch import Tensor
 
 from tenfold.errors import TenfoldError
 from tenfold.so3._shares import shared
+from tenfold.so3._simd import BYTES
 from tenfold.so3.products._polynomials import polynomials
 
 # Nodes are shared between threads in portions of at least so many, and about so many portions at most: gradients of
 # weights are kept for each of them. Neither depends on the number of threads, so that results do not.
 _LEAST, _MOST = 32, 64
-# Numbers that kernels take at once.
-_WIDTH = 16
 # Polynomials of more terms are run through in loops: written out they would take more than seconds to compile.
 _WRITTEN_OUT = {"evaluate": 2000, "pull": 700, "push": 700}
 
@@ -40,7 +39,7 @@ def symmetric_polynomials(
 ) -> Float[Tensor, "nodes out channel"]:
     """The polynomials of `polynomials`, with the weights of each node's species; without species, of the only one."""
     channels = features.shape[-1]
-    if missing := -channels % _WIDTH:
+    if missing := -channels % (BYTES // features.itemsize):
         features, weight = (torch.nn.functional.pad(tensor, (0, missing)) for tensor in (features, weight))
     found = _contract(features, weight, species, irreps_in, irreps_out, correlation)
     return found[..., :channels] if missing else found

@@ -11,12 +11,13 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
 from numba.core import types
 from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
 
 from tenfold.so3._compiled import compiled
-from tenfold.so3._lanes import WIDTH, _address, _load, _number, _size, _store, intrinsic, scratch, spread, store
+from tenfold.so3._simd import llvm
+from tenfold.so3._simd.arrays import address, scratch, store
+from tenfold.so3._simd.lanes import Lanes, intrinsic, width, zero
 from tenfold.so3.products._polynomial_kernels import _unweighted, _weighted
 from tenfold.so3.products._polynomials import Polynomials, polynomials
 
@@ -59,7 +60,7 @@ def evaluate(code, features, weight, order, first, species, tables, out, begin, 
     value_first, value_path, value = tables[-3:]
     coefficients = scratch(len(value_first) - 1, features)
     for unit in range(begin, end):
-        for channel in range(0, features.shape[2], WIDTH):
+        for channel in range(0, features.shape[2], width(features)):
             _weighted(weight, species[unit], channel, value_first, value_path, value, coefficients)
             for position in range(first[unit], first[unit + 1]):
                 _evaluate(code, order[position], channel, coefficients, features, out)
@@ -71,7 +72,7 @@ def pull(code, features, weight, order, first, species, tables, grad, by_feature
     value_first, value_path, value = tables[-3:]
     coefficients, changes = scratch(len(value_first) - 1, features), scratch(len(value_first) - 1, features)
     for unit in range(begin, end):
-        for channel in range(0, features.shape[2], WIDTH):
+        for channel in range(0, features.shape[2], width(features)):
             _weighted(weight, species[unit], channel, value_first, value_path, value, coefficients)
             _clear(changes)
             for position in range(first[unit], first[unit + 1]):
@@ -86,7 +87,7 @@ def push(code, features, weight, order, first, species, tables, grad, along, out
     value_first, value_path, value = tables[-3:]
     coefficients, changes = scratch(len(value_first) - 1, features), scratch(len(value_first) - 1, features)
     for unit in range(begin, end):
-        for channel in range(0, features.shape[2], WIDTH):
+        for channel in range(0, features.shape[2], width(features)):
             _weighted(weight, species[unit], channel, value_first, value_path, value, coefficients)
             _clear(changes)
             for position in range(first[unit], first[unit + 1]):
@@ -99,7 +100,7 @@ def push(code, features, weight, order, first, species, tables, grad, along, out
 @compiled
 def _clear(rows):  # type: ignore[no-untyped-def]
     for row in range(len(rows)):
-        store(rows, row, spread(rows.dtype.type(0)))
+        store(rows, row, zero(rows))
 
 
 class _Writer:
@@ -108,37 +109,31 @@ class _Writer:
     def __init__(self, context: Any, builder: Any, arrays: Any, values: Any, node: Any, channel: Any) -> None:
         self.context, self.builder, self.node, self.channel = context, builder, node, channel
         self.arrays = list(zip(arrays, values, strict=True))
-        self.number = _number(context, arrays[0])
+        self.lanes = Lanes(arrays[0].dtype)
+        self.kind = context.get_value_type(self.lanes)
         self._starts: dict[int, Any] = {}
-        kind = ir.VectorType(self.number, WIDTH)
-        name = f"llvm.fma.v{WIDTH}f{8 * _size(self.number)}"
-        self._fused = builder.module.declare_intrinsic(name, (), ir.FunctionType(kind, [kind] * 3))
 
     def read(self, array: int, components: int) -> list[Any]:
         """The lanes of all components of the node."""
-        return [
-            _load(self.builder, self._place(array, component), self.number, WIDTH) for component in range(components)
-        ]
+        return [self.load(self._place(array, component)) for component in range(components)]
 
     def write(self, array: int, lanes: list[Any]) -> None:
         """Writes them; what nothing was added to is zero."""
         for component, value in enumerate(lanes):
-            kind = ir.VectorType(self.number, WIDTH)
-            _store(self.builder, ir.Constant(kind, None) if value is None else value, self._place(array, component))
+            self.store(llvm.zero(self.kind) if value is None else value, self._place(array, component))
 
     def row(self, array: int, term: int) -> Any:
         """Where a row of a scratch array is, by one addition to where the array is: there are many."""
         if array not in self._starts:
             kind, value = self.arrays[array]
-            zero = self._index(0)
-            self._starts[array] = _address(self.context, self.builder, kind, value, (zero, zero))
-        return self.builder.gep(self._starts[array], [self._index(term * WIDTH)])
+            self._starts[array] = address(self.context, self.builder, kind, value, ())
+        return self.builder.gep(self._starts[array], [self._index(term * self.lanes.count)])
 
     def load(self, place: Any) -> Any:
-        return _load(self.builder, place, self.number, WIDTH)
+        return llvm.load(self.builder, place, self.kind)
 
     def store(self, value: Any, place: Any) -> None:
-        _store(self.builder, value, place)
+        llvm.store(self.builder, value, place)
 
     def times(self, left: Any, right: Any) -> Any:
         return self.builder.fmul(left, right)
@@ -147,7 +142,7 @@ class _Writer:
         """``left * right + total``, where nothing is zero and stays out of it."""
         if left is None or right is None:
             return total
-        return self.times(left, right) if total is None else self.builder.call(self._fused, [left, right, total])
+        return self.times(left, right) if total is None else llvm.multiply_add(self.builder, left, right, total)
 
     def plus(self, left: Any, right: Any) -> Any:
         if left is None or right is None:
@@ -156,7 +151,7 @@ class _Writer:
 
     def _place(self, array: int, component: int) -> Any:
         kind, value = self.arrays[array]
-        return _address(self.context, self.builder, kind, value, (self.node, self._index(component), self.channel))
+        return address(self.context, self.builder, kind, value, (self.node, self._index(component), self.channel))
 
     def _index(self, number: int) -> Any:
         return self.context.get_constant(types.intp, int(number))

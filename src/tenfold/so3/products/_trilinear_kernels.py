@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any
 
 from tenfold.so3._compiled import compiled
-from tenfold.so3._simd import (
-    BYTES,
+from tenfold.so3._simd import BYTES
+from tenfold.so3._simd.blocks import (
     channel_at,
     clear,
     fetch,

@@ -1,8 +1,7 @@
-"""Blocks of channels as vectors: steps of kernels that LLVM would not keep in registers by itself.
+"""Blocks of channels: steps from memory to memory that LLVM would not keep in registers by itself.
 
-Every step works on a block of ``n`` vectors of 64 bytes each, found by its address; where a machine has shorter
-registers, LLVM splits vectors. Two arguments choose by their type what is compiled: ``block``, a tuple of n numbers,
-and ``like``, an array of the dtype. A kernel has to import the steps by name: Numba needs them among its globals.
+Every step works on a block of ``n`` vectors, found by its address. Two arguments choose by their type what is compiled:
+``block``, a tuple of n numbers, and ``like``, an array of the dtype.
 """
 
 from __future__ import annotations
@@ -10,59 +9,52 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import binding, ir
-from numba import extending, types
+from llvmlite import ir
+from numba import types
 
-BYTES = 64
-
-# Numba declares a type that does not know how intrinsics are called.
-intrinsic: Any = extending.intrinsic
-
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-_CONTRACT = ("contract",)
+from tenfold.so3._simd import BYTES, llvm
+from tenfold.so3._simd.lanes import intrinsic
+from tenfold.so3._simd.llvm import I32, I64
 
 
 class _Block:
-    """Writes LLVM code for vectors of one dtype."""
+    """Writes LLVM's code for the vectors of a block."""
 
     def __init__(self, builder: ir.IRBuilder, block: types.UniTuple, like: types.Array) -> None:
         self.builder = builder
         self.count = len(block)
         self.item = ir.FloatType() if like.dtype == types.float32 else ir.DoubleType()
-        self.size = 4 if like.dtype == types.float32 else 8
-        self.vector = ir.VectorType(self.item, BYTES // self.size)
+        self.size = llvm.size(self.item)
+        self.vector = llvm.vector(self.item)
 
-    def _place(self, address: ir.Value, number: int) -> ir.Value:
-        moved = self.builder.add(address, _I64(number * BYTES))
-        return self.builder.inttoptr(moved, self.vector.as_pointer())
+    def places(self, address: ir.Value) -> list[ir.Value]:
+        moved = (self.builder.add(address, I64(number * BYTES)) for number in range(self.count))
+        return [self.builder.inttoptr(place, self.vector.as_pointer()) for place in moved]
 
     def load(self, address: ir.Value) -> list[ir.Value]:
-        return [self.builder.load(self._place(address, n), align=self.size) for n in range(self.count)]
+        return [llvm.load(self.builder, place, self.vector) for place in self.places(address)]
 
     def store(self, values: list[ir.Value], address: ir.Value, *, past_caches: bool = False) -> None:
-        for number, value in enumerate(values):
-            place = self._place(address, number)
-            stored = self.builder.store(value, place, align=BYTES if past_caches else self.size)
-            if past_caches:
-                stored.set_metadata("nontemporal", self.builder.module.add_metadata([_I32(1)]))
-
-    def splat(self, scalar: ir.Value) -> ir.Value:
-        empty = ir.Constant(self.vector, ir.Undefined)
-        first = self.builder.insert_element(empty, scalar, _I32(0))
-        zeros = ir.Constant(ir.VectorType(_I32, self.vector.count), [0] * self.vector.count)
-        return self.builder.shuffle_vector(first, empty, zeros)
+        for place, value in zip(self.places(address), values, strict=True):
+            llvm.store(self.builder, value, place, past_caches=past_caches)
 
     def multiply(self, left: list[ir.Value], right: list[ir.Value]) -> list[ir.Value]:
-        return [self.builder.fmul(a, b, flags=_CONTRACT) for a, b in zip(left, right, strict=True)]
+        return [self.builder.fmul(a, b) for a, b in zip(left, right, strict=True)]
 
     def add(self, left: list[ir.Value], right: list[ir.Value]) -> list[ir.Value]:
-        """Fused with a product where one of the two is one."""
-        return [self.builder.fadd(a, b, flags=_CONTRACT) for a, b in zip(left, right, strict=True)]
+        return [self.builder.fadd(a, b) for a, b in zip(left, right, strict=True)]
+
+    def multiply_add(self, left: list[ir.Value], right: list[ir.Value], more: list[ir.Value]) -> list[ir.Value]:
+        return [llvm.multiply_add(self.builder, a, b, c) for a, b, c in zip(left, right, more, strict=True)]
 
     def zero(self) -> list[ir.Value]:
-        return [ir.Constant(self.vector, [self.item(0.0)] * self.vector.count)] * self.count
+        return [llvm.zero(self.vector)] * self.count
 
-    def scalar(self, address: ir.Value) -> ir.Value:
+    def spread(self, address: ir.Value) -> list[ir.Value]:
+        """One number on all lanes."""
+        return [llvm.spread(self.builder, self.number(address))] * self.count
+
+    def number(self, address: ir.Value) -> ir.Value:
         return self.builder.load(self.builder.inttoptr(address, self.item.as_pointer()), align=self.size)
 
     def sum(
@@ -73,14 +65,14 @@ class _Block:
         loop, done = builder.append_basic_block("terms"), builder.append_basic_block("summed")
         builder.cbranch(builder.icmp_signed("<", first, last), loop, done)
         builder.position_at_end(loop)
-        term = builder.phi(_I64)
+        term = builder.phi(I64)
         term.add_incoming(first, before)
         sums = [builder.phi(self.vector) for _ in range(self.count)]
-        place = builder.inttoptr(builder.add(numbers, builder.shl(term, _I64(2))), _I32.as_pointer())
-        row = builder.add(rows, builder.mul(builder.zext(builder.load(place), _I64), stride))
-        factor = self.splat(self.scalar(builder.add(values, builder.mul(term, _I64(self.size)))))
-        grown = self.add(sums, self.multiply([factor] * self.count, self.load(row)))
-        following = builder.add(term, _I64(1))
+        place = builder.inttoptr(builder.add(numbers, builder.shl(term, I64(2))), I32.as_pointer())
+        row = builder.add(rows, builder.mul(builder.zext(builder.load(place), I64), stride))
+        factor = self.spread(builder.add(values, builder.mul(term, I64(self.size))))
+        grown = self.multiply_add(factor, self.load(row), sums)
+        following = builder.add(term, I64(1))
         term.add_incoming(following, loop)
         builder.cbranch(builder.icmp_signed("<", following, last), loop, done)
         for total, value, nothing in zip(sums, grown, self.zero(), strict=True):
@@ -126,7 +118,7 @@ def widen(typing: Any, to: Any, number: Any, block: Any, like: Any) -> Any:
     """to = number, the same for all channels"""
 
     def write(code: _Block, to: ir.Value, number: ir.Value) -> None:
-        code.store([code.splat(code.scalar(number))] * code.count, to)
+        code.store(code.spread(number), to)
 
     return _step(2, write)(block, like)
 
@@ -147,7 +139,7 @@ def products(typing: Any, to: Any, left: Any, right: Any, left2: Any, right2: An
 
     def write(code: _Block, to: ir.Value, *pairs: ir.Value) -> None:
         one, other, one2, other2 = (code.load(address) for address in pairs)
-        code.store(code.add(code.multiply(one, other), code.multiply(one2, other2)), to)
+        code.store(code.multiply_add(one, other, code.multiply(one2, other2)), to)
 
     return _step(5, write)(block, like)
 
@@ -210,7 +202,8 @@ def sum_add(
     """to += sum"""
 
     def write(code: _Block, to: ir.Value, *terms: ir.Value) -> None:
-        code.store(code.add(code.load(to), code.sum(*terms)), to)
+        found = code.sum(*terms)
+        code.store(code.add(code.load(to), found), to)
 
     return _step(7, write)(block, like)
 
@@ -276,8 +269,8 @@ def sum_scaled_add(
     """to += factor * sum"""
 
     def write(code: _Block, to: ir.Value, factor: ir.Value, *terms: ir.Value) -> None:
-        scaled = code.multiply(code.load(factor), code.sum(*terms))
-        code.store(code.add(code.load(to), scaled), to)
+        found = code.sum(*terms)
+        code.store(code.multiply_add(code.load(factor), found, code.load(to)), to)
 
     return _step(8, write)(block, like)
 
@@ -312,20 +305,20 @@ def sums_to_both(
         loop, done = builder.append_basic_block("sums"), builder.append_basic_block("all")
         builder.cbranch(builder.icmp_signed("<", first, last), loop, done)
         builder.position_at_end(loop)
-        number = builder.phi(_I64)
+        number = builder.phi(I64)
         totals = [builder.phi(code.vector) for _ in begun]
-        offset = builder.shl(number, _I64(3))
+        offset = builder.shl(number, I64(3))
         here, following = (
-            builder.load(builder.inttoptr(builder.add(builder.add(starts, offset), _I64(8 * n)), _I64.as_pointer()))
+            builder.load(builder.inttoptr(builder.add(builder.add(starts, offset), I64(8 * n)), I64.as_pointer()))
             for n in range(2)
         )
-        place = builder.load(builder.inttoptr(builder.add(places, offset), _I64.as_pointer()))
+        place = builder.load(builder.inttoptr(builder.add(places, offset), I64.as_pointer()))
         moved = builder.mul(place, step)
         sums = code.sum(rows, stride, numbers, values, here, following)
-        grown = code.add(totals, code.multiply(code.load(builder.add(factor2, moved)), sums))
+        grown = code.multiply_add(code.load(builder.add(factor2, moved)), sums, totals)
         there = builder.add(to2, moved)
-        code.store(code.add(code.load(there), code.multiply(kept, sums)), there)
-        after = builder.add(number, _I64(1))
+        code.store(code.multiply_add(kept, sums, code.load(there)), there)
+        after = builder.add(number, I64(1))
         end = builder.block
         number.add_incoming(first, before)
         number.add_incoming(after, end)
@@ -350,14 +343,8 @@ def fetch(typing: Any, row: Any, block: Any, like: Any) -> Any:
     """Has a row brought to the caches that will be read soon; the address may be any."""
 
     def write(code: _Block, row: ir.Value) -> None:
-        builder = code.builder
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
-        name = "llvm.prefetch.p0" if binding.llvm_version_info[0] >= 15 else "llvm.prefetch.p0i8"
-        function = builder.module.declare_intrinsic(name, (), kind)
-        for number in range(code.count):
-            line = builder.inttoptr(builder.add(row, _I64(number * BYTES)), pointer)
-            builder.call(function, [line, _I32(0), _I32(3), _I32(1)])
+        for place in code.places(row):
+            llvm.fetch(code.builder, place)
 
     return _step(1, write)(block, like)
 
@@ -368,6 +355,6 @@ def channel_at(typing: Any, row: Any, channel: Any, like: Any) -> Any:
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         code = _Block(builder, types.UniTuple(types.int64, 1), like)
-        return code.scalar(builder.add(arguments[0], builder.mul(arguments[1], _I64(code.size))))
+        return code.number(builder.add(arguments[0], builder.mul(arguments[1], I64(code.size))))
 
     return like.dtype(types.int64, types.int64, like), generate
