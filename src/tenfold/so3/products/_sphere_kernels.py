@@ -17,7 +17,7 @@ from tenfold.so3 import _memory
 from tenfold.so3._compiled import compiled
 from tenfold.so3._shares import shared
 from tenfold.so3.products._sphere_plans import Plan, Way
-from tenfold.so3.products._sphere_steps import ROW, TILE, kinds, number_at, put_at, sums
+from tenfold.so3.products._sphere_steps import ROW, TILE, fetch, kinds, number_at, put_at, sums
 
 __all__ = ["TILE", "multiply"]
 
@@ -129,6 +129,17 @@ def _gather(
 
 
 @compiled
+def _fetch(
+    features: int, components: int, item: int, channel: int, channels: int, size: int, part: int, parts: int, like: Any
+) -> None:
+    """Has one part of the rows of a block brought to the caches."""
+    begin = features + (item * components * channels + channel) * size
+    for i in range(components * part // parts, components * (part + 1) // parts):
+        for line in range(0, ROW, _LINE):
+            fetch(begin + i * channels * size + line, like)
+
+
+@compiled
 def _multiply(
     ins: Any,
     outs: Any,
@@ -162,6 +173,12 @@ def _multiply(
                 _gather(address, components, channels, begin, end, source, size, False, like)
             _sums(work + 40 * ins[i, 6], ins[i, 7], number, factor, source, apart, scratch + orders, ROW, like)
         for ring in range(rings):
+            if direct and block + 1 < last:
+                # What the next block needs lies far apart: it comes while this one is worked on.
+                for i in range(len(ins)):
+                    _fetch(ins[i, 0], ins[i, 1], end // channels, end % channels, channels, size, ring, rings, like)
+                for i in range(len(outs)):
+                    _fetch(outs[i, 0], outs[i, 1], end // channels, end % channels, channels, size, ring, rings, like)
             for i in range(len(ins)):
                 source = scratch + ins[i, 3] + ring * ins[i, 5] * ROW
                 _sums(
