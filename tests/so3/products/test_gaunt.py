@@ -14,7 +14,7 @@ from tenfold.errors import TenfoldError
 from tenfold.so3 import Irreps, gaunt, random_rotations, relayout, rotate, spherical_harmonics, wigner_3j
 from tenfold.so3.products import Product, Unsuited, product_methods
 from tenfold.so3.products._signal_product import SignalProduct
-from tenfold.so3.products._sphere_grid import dense, faster, fused, separable
+from tenfold.so3.products._sphere_grid import dense, faster, on_sphere, separable
 from tenfold.so3.products._sphere_tables import sizes
 from tenfold.so3.products.gaunt_fourier import GauntFourier, Series, lengths
 from tenfold.so3.products.gaunt_grid import GauntGrid
@@ -167,9 +167,10 @@ def test_a_product_of_values_does_not_see_antisymmetric_paths_and_a_bracket_no_o
 def test_all_ways_give_the_same(degrees: tuple[int, int, int], shape: tuple[int, int]) -> None:
     left, right = (normal(shape[0], (n + 1) ** 2, shape[1], seed=n) for n in degrees[:2])
     expected = dense(left, right, "multiply", degrees)
+    every = [range(n + 1) for n in degrees]
     for found in (
         separable(left, right, degrees),
-        fused(left, right, degrees),
+        on_sphere(left, right, "multiply", every, [1.0] * len(every[2])),
         Series(degrees, lengths(degrees))(left, right),
     ):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
@@ -281,9 +282,9 @@ def test_component_normalization_gives_variance_one() -> None:
 
 def test_the_faster_way_is_found_once() -> None:
     faster.cache_clear()
-    first = faster((1, 1, 1), torch.float64, torch.device("cpu"), 1)
+    first = faster((1, 1, 1), torch.float64, torch.device("cpu"))
     assert first in ("dense", "separable")
-    assert faster((1, 1, 1), torch.float64, torch.device("cpu"), 1) == first
+    assert faster((1, 1, 1), torch.float64, torch.device("cpu")) == first
     assert faster.cache_info().misses == 1
 
 

@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -125,30 +124,24 @@ class SignalProduct(Product):
     ) -> Float[Tensor, "batch out"]:
         first, second = self.left.components(left, self.layout), self.right.components(right, self.layout)
         channels = self.left.channels
-        after = spread(self.scale, self.out.degrees, left)
         if weight is not None and self._factors is not None:
             one, two, three = self._factors(weight)
             first = (first[..., None, :] * one).flatten(-2)
             second = (second[..., None, :] * two).expand(-1, -1, -1, channels).flatten(-2)
-            found = self._signal(first, second).unflatten(-1, (self.rank, channels))
-            found = (found * (three * after[:, None])).sum(-2)
+            found = (self._multiply(first, second).unflatten(-1, (self.rank, channels)) * three).sum(-2)
         else:
-            found = self._signal(first, second.expand(-1, -1, channels)) * after
+            found = self._multiply(first, second.expand(-1, -1, channels))
         return self.out.features(found, self.layout)
-
-    def _signal(self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]) -> Tensor:
-        degrees = (self.left.lmax, self.right.lmax, self.out.lmax)
-        found = self._multiply(filled(left, self.left.degrees), filled(right, self.right.degrees), degrees)
-        return chosen(found, self.out.degrees)
 
     @abstractmethod
     def _multiply(
-        self,
-        left: Float[Tensor, "batch dim1 mul"],
-        right: Float[Tensor, "batch dim2 mul"],
-        degrees: tuple[int, int, int],
+        self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
     ) -> Float[Tensor, "batch out mul"]:
-        """The product of signals with all degrees up to these."""
+        """The product of signals with the degrees that there are, scaled."""
+
+    @property
+    def _degrees(self) -> tuple[tuple[int, ...], ...]:
+        return self.left.degrees, self.right.degrees, self.out.degrees
 
 
 def choice(name: str, value: object, among: Sequence[str]) -> None:
@@ -164,31 +157,3 @@ def same_channels(left: Signal, right: Signal) -> None:
         raise Unsuited(
             f"irreps_in2 have {right.channels} channels for {left.channels} of irreps_in1: as many are needed, or one"
         )
-
-
-def spread(numbers: Sequence[float], degrees: Sequence[int], like: Tensor) -> Float[Tensor, "component 1"]:
-    """One number for each degree, for each of its components."""
-    each = [number for number, degree in zip(numbers, degrees, strict=True) for _ in range(2 * degree + 1)]
-    return like.new_tensor(each)[:, None]
-
-
-def filled(signal: Float[Tensor, "batch some mul"], degrees: Sequence[int]) -> Float[Tensor, "batch all mul"]:
-    """All degrees up to the largest, zero where they are missing."""
-    if len(degrees) == degrees[-1] + 1:
-        return signal
-    parts = iter(signal.split([2 * degree + 1 for degree in degrees], dim=-2))
-    batch, _, mul = signal.shape
-    return torch.cat(
-        [
-            next(parts) if degree in degrees else signal.new_zeros(batch, 2 * degree + 1, mul)
-            for degree in range(degrees[-1] + 1)
-        ],
-        dim=-2,
-    )
-
-
-def chosen(signal: Float[Tensor, "batch all mul"], degrees: Sequence[int]) -> Float[Tensor, "batch some mul"]:
-    """The inverse of `filled`."""
-    if len(degrees) == degrees[-1] + 1:
-        return signal
-    return torch.cat([signal[:, degree**2 : (degree + 1) ** 2] for degree in degrees], dim=-2)

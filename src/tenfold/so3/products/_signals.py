@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,3 +59,31 @@ class Signal:
             return components.flatten(-2)
         parts = components.split([2 * degree + 1 for degree in self.degrees], dim=-2)
         return torch.cat([part.transpose(-1, -2).flatten(-2) for part in parts], dim=-1)
+
+
+def spread(numbers: Sequence[float], degrees: Sequence[int], like: Tensor) -> Float[Tensor, "component 1"]:
+    """One number for each degree, for each of its components."""
+    each = [number for number, degree in zip(numbers, degrees, strict=True) for _ in range(2 * degree + 1)]
+    return like.new_tensor(each)[:, None]
+
+
+def filled(signal: Float[Tensor, "batch some mul"], degrees: Sequence[int]) -> Float[Tensor, "batch all mul"]:
+    """All degrees up to the largest, zero where they are missing."""
+    if len(degrees) == degrees[-1] + 1:
+        return signal
+    parts = iter(signal.split([2 * degree + 1 for degree in degrees], dim=-2))
+    batch, _, mul = signal.shape
+    return torch.cat(
+        [
+            next(parts) if degree in degrees else signal.new_zeros(batch, 2 * degree + 1, mul)
+            for degree in range(degrees[-1] + 1)
+        ],
+        dim=-2,
+    )
+
+
+def chosen(signal: Float[Tensor, "batch all mul"], degrees: Sequence[int]) -> Float[Tensor, "batch some mul"]:
+    """The inverse of `filled`."""
+    if len(degrees) == degrees[-1] + 1:
+        return signal
+    return torch.cat([signal[:, degree**2 : (degree + 1) ** 2] for degree in degrees], dim=-2)

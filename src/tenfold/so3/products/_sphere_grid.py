@@ -1,7 +1,8 @@
 """Products of functions on the sphere: values at the points of a grid, multiplied there, and integrated.
 
 Whatever is multiplied, scalars or vectors, values or slopes, the form ``T(left, right, out)`` keeps its value when its
-three arguments go around in a circle. So its derivatives are the same operator with the arguments moved on.
+three arguments go around in a circle. So derivatives are sums of such products with the arguments moved on, however
+often one differentiates: one operator for such sums takes each signal to the sphere once.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from torch import Tensor
 
 from tenfold.so3._wigner3j import real_3j
 from tenfold.so3.products import _sphere_tables as tables
+from tenfold.so3.products._signals import chosen, filled, spread
+from tenfold.so3.products._sphere_plans import TERMS
 
 # What the values of a chunk may take: what stays in the second cache of a core, and what a GPU has to spare.
 _BYTES = {"cpu": 2**20, "cuda": 2**28}
@@ -42,10 +45,6 @@ class Form:
     terms: tuple[tuple[int, int, int, int], ...]
 
 
-# Even permutations of three axes, then odd ones.
-_CROSS = ((0, 1, 2, 1), (1, 2, 0, 1), (2, 0, 1, 1), (1, 0, 2, -1), (2, 1, 0, -1), (0, 2, 1, -1))
-
-
 @cache
 def form(kind: str, degrees: tuple[int, int, int], rings: int, steps: int) -> Form:
     """The tables of a product of signals with all degrees up to these.
@@ -62,7 +61,7 @@ def form(kind: str, degrees: tuple[int, int, int], rings: int, steps: int) -> Fo
 
     if kind == "multiply":
         left, right, out = (value(degree)[None] for degree in degrees)
-        return Form(left, right, out * area, ((0, 0, 0, 1),))
+        return Form(left, right, out * area, TERMS[kind])
     if kind == "bracket":
 
         def gradient(degree: int) -> np.ndarray:
@@ -72,7 +71,7 @@ def form(kind: str, degrees: tuple[int, int, int], rings: int, steps: int) -> Fo
 
         out = value(degrees[2])[None] * area
         right = gradient(degrees[1]) / np.repeat(sine, steps)[:, None]
-        return Form(gradient(degrees[0]), right, out, ((0, 1, 0, 1), (1, 0, 0, -1)))
+        return Form(gradient(degrees[0]), right, out, TERMS[kind])
 
     def vectors(degree: int) -> np.ndarray:
         below = value(max(degree - 1, 0))
@@ -83,7 +82,7 @@ def form(kind: str, degrees: tuple[int, int, int], rings: int, steps: int) -> Fo
         return found
 
     left, right, out = (vectors(degree) for degree in degrees)
-    return Form(left, right, out * area, _CROSS)
+    return Form(left, right, out * area, TERMS[kind])
 
 
 def total(kind: str, degrees: Sequence[int]) -> int:
@@ -192,30 +191,8 @@ def _to_points(signal: Tensor, rows: Tensor, polar: Tensor, around: Tensor) -> T
     return around @ rings.flatten(1)
 
 
-def fused(
-    left: Float[Tensor, "batch left mul"], right: Float[Tensor, "batch right mul"], degrees: tuple[int, int, int]
-) -> Float[Tensor, "batch out mul"]:
-    """The same as `separable` by a compiled kernel, on a folded grid; for the CPU, single and double precision."""
-    from tenfold.so3.products._sphere_kernels import multiply  # compiles with Numba, which takes long to load
-
-    out = left.new_empty(left.shape[0], (degrees[2] + 1) ** 2, left.shape[2])
-    if out.numel():
-        multiply(left.detach().contiguous().numpy(), right.detach().contiguous().numpy(), out.numpy(), degrees)
-    return out
-
-
-def _kernel_takes(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
-
-
-def _by(method: str, left: Tensor, right: Tensor, degrees: tuple[int, int, int]) -> Float[Tensor, "batch out mul"]:
-    if method == "dense":
-        return dense(left, right, "multiply", degrees)
-    return fused(left, right, degrees) if _kernel_takes(left) else separable(left, right, degrees)
-
-
 @lru_cache(maxsize=256)
-def faster(degrees: tuple[int, int, int], dtype: torch.dtype, device: torch.device, threads: int) -> str:
+def faster(degrees: tuple[int, int, int], dtype: torch.dtype, device: torch.device) -> str:
     """Which of ``"dense"`` and ``"separable"`` takes less time here: measured once, for a thousand channels or so."""
     shape = [(32, (degree + 1) ** 2, 32) for degree in degrees[:2]]
     left, right = (torch.ones(one, dtype=dtype, device=device) for one in shape)
@@ -233,48 +210,179 @@ def faster(degrees: tuple[int, int, int], dtype: torch.dtype, device: torch.devi
     return min(best, key=lambda method: best[method])
 
 
+def _by(method: str, left: Tensor, right: Tensor, degrees: tuple[int, int, int]) -> Float[Tensor, "batch out mul"]:
+    return dense(left, right, "multiply", degrees) if method == "dense" else separable(left, right, degrees)
+
+
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-@torch.library.custom_op("tenfold::so3_on_sphere", mutates_args=())
-def on_sphere(left: Tensor, right: Tensor, kind: str, degrees: Sequence[int], method: str) -> Tensor:
-    """Signals ``[batch, component, mul]`` with all degrees up to ``degrees[0]`` and ``degrees[1]``, multiplied.
+def on_sphere(
+    left: Float[Tensor, "batch left mul"],
+    right: Float[Tensor, "batch right mul"],
+    kind: str,
+    degrees: Sequence[Sequence[int]],
+    scale: Sequence[float],
+    method: str = "auto",
+) -> Float[Tensor, "batch out mul"]:
+    """Two signals multiplied.
 
     Args:
         kind: as of `form`.
-        degrees: the largest of left, right and out.
-        method: ``"dense"``, ``"separable"`` or ``"auto"``; there is one way only for kinds but ``"multiply"``.
+        degrees: those that left, right and out have.
+        scale: what each degree out is multiplied by.
+        method: ``"dense"``, ``"separable"`` or ``"auto"``; without a kernel there is one way only for kinds but
+            ``"multiply"``.
     """
-    one, two, three = degrees
-    limits = (one, two, three)
+    (out,) = _multiplied([left, right], [0, 1], [0, 1, 0], [2], kind, *map(list, degrees), list(scale), method)
+    return out
+
+
+@torch.library.custom_op("tenfold::so3_on_sphere", mutates_args=())
+def _multiplied(
+    given: Sequence[Tensor],
+    roles: Sequence[int],
+    terms: Sequence[int],
+    wanted: Sequence[int],
+    kind: str,
+    left: Sequence[int],
+    right: Sequence[int],
+    out: Sequence[int],
+    scale: Sequence[float],
+    method: str,
+) -> list[Tensor]:
+    """Sums of products of signals ``[batch, component, mul]``.
+
+    Args:
+        given: the signals.
+        roles: whether each is such a one as goes in left (0) or right (1), or comes out (2).
+        terms: three numbers each: two of the signals, and which sum their product is added to. Their roles and that of
+            the sum follow each other in a circle.
+        wanted: the role of each sum.
+        kind, scale, method: as of `on_sphere`; ``left``, ``right`` and ``out`` are its degrees.
+    """
+    triples = [(terms[n], terms[n + 1], terms[n + 2]) for n in range(0, len(terms), 3)]
+    degrees = (tuple(left), tuple(right), tuple(out))
+    dtype = given[0].dtype
+    if method != "dense" and (computed := _kernel_dtype(given[0])):
+        found = _fused([one.to(computed) for one in given], roles, triples, wanted, kind, degrees, scale)
+        return [one.to(dtype) for one in found]
+    sums: list[Tensor | None] = [None] * len(wanted)
+    for one, two, to in triples:
+        part = _plain(given[one], given[two], roles[one], kind, degrees, scale, method)
+        before = sums[to]
+        sums[to] = part if before is None else before.add_(part)
+    return [one for one in sums if one is not None]
+
+
+def _kernel_dtype(like: Tensor) -> torch.dtype | None:
+    """What kernels compute in; None where there is none for this device or dtype."""
+    if like.device.type != "cpu":
+        return None
+    return torch.float32 if like.dtype.itemsize == 2 else like.dtype
+
+
+def _fused(
+    given: Sequence[Tensor],
+    roles: Sequence[int],
+    terms: Sequence[tuple[int, int, int]],
+    wanted: Sequence[int],
+    kind: str,
+    degrees: tuple[tuple[int, ...], ...],
+    scale: Sequence[float],
+) -> list[Tensor]:
+    """By a compiled kernel on an octant; for the CPU, single and double precision."""
+    # Both load Numba, which takes long.
+    from tenfold.so3.products._sphere_kernels import TILE, multiply
+    from tenfold.so3.products._sphere_plans import plan
+
+    whole = total(kind, [one[-1] for one in degrees])
+    name = "float32" if given[0].dtype == torch.float32 else "float64"
+    made = plan(kind, degrees, tuple(scale), whole, TILE, name)
+    return multiply([one.detach().contiguous() for one in given], roles, terms, wanted, made)
+
+
+def _plain(
+    left: Tensor,
+    right: Tensor,
+    role: int,
+    kind: str,
+    degrees: tuple[tuple[int, ...], ...],
+    scale: Sequence[float],
+    method: str,
+) -> Float[Tensor, "batch out mul"]:
+    """The product of a signal of this role and one of the next, by operations of torch."""
+    roles = (role, (role + 1) % 3, (role + 2) % 3)
+    some = [degrees[one] for one in roles]
+    factors = spread(scale, degrees[2], left)
+    one, two = (
+        filled(signal * factors if which == 2 else signal, own)
+        for signal, which, own in zip((left, right), roles, some, strict=False)
+    )
+    limits = (some[0][-1], some[1][-1], some[2][-1])
     if kind != "multiply":
-        return dense(left, right, kind, limits)
-    if method == "auto":
-        method = faster(limits, left.dtype, left.device, torch.get_num_threads())
-    return _by(method, left, right, limits)
+        found = dense(one, two, kind, limits)
+    else:
+        found = _by(faster(limits, left.dtype, left.device) if method == "auto" else method, one, two, limits)
+    found = chosen(found, some[2])
+    return found * factors if roles[2] == 2 else found
 
 
-@on_sphere.register_fake
-def _(left: Tensor, right: Tensor, kind: str, degrees: Sequence[int], method: str) -> Tensor:
-    return left.new_empty(left.shape[0], (degrees[2] + 1) ** 2, left.shape[2])
+@_multiplied.register_fake
+def _(
+    given: Sequence[Tensor],
+    roles: Sequence[int],
+    terms: Sequence[int],
+    wanted: Sequence[int],
+    kind: str,
+    left: Sequence[int],
+    right: Sequence[int],
+    out: Sequence[int],
+    scale: Sequence[float],
+    method: str,
+) -> list[Tensor]:
+    sizes = [sum(2 * degree + 1 for degree in one) for one in (left, right, out)]
+    first = given[0]
+    return [first.new_empty(first.shape[0], sizes[role], first.shape[2]) for role in wanted]
 
 
-def _keep(ctx: Any, inputs: Any, output: Tensor) -> None:
-    left, right, ctx.kind, ctx.degrees, ctx.method = inputs
-    ctx.save_for_backward(left, right)
+def _keep(ctx: Any, inputs: Any, output: list[Tensor]) -> None:
+    given, ctx.roles, ctx.terms, ctx.wanted, *ctx.options = inputs
+    ctx.save_for_backward(*given)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-    left, right = ctx.saved_tensors
-    one, two, three = ctx.degrees
-    first = second = None
-    if ctx.needs_input_grad[0]:
-        first = on_sphere(right, grad, ctx.kind, [two, three, one], ctx.method)
-    if ctx.needs_input_grad[1]:
-        second = on_sphere(grad, left, ctx.kind, [three, one, two], ctx.method)
-    return first, second, None, None, None
+def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
+    given, needed = ctx.saved_tensors, ctx.needs_input_grad[0]
+    signals, roles = list(given), list(ctx.roles)
+    places = {}
+    for out, (grad, role) in enumerate(zip(grads, ctx.wanted, strict=True)):
+        if grad is not None:
+            places[out] = len(signals)
+            signals.append(grad)
+            roles.append(role)
+    # What each argument is given back, by the number of the argument.
+    terms: list[tuple[int, int, int]] = []
+    for n in range(0, len(ctx.terms), 3):
+        one, two, out = ctx.terms[n : n + 3]
+        if out in places:
+            terms += [(two, places[out], one)] * needed[one] + [(places[out], one, two)] * needed[two]
+    back: list[Tensor | None] = [None] * len(given)
+    if terms:
+        used = sorted({signal for one, two, _ in terms for signal in (one, two)})
+        reached = sorted({to for _, _, to in terms})
+        flat = [n for one, two, to in terms for n in (used.index(one), used.index(two), reached.index(to))]
+        found = _multiplied(
+            [signals[n] for n in used],
+            [roles[n] for n in used],
+            flat,
+            [ctx.roles[n] for n in reached],
+            *ctx.options,
+        )
+        for n, grad in zip(reached, found, strict=True):
+            back[n] = grad
+    return back, *[None] * (3 + len(ctx.options))
 
 
-on_sphere.register_autograd(_backward, setup_context=_keep)
+_multiplied.register_autograd(_backward, setup_context=_keep)

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from tenfold.so3 import _memory
@@ -181,18 +180,14 @@ def _multiply(
                     _fetch(outs[i, 0], outs[i, 1], end // channels, end % channels, channels, size, ring, rings, like)
             for i in range(len(ins)):
                 source = scratch + ins[i, 3] + ring * ins[i, 5] * ROW
-                _sums(
-                    work + 40 * ins[i, 8], ins[i, 9], number, factor, source, ROW, scratch + ins[i, 4], ROW, like
-                )
+                _sums(work + 40 * ins[i, 8], ins[i, 9], number, factor, source, ROW, scratch + ins[i, 4], ROW, like)
             for i in range(len(fields)):
                 _kinds(
                     term + 24 * fields[i, 1], fields[i, 2], scratch, scratch + fields[i, 0], steps * ROW, steps, like
                 )
             for i in range(len(outs)):
                 target = scratch + outs[i, 3] + ring * outs[i, 5] * ROW
-                _sums(
-                    work + 40 * outs[i, 8], outs[i, 9], number, factor, scratch + outs[i, 4], ROW, target, ROW, like
-                )
+                _sums(work + 40 * outs[i, 8], outs[i, 9], number, factor, scratch + outs[i, 4], ROW, target, ROW, like)
         for i in range(len(outs)):
             address, components, gathered, orders = outs[i, 0], outs[i, 1], outs[i, 2], outs[i, 3]
             if direct:

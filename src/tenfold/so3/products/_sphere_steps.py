@@ -167,9 +167,7 @@ _PAIRS = [(j, k) for j in range(4) for k in range(4)]
 
 
 @intrinsic
-def kinds(
-    typing: Any, terms: Any, number: Any, points: Any, target: Any, apart: Any, count: Any, like: Any
-) -> Any:
+def kinds(typing: Any, terms: Any, number: Any, points: Any, target: Any, apart: Any, count: Any, like: Any) -> Any:
     """Values of eight kinds, ``apart`` from each other, multiplied and added up over a number of terms, twice.
 
     A term is three whole numbers: where the left and the right begin beyond ``points``, and a sign. Of the mirror

@@ -16,6 +16,7 @@ from tenfold.so3.layouts import Layout
 from tenfold.so3.products import _sphere_tables as tables
 from tenfold.so3.products._registry import product_method
 from tenfold.so3.products._signal_product import SignalNormalization, SignalProduct, Weights
+from tenfold.so3.products._signals import chosen, filled, spread
 
 
 class GauntFourier(SignalProduct):
@@ -57,12 +58,16 @@ class GauntFourier(SignalProduct):
         self._series = Series(degrees, (down, around))
 
     def _multiply(
-        self,
-        left: Float[Tensor, "batch dim1 mul"],
-        right: Float[Tensor, "batch dim2 mul"],
-        degrees: tuple[int, int, int],
+        self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
     ) -> Float[Tensor, "batch out mul"]:
-        return self._series(left, right)
+        # Libraries transform single and double precision.
+        dtype = left.dtype
+        one, two = left, right
+        if dtype.itemsize == 2:
+            one, two = left.float(), right.float()
+        found = self._series(filled(one, self.left.degrees), filled(two, self.right.degrees))
+        scaled = chosen(found, self.out.degrees) * spread(self.scale, self.out.degrees, one)
+        return scaled.to(dtype)
 
 
 def lengths(degrees: tuple[int, int, int]) -> tuple[int, int]:

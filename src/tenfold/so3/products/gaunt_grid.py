@@ -63,12 +63,9 @@ class GauntGrid(SignalProduct):
     factor = staticmethod(gaunt_factor)
 
     def _multiply(
-        self,
-        left: Float[Tensor, "batch dim1 mul"],
-        right: Float[Tensor, "batch dim2 mul"],
-        degrees: tuple[int, int, int],
+        self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
     ) -> Float[Tensor, "batch out mul"]:
-        return on_sphere(left, right, "multiply", degrees, self.method)
+        return on_sphere(left, right, "multiply", self._degrees, self.scale, self.method)
 
 
 @product_method("gaunt_grid", complete=False, summary="functions on the sphere multiplied on a grid")

@@ -39,12 +39,9 @@ class Poisson(SignalProduct):
         return math.sqrt(sizes * slopes) * abs(complex_3j((l1, l2, l3), (1, -1, 0)))
 
     def _multiply(
-        self,
-        left: Float[Tensor, "batch dim1 mul"],
-        right: Float[Tensor, "batch dim2 mul"],
-        degrees: tuple[int, int, int],
+        self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
     ) -> Float[Tensor, "batch out mul"]:
-        return on_sphere(left, right, "bracket", degrees, "dense")
+        return on_sphere(left, right, "bracket", self._degrees, self.scale)
 
 
 @product_method("poisson", complete=False, summary="the bracket of functions on the sphere: odd sums of degrees alone")

@@ -39,12 +39,9 @@ class VectorCross(SignalProduct):
         return cross_factor((l1, l1 - 1), (l2, l2 - 1), (l3, l3 - 1))
 
     def _multiply(
-        self,
-        left: Float[Tensor, "batch dim1 mul"],
-        right: Float[Tensor, "batch dim2 mul"],
-        degrees: tuple[int, int, int],
+        self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
     ) -> Float[Tensor, "batch out mul"]:
-        return on_sphere(left, right, "cross", degrees, "dense")
+        return on_sphere(left, right, "cross", self._degrees, self.scale)
 
 
 @cache
