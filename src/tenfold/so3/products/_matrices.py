@@ -14,7 +14,7 @@ from torch import Tensor
 from tenfold.so3._wigner3j import real_3j
 from tenfold.so3.irreps import Irrep, Irreps
 from tenfold.so3.products._registry import Unsuited
-from tenfold.so3.products._signal_product import SignalProduct
+from tenfold.so3.products._signal_product import SignalProduct, WholeSignalProduct
 from tenfold.so3.products._signals import Signal
 
 
@@ -60,7 +60,7 @@ class Matrices:
         return (matrices.flatten(-2) @ table).transpose(1, 2)
 
 
-class OneParity(SignalProduct):
+class OneParity(WholeSignalProduct):
     """Products for irreps that are all even or all odd, such as those that matrices consist of."""
 
     @staticmethod

@@ -17,7 +17,7 @@ from tenfold.so3.layouts import Layout
 from tenfold.so3.products._factors import Factors
 from tenfold.so3.products._product import Product
 from tenfold.so3.products._registry import Unsuited
-from tenfold.so3.products._signals import Signal
+from tenfold.so3.products._signals import Signal, chosen, filled, spread
 
 Weights = Literal["none", "degree"]
 SignalNormalization = Literal["integral", "component"]
@@ -128,20 +128,40 @@ class SignalProduct(Product):
             one, two, three = self._factors(weight)
             first = (first[..., None, :] * one).flatten(-2)
             second = (second[..., None, :] * two).expand(-1, -1, -1, channels).flatten(-2)
-            found = (self._multiply(first, second).unflatten(-1, (self.rank, channels)) * three).sum(-2)
+            found = (self._scaled(first, second).unflatten(-1, (self.rank, channels)) * three).sum(-2)
         else:
-            found = self._multiply(first, second.expand(-1, -1, channels))
+            found = self._scaled(first, second.expand(-1, -1, channels))
         return self.out.features(found, self.layout)
 
     @abstractmethod
-    def _multiply(
+    def _scaled(
         self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
     ) -> Float[Tensor, "batch out mul"]:
-        """The product of signals with the degrees that there are, scaled."""
+        """The product of signals with the degrees that they have, each degree out multiplied by its scale."""
 
     @property
     def _degrees(self) -> tuple[tuple[int, ...], ...]:
         return self.left.degrees, self.right.degrees, self.out.degrees
+
+
+class WholeSignalProduct(SignalProduct):
+    """A product of signals that have all degrees up to some: what is missing is zero, what is not wanted cut off."""
+
+    def _scaled(
+        self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
+    ) -> Float[Tensor, "batch out mul"]:
+        first, second = filled(left, self.left.degrees), filled(right, self.right.degrees)
+        found = self._multiply(first, second, (self.left.lmax, self.right.lmax, self.out.lmax))
+        return chosen(found, self.out.degrees) * spread(self.scale, self.out.degrees, left)
+
+    @abstractmethod
+    def _multiply(
+        self,
+        left: Float[Tensor, "batch dim1 mul"],
+        right: Float[Tensor, "batch dim2 mul"],
+        degrees: tuple[int, int, int],
+    ) -> Float[Tensor, "batch out mul"]:
+        """The product of signals with all degrees up to these."""
 
 
 def choice(name: str, value: object, among: Sequence[str]) -> None:

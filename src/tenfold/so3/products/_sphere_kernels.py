@@ -59,7 +59,8 @@ def multiply(
     ins = np.array([signal(one, p.into[role]) for one, role in zip(given, roles, strict=True)])
     back = np.array([signal(one, p.back[role]) for one, role in zip(outs, wanted, strict=True)])
     every = 8 * p.steps * ROW
-    products, fields = [], []
+    products: list[tuple[int, int, int]] = []
+    fields: list[tuple[int, int, int]] = []
     for out, role in enumerate(wanted):
         for field in range(p.back[role].fields):
             own = [
@@ -165,10 +166,8 @@ def _multiply(
         item, channel = begin // channels, begin % channels
         for i in range(len(ins)):
             address, components, gathered, orders = ins[i, 0], ins[i, 1], ins[i, 2], ins[i, 3]
-            if direct:
-                source = address + (item * components * channels + channel) * size
-            else:
-                source = scratch + gathered
+            source = address + (item * components * channels + channel) * size if direct else scratch + gathered
+            if not direct:
                 _gather(address, components, channels, begin, end, source, size, False, like)
             _sums(work + 40 * ins[i, 6], ins[i, 7], number, factor, source, apart, scratch + orders, ROW, like)
         for ring in range(rings):
@@ -190,10 +189,7 @@ def _multiply(
                 _sums(work + 40 * outs[i, 8], outs[i, 9], number, factor, scratch + outs[i, 4], ROW, target, ROW, like)
         for i in range(len(outs)):
             address, components, gathered, orders = outs[i, 0], outs[i, 1], outs[i, 2], outs[i, 3]
-            if direct:
-                target = address + (item * components * channels + channel) * size
-            else:
-                target = scratch + gathered
+            target = address + (item * components * channels + channel) * size if direct else scratch + gathered
             _sums(work + 40 * outs[i, 6], outs[i, 7], number, factor, scratch + orders, ROW, target, apart, like)
             if not direct:
                 _gather(address, components, channels, begin, end, target, size, True, like)

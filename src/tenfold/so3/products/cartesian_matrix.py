@@ -9,7 +9,7 @@ from tenfold.so3.irreps import Given, Irreps
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._matrices import Matrices, OneParity, checked, matrix_factor
 from tenfold.so3.products._registry import product_method
-from tenfold.so3.products._signal_product import SignalNormalization, SignalProduct, Weights
+from tenfold.so3.products._signal_product import SignalNormalization, Weights
 
 
 class CartesianMatrix(OneParity):
@@ -54,7 +54,7 @@ class CartesianMatrix(OneParity):
         return self._matrices.signal(2 * (self._matrices.of(left) @ self._matrices.of(right)), degrees[2])
 
 
-class CartesianAnticommutator(SignalProduct):
+class CartesianAnticommutator(WholeSignalProduct):
     """``X Y + Y X`` for matrices like ``"64x0e+64x1o+64x2e"``, whose vector changes sign under the inversion.
 
     The inversion transposes such matrices, and this is the product that follows it: of `CartesianMatrix` it has the

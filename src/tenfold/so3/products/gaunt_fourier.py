@@ -15,11 +15,10 @@ from tenfold.so3.irreps import Given, Irreps
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products import _sphere_tables as tables
 from tenfold.so3.products._registry import product_method
-from tenfold.so3.products._signal_product import SignalNormalization, SignalProduct, Weights
-from tenfold.so3.products._signals import chosen, filled, spread
+from tenfold.so3.products._signal_product import SignalNormalization, Weights, WholeSignalProduct
 
 
-class GauntFourier(SignalProduct):
+class GauntFourier(WholeSignalProduct):
     """Functions multiplied point by point, by way of their Fourier series. The same numbers as of `GauntGrid`.
 
     A function continued beyond the poles is one on the torus, with ``f(-b, a) = f(b, a + pi)``: of its series in the
@@ -58,16 +57,15 @@ class GauntFourier(SignalProduct):
         self._series = Series(degrees, (down, around))
 
     def _multiply(
-        self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
+        self,
+        left: Float[Tensor, "batch dim1 mul"],
+        right: Float[Tensor, "batch dim2 mul"],
+        degrees: tuple[int, int, int],
     ) -> Float[Tensor, "batch out mul"]:
-        # Libraries transform single and double precision.
-        dtype = left.dtype
-        one, two = left, right
-        if dtype.itemsize == 2:
-            one, two = left.float(), right.float()
-        found = self._series(filled(one, self.left.degrees), filled(two, self.right.degrees))
-        scaled = chosen(found, self.out.degrees) * spread(self.scale, self.out.degrees, one)
-        return scaled.to(dtype)
+        if left.dtype.itemsize > 2:
+            return self._series(left, right)
+        # Libraries transform numbers of single and double precision only.
+        return self._series(left.float(), right.float()).to(left.dtype)
 
 
 def lengths(degrees: tuple[int, int, int]) -> tuple[int, int]:

@@ -62,7 +62,7 @@ class GauntGrid(SignalProduct):
 
     factor = staticmethod(gaunt_factor)
 
-    def _multiply(
+    def _scaled(
         self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
     ) -> Float[Tensor, "batch out mul"]:
         return on_sphere(left, right, "multiply", self._degrees, self.scale, self.method)

@@ -38,7 +38,7 @@ class Poisson(SignalProduct):
         slopes = l1 * (l1 + 1) * l2 * (l2 + 1)
         return math.sqrt(sizes * slopes) * abs(complex_3j((l1, l2, l3), (1, -1, 0)))
 
-    def _multiply(
+    def _scaled(
         self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
     ) -> Float[Tensor, "batch out mul"]:
         return on_sphere(left, right, "bracket", self._degrees, self.scale)

@@ -38,7 +38,7 @@ class VectorCross(SignalProduct):
     def factor(l1: int, l2: int, l3: int) -> float:
         return cross_factor((l1, l1 - 1), (l2, l2 - 1), (l3, l3 - 1))
 
-    def _multiply(
+    def _scaled(
         self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
     ) -> Float[Tensor, "batch out mul"]:
         return on_sphere(left, right, "cross", self._degrees, self.scale)
