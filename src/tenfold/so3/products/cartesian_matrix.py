@@ -9,7 +9,7 @@ from tenfold.so3.irreps import Given, Irreps
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._matrices import Matrices, OneParity, checked, matrix_factor
 from tenfold.so3.products._registry import product_method
-from tenfold.so3.products._signal_product import SignalNormalization, Weights
+from tenfold.so3.products._signal_product import SignalNormalization, Weights, WholeSignalProduct
 
 
 class CartesianMatrix(OneParity):
