@@ -12,9 +12,11 @@ from torch import Tensor
 
 from tenfold.errors import TenfoldError
 from tenfold.so3 import Irreps, gaunt, random_rotations, relayout, rotate, spherical_harmonics, wigner_3j
-from tenfold.so3.products import Product, Unsuited, product_methods
+from tenfold.so3.products import Product, Unsuited, _sphere_kernels, product_methods
 from tenfold.so3.products._signal_product import SignalProduct
-from tenfold.so3.products._sphere_grid import dense, faster, on_sphere, separable
+from tenfold.so3.products._sphere_grid import _multiplied, dense, faster, on_sphere, separable
+from tenfold.so3.products._sphere_kernels import multiply
+from tenfold.so3.products._sphere_plans import plan
 from tenfold.so3.products._sphere_tables import sizes
 from tenfold.so3.products.gaunt_fourier import GauntFourier, Series, lengths
 from tenfold.so3.products.gaunt_grid import GauntGrid
@@ -174,6 +176,80 @@ def test_all_ways_give_the_same(degrees: tuple[int, int, int], shape: tuple[int,
         Series(degrees, lengths(degrees))(left, right),
     ):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+
+
+def moved(seed: int, count: int, channels: int, role: int, degrees: list[list[int]], dtype: torch.dtype) -> Tensor:
+    return normal(count, sum(2 * n + 1 for n in degrees[role]), channels, seed=seed, dtype=dtype)
+
+
+@pytest.mark.parametrize("kind", ["multiply", "bracket", "cross"])
+@given(DEGREES, DEGREES, DEGREES, st.integers(1, 70), st.integers(1, 5), st.booleans(), st.data())
+@settings(max_examples=25, deadline=None)
+def test_sums_of_products_in_one_pass_are_those_of_dense_matrices(
+    kind: str, left: list[int], right: list[int], out: list[int], channels: int, count: int, single: bool, data
+) -> None:
+    """Any number of signals in any of the three roles, in any number of products, on any number of channels."""
+    degrees, dtype = [left, right, out], torch.float32 if single else torch.float64
+    roles = data.draw(st.lists(st.integers(0, 2), min_size=2, max_size=5))
+    given_signals = [moved(n, count, channels, role, degrees, dtype) for n, role in enumerate(roles)]
+    pairs = [(a, b) for a, x in enumerate(roles) for b, y in enumerate(roles) if y == (x + 1) % 3]
+    if not pairs:
+        return
+    chosen_pairs = data.draw(st.lists(st.sampled_from(pairs), min_size=1, max_size=4))
+    wanted = sorted({(roles[a] + 2) % 3 for a, _ in chosen_pairs})
+    terms = [n for a, b in chosen_pairs for n in (a, b, wanted.index((roles[a] + 2) % 3))]
+    scale = data.draw(st.lists(st.floats(0.5, 2), min_size=len(out), max_size=len(out)))
+    found, plain = (
+        _multiplied(given_signals, roles, terms, wanted, kind, *degrees, scale, method)
+        for method in ("separable", "dense")
+    )
+    for one, other in zip(found, plain, strict=True):
+        torch.testing.assert_close(
+            one, other, rtol=0, atol=(1e-4 if single else 1e-11) * (1 + float(other.abs().max()))
+        )
+
+
+@pytest.mark.parametrize("kind", ["multiply", "bracket", "cross"])
+def test_a_gradient_takes_each_signal_to_the_sphere_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+
+    def counted(given_signals, roles, terms, wanted, plan):
+        calls.append((len(given_signals), len(wanted)))
+        return multiply(given_signals, roles, terms, wanted, plan)
+
+    monkeypatch.setattr(_sphere_kernels, "multiply", counted)
+    left, right = normal(3, 9, 2, seed=1).requires_grad_(), normal(3, 9, 2, seed=2).requires_grad_()
+    out = on_sphere(left, right, kind, [range(3)] * 3, [1.0] * 3)
+    grad = normal(3, 9, 2, seed=3).requires_grad_()
+    firsts = torch.autograd.grad(out, (left, right), grad, create_graph=True)
+    torch.autograd.grad(firsts, (left, right, grad), (normal(3, 9, 2, seed=4), normal(3, 9, 2, seed=5)))
+    assert calls == [(2, 1), (3, 2), (5, 3)]
+
+
+def test_the_plan_takes_no_more_operations_than_transforms_that_are_separable() -> None:
+    """Multiplications for one channel, of three signals of all degrees up to L on the octant: O(L^3)."""
+    counts = {}
+    for n in (8, 16, 32):
+        every = (tuple(range(n + 1)),) * 3
+        counts[n] = plan("multiply", every, (1.0,) * (n + 1), 3 * n, _sphere_kernels.TILE, "float64").operations
+    powers = [math.log2(counts[2 * n] / counts[n]) for n in (8, 16)]
+    assert all(2.5 < power < 3.1 for power in powers), powers
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("make", [*MAKERS[1:]])
+def test_half_precision_is_rounded_at_the_end(make, dtype: torch.dtype) -> None:
+    product = make("2x1o+2x2e", "2x1o+2x2e", "2x1e+2x2o+2x3e" if make is Poisson else "2x0e+2x1o+2x2e+2x3o")
+    left, right = (
+        normal(6, product.irreps_in1.dim, seed=1).to(dtype),
+        normal(6, product.irreps_in2.dim, seed=2).to(dtype),
+    )
+    found = product(left, right)
+    assert found.dtype == dtype
+    expected = product(left.double(), right.double())
+    torch.testing.assert_close(
+        found.double(), expected, rtol=4 * torch.finfo(dtype).eps, atol=1e-2 * torch.finfo(dtype).eps
+    )
 
 
 @pytest.mark.parametrize("less", [(1, 0), (0, 1)])

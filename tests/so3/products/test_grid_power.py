@@ -14,7 +14,8 @@ from torch import Tensor
 from tenfold.errors import DataError, TenfoldError
 from tenfold.so3 import Irreps, gaunt, random_rotations, relayout, rotate, spherical_harmonics
 from tenfold.so3.products import Unsuited
-from tenfold.so3.products.grid_power import _CACHED, GridPower, _made_grid
+from tenfold.so3.products._sphere_tables import grid, sizes
+from tenfold.so3.products.grid_power import _CACHED, GridPower, _made_harmonics
 from tenfold.so3.products.symmetric_contraction import SymmetricContraction
 
 SEED = st.integers(0, 2**20)
@@ -91,9 +92,10 @@ def test_it_is_the_product_of_functions() -> None:
 def test_a_coarser_grid_would_not_do(total: int) -> None:
     errors = []
     for fineness in (total, total - 1):
-        points, weights = _made_grid(fineness)
+        sides = grid(*sizes(fineness))
+        weights = torch.from_numpy(sides.area).repeat_interleave(len(sides.turn))
         # Harmonics of two degrees are orthogonal; their products are polynomials of degree ``total``.
-        low, high = (spherical_harmonics(degree, points) for degree in (2, total - 2))
+        low, high = (_made_harmonics((degree,), fineness) for degree in (2, total - 2))
         errors.append(float((low.T @ (weights[:, None] * high)).abs().max()))
     assert errors[0] < 1e-13
     assert errors[1] > 1e-2

@@ -100,6 +100,7 @@ def products() -> list[Product]:
     return [
         VectorSignal(*IRREPS, weights="degree"),
         VectorSignal("2x1o", "1o", "2x0e+2x1e", layout="ir_mul"),
+        VectorSignal("1o+2e", "1o", "0e+1e+1o", weights="degree", rank=2),
         VectorCross("2x1o", "2x1o+2x2e", weights="degree", rank=2),
     ]
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -34,13 +35,16 @@ class Sum(Product):
     Args:
         irreps_in1, irreps_in2, irreps_out: each irrep once, all equally often; the right may have one channel.
         layout: of all three.
-        kinds: the products that are added up wherever they have a path; they agree in what makes one function.
-        weights, normalization: as of `SignalProduct`. Weights are of one product after the other.
+        weights, rank, normalization: as of `SignalProduct`. Weights are of one product after the other. With enough
+            rank every path has a weight of its own.
 
     Raises:
         Unsuited: an irrep occurs twice, multiplicities differ, or no path leads to an irrep.
         TenfoldError: there is no such option.
     """
+
+    #: The products that are added up wherever they have a path; they agree in what makes one function.
+    kinds: ClassVar[tuple[type[SignalProduct], ...]]
 
     def __init__(
         self,
@@ -48,20 +52,20 @@ class Sum(Product):
         irreps_in2: Given,
         irreps_out: Given,
         *,
-        kinds: Sequence[type[SignalProduct]],
-        layout: Layout,
-        weights: Weights,
-        normalization: SignalNormalization,
+        layout: Layout = "mul_ir",
+        weights: Weights = "none",
+        rank: int = 1,
+        normalization: SignalNormalization = "component",
     ) -> None:
         one, two, three = Irreps(irreps_in1), Irreps(irreps_in2), Irreps(irreps_out)
-        grade = kinds[0].grade
+        grade = self.kinds[0].grade
         lefts, rights, outs = (
             _functions(name, irreps, grade)
             for name, irreps in (("irreps_in1", one), ("irreps_in2", two), ("irreps_out", three))
         )
         parts, leading = [], [0] * len(three)
         for kind, (first, left), (second, right), (third, out) in product(
-            kinds, lefts.items(), rights.items(), outs.items()
+            self.kinds, lefts.items(), rights.items(), outs.items()
         ):
             pairs = [(one[a].ir.l, two[b].ir.l) for a in left for b in right]
             reached = tuple(k for k in out if any(kind.factor(a, b, three[k].ir.l) for a, b in pairs))
@@ -73,6 +77,7 @@ class Sum(Product):
                 Irreps([three[k] for k in reached]),
                 layout=layout,
                 weights=weights,
+                rank=rank,
                 normalization=normalization,
             )
             parts.append(Part(made, left, right, reached))

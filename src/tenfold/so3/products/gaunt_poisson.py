@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tenfold.so3.irreps import Given, Irreps
+from tenfold.so3.irreps import Irreps
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._registry import product_method
-from tenfold.so3.products._signal_product import SignalNormalization, Weights
 from tenfold.so3.products._sum import Sum
 from tenfold.so3.products.gaunt_grid import GauntGrid
 from tenfold.so3.products.poisson import Poisson
@@ -23,25 +22,7 @@ class GauntPoisson(Sum):
     Papers: those of `GauntGrid` and `Poisson`.
     """
 
-    def __init__(
-        self,
-        irreps_in1: Given,
-        irreps_in2: Given,
-        irreps_out: Given,
-        *,
-        layout: Layout = "mul_ir",
-        weights: Weights = "none",
-        normalization: SignalNormalization = "component",
-    ) -> None:
-        super().__init__(
-            irreps_in1,
-            irreps_in2,
-            irreps_out,
-            kinds=(GauntGrid, Poisson),
-            layout=layout,
-            weights=weights,
-            normalization=normalization,
-        )
+    kinds = (GauntGrid, Poisson)
 
 
 @product_method("gaunt_poisson", complete=True, summary="products and brackets of functions on the sphere: all paths")

@@ -16,10 +16,10 @@ from tenfold.errors import TenfoldError
 from tenfold.so3._wigner3j import gaunt_factor
 from tenfold.so3.irreps import Given
 from tenfold.so3.layouts import Layout
+from tenfold.so3.products import _sphere_tables as tables
 from tenfold.so3.products._many_body import ManyBodyProduct
 from tenfold.so3.products._registry import Unsuited
 from tenfold.so3.products._signals import Signal
-from tenfold.so3.spherical_harmonics import spherical_harmonics
 
 Normalization = Literal["integral", "component"]
 NORMALIZATIONS = ("integral", "component")
@@ -93,7 +93,7 @@ class GridPower(ManyBodyProduct):
         self._factors = (len(self._in.degrees), len(self._out.degrees))
         self.weight_numel = self.rank * (self.correlation * self._factors[0] + self._factors[1]) * self._in.channels
         total = self.correlation * self._in.lmax + self._out.lmax
-        self.points = math.ceil((total + 1) / 2) * (total + 1)
+        self.points = _points(total)
         self._normalization: Normalization = normalization
 
     def _product(
@@ -176,8 +176,10 @@ def _projection(degrees: list[int], factors: list[int], copies: int, total: int,
     """The harmonics that a function on the grid is made of, scaled: ``[component, point]``."""
     scales = _scales(tuple(degrees), tuple(factors), copies, normalization)
     by_component = [scale for degree, scale in zip(degrees, scales, strict=True) for _ in range(2 * degree + 1)]
+    grid = tables.grid(*tables.sizes(total))
+    area = torch.from_numpy(np.repeat(grid.area, len(grid.turn)))
     harmonics = _made_harmonics(tuple(degrees), total)
-    return torch.tensor(by_component, dtype=torch.float64)[:, None] * (harmonics * _made_grid(total)[1][:, None]).T
+    return torch.tensor(by_component, dtype=torch.float64)[:, None] * (harmonics * area[:, None]).T
 
 
 @_projection.register_fake
@@ -186,30 +188,17 @@ def _(degrees: list[int], factors: list[int], copies: int, total: int, normaliza
 
 
 def _points(total: int) -> int:
-    return math.ceil((total + 1) / 2) * (total + 1)
-
-
-@cache
-def _made_grid(total: int) -> tuple[Float[Tensor, "point xyz"], Float[Tensor, " point"]]:
-    """Points and weights that integrate polynomials of degree ``total`` over the sphere exactly."""
-    heights, shares = np.polynomial.legendre.leggauss(math.ceil((total + 1) / 2))
-    angles = 2 * np.pi * np.arange(total + 1) / (total + 1)
-    around = np.sqrt(1 - heights**2)[:, None]
-    points = np.stack(
-        [
-            around * np.sin(angles),
-            np.broadcast_to(heights[:, None], (len(heights), total + 1)),
-            around * np.cos(angles),
-        ],
-        axis=-1,
-    )
-    weights = np.repeat(shares * 2 * np.pi / (total + 1), total + 1)
-    return torch.tensor(points.reshape(-1, 3)), torch.tensor(weights)
+    rings, steps = tables.sizes(total)
+    return rings * steps
 
 
 @cache
 def _made_harmonics(degrees: tuple[int, ...], total: int) -> Float[Tensor, "point component"]:
-    return spherical_harmonics(degrees, _made_grid(total)[0])
+    grid = tables.grid(*tables.sizes(total))
+    largest = max(degrees)
+    polar = tables.legendre(largest, grid.cosine, np.sqrt(1 - grid.cosine**2))
+    every = tables.values(largest, polar, tables.waves(largest, grid.turn))
+    return torch.from_numpy(np.concatenate([every[:, n * n : (n + 1) ** 2] for n in degrees], axis=1))
 
 
 @cache

@@ -10,10 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tenfold.so3._wigner3j import gaunt_factor, real_3j
-from tenfold.so3.irreps import Given, Irreps
+from tenfold.so3.irreps import Irreps
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._registry import product_method
-from tenfold.so3.products._signal_product import SignalNormalization, SignalProduct, Weights
+from tenfold.so3.products._signal_product import SignalProduct
 from tenfold.so3.products._sphere_grid import on_sphere
 from tenfold.so3.products._sum import Sum
 from tenfold.so3.products.gaunt_grid import GauntGrid
@@ -77,25 +77,7 @@ class VectorSignal(Sum):
     Paper: "The Price of Freedom: Exploring Expressivity and Runtime Tradeoffs in Equivariant Tensor Products", 2025.
     """
 
-    def __init__(
-        self,
-        irreps_in1: Given,
-        irreps_in2: Given,
-        irreps_out: Given,
-        *,
-        layout: Layout = "mul_ir",
-        weights: Weights = "none",
-        normalization: SignalNormalization = "component",
-    ) -> None:
-        super().__init__(
-            irreps_in1,
-            irreps_in2,
-            irreps_out,
-            kinds=(GauntGrid, VectorCross),
-            layout=layout,
-            weights=weights,
-            normalization=normalization,
-        )
+    kinds = (GauntGrid, VectorCross)
 
 
 @product_method("vector_signal", complete=True, summary="products of functions, and cross products of vector fields")
