@@ -15,15 +15,17 @@ from torch import Tensor
 from tenfold.so3 import _memory
 from tenfold.so3._compiled import compiled
 from tenfold.so3._shares import shared
+from tenfold.so3._simd import BYTES
+from tenfold.so3._simd.blocks import channel_at, fetch
 from tenfold.so3.products._sphere_plans import Plan, Way
-from tenfold.so3.products._sphere_steps import ROW, TILE, fetch, kinds, number_at, put_at, sums
+from tenfold.so3.products._sphere_steps import ROW, TILE, kinds, put_at, sums
 
 __all__ = ["TILE", "multiply"]
 
 # Fewer multiplications than this are done before another thread wakes up.
 _WORTH_SHARING = 500_000
-# A line of the cache.
-_LINE = 64
+# Lines of a row, for steps that take their number from a type.
+_LINES = (0,) * (ROW // BYTES)
 
 
 def multiply(
@@ -86,8 +88,8 @@ def multiply(
     blocks = -(-batch * channels // columns)
 
     def run(first: int, last: int) -> None:
-        held = np.zeros(length * ROW + _LINE, np.uint8)
-        scratch = held.ctypes.data + -held.ctypes.data % _LINE
+        held = np.zeros(length * ROW + BYTES, np.uint8)
+        scratch = held.ctypes.data + -held.ctypes.data % BYTES
         _multiply(*arrays, p.rings, p.steps, batch, channels, size, direct, scratch, first, last)
         del held
 
@@ -121,9 +123,9 @@ def _gather(
             there = features + ((item * components + i) * channels + channel) * size
             for c in range(width):
                 if back:
-                    put_at(there + c * size, number_at(at + c * size, like), like)
+                    put_at(there + c * size, channel_at(at, c, like), like)
                 else:
-                    put_at(at + c * size, number_at(there + c * size, like), like)
+                    put_at(at + c * size, channel_at(there, c, like), like)
             at += width * size
             column += width
 
@@ -135,8 +137,7 @@ def _fetch(
     """Has one part of the rows of a block brought to the caches."""
     begin = features + (item * components * channels + channel) * size
     for i in range(components * part // parts, components * (part + 1) // parts):
-        for line in range(0, ROW, _LINE):
-            fetch(begin + i * channels * size + line, like)
+        fetch(begin + i * channels * size, _LINES, like)
 
 
 @compiled
