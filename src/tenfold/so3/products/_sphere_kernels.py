@@ -16,16 +16,14 @@ from tenfold.so3 import _memory
 from tenfold.so3._compiled import compiled
 from tenfold.so3._shares import shared
 from tenfold.so3._simd import BYTES
-from tenfold.so3._simd.blocks import channel_at, fetch
+from tenfold.so3._simd.blocks import channel_at
 from tenfold.so3.products._sphere_plans import Plan, Way
-from tenfold.so3.products._sphere_steps import ROW, TILE, kinds, put_at, sums
+from tenfold.so3.products._sphere_steps import ROW, TILE, fetch, kinds, put_at, sums
 
 __all__ = ["TILE", "multiply"]
 
 # Fewer multiplications than this are done before another thread wakes up.
 _WORTH_SHARING = 500_000
-# Lines of a row, for steps that take their number from a type.
-_LINES = (0,) * (ROW // BYTES)
 
 
 def multiply(
@@ -137,7 +135,7 @@ def _fetch(
     """Has one part of the rows of a block brought to the caches."""
     begin = features + (item * components * channels + channel) * size
     for i in range(components * part // parts, components * (part + 1) // parts):
-        fetch(begin + i * channels * size, _LINES, like)
+        fetch(begin + i * channels * size, like)
 
 
 @compiled

@@ -228,3 +228,15 @@ def put_at(typing: Any, address: Any, number: Any, like: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, like.dtype, like), generate
+
+
+@intrinsic
+def fetch(typing: Any, row: Any, like: Any) -> Any:
+    """Has a row brought to the second cache; the address may be any. The first is full of what is worked on."""
+
+    def write(code: _Code, row: ir.Value) -> None:
+        for line in range(0, ROW, BYTES):
+            place = code.builder.add(row, I64(line))
+            llvm.fetch(code.builder, code.builder.inttoptr(place, code.vector.as_pointer()), 2)
+
+    return _step(1, write)(like)

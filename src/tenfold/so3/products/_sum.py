@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -44,7 +43,7 @@ class Sum(Product):
     """
 
     #: The products that are added up wherever they have a path; they agree in what makes one function.
-    kinds: ClassVar[tuple[type[SignalProduct], ...]]
+    kinds: tuple[type[SignalProduct], ...]
 
     def __init__(
         self,

@@ -59,11 +59,11 @@ class MatrixProduct(Sum):
         self.spin = (largest + 1) // 2 if spin is None else whole_number("spin", spin, 0)
         if largest > 2 * self.spin:
             raise Unsuited(f"spin {self.spin} has no matrices of degree {largest}: take {(largest + 1) // 2}")
+        self.kinds = (_of_spin(self.spin),)
         super().__init__(
             irreps_in1,
             irreps_in2,
             irreps_out,
-            kinds=(_of_spin(self.spin),),
             layout=layout,
             weights=weights,
             normalization="component" if normalization == "component" else "integral",
