@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -41,9 +42,6 @@ class Sum(Product):
         Unsuited: an irrep occurs twice, multiplicities differ, or no path leads to an irrep.
         TenfoldError: there is no such option.
     """
-
-    #: The products that are added up wherever they have a path; they agree in what makes one function.
-    kinds: tuple[type[SignalProduct], ...]
 
     def __init__(
         self,
@@ -92,6 +90,11 @@ class Sum(Product):
         self.parts = tuple(parts)
         numel = sum(part.product.weight_numel for part in parts)
         super().__init__(one, two, three, layout=layout, weight_numel=numel)
+
+    @property
+    @abstractmethod
+    def kinds(self) -> tuple[type[SignalProduct], ...]:
+        """The products that are added up wherever they have a path; they agree in what makes one function."""
 
     def _product(
         self,

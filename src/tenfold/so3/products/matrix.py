@@ -14,7 +14,7 @@ from tenfold.so3.layouts import Layout
 from tenfold.so3.products._matrices import Matrices, OneParity, matrix_factor
 from tenfold.so3.products._product import Product
 from tenfold.so3.products._registry import Unsuited, product_method
-from tenfold.so3.products._signal_product import Weights, choice
+from tenfold.so3.products._signal_product import SignalProduct, Weights, choice
 from tenfold.so3.products._sum import Sum
 
 MatrixNormalization = Literal["none", "component"]
@@ -59,7 +59,6 @@ class MatrixProduct(Sum):
         self.spin = (largest + 1) // 2 if spin is None else whole_number("spin", spin, 0)
         if largest > 2 * self.spin:
             raise Unsuited(f"spin {self.spin} has no matrices of degree {largest}: take {(largest + 1) // 2}")
-        self.kinds = (_of_spin(self.spin),)
         super().__init__(
             irreps_in1,
             irreps_in2,
@@ -68,6 +67,10 @@ class MatrixProduct(Sum):
             weights=weights,
             normalization="component" if normalization == "component" else "integral",
         )
+
+    @property
+    def kinds(self) -> tuple[type[SignalProduct], ...]:
+        return (_of_spin(self.spin),)
 
 
 class _OfSpin(OneParity):
