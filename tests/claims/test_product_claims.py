@@ -43,17 +43,26 @@ def test_times_are_fitted_by_a_power() -> None:
     assert all(0 <= seconds < 0.1 for seconds in found.values())
 
 
-def test_growth_is_timed_for_each_degree() -> None:
-    found = gaunt_growth(degrees=(1, 2), rows=8, channels=4, rounds=1)
-    assert math.isfinite(found.numbers["Gaunt: exponent"])
-    assert math.isfinite(found.numbers["Clebsch-Gordan: exponent"])
-    assert sum("milliseconds" in name for name in found.numbers) == 6
+def test_growth_is_timed_and_counted_for_each_degree() -> None:
+    found = gaunt_growth(gaunt_degrees=(1, 2, 3), degrees=(1, 2), rows=8, channels=4, rounds=1)
+    for name in ("Gaunt", "dense", "sparse"):
+        assert math.isfinite(found.numbers[f"{name}: exponent"])
+    assert sum("milliseconds" in name for name in found.numbers) == 7
+    assert found.numbers["dense, L = 2: multiplications"] == 9**3
+    assert found.numbers["dense: exponent of work"] == pytest.approx(6)
+
+
+def test_the_work_grows_as_stated() -> None:
+    found = gaunt_growth(gaunt_degrees=(8, 16, 24), degrees=(4, 6, 8), rows=1, channels=1, rounds=1)
+    assert 2.5 < found.numbers["Gaunt: exponent of work"] < 3.1
+    assert 4.9 < found.numbers["sparse: exponent of work"] < 5.3
 
 
 @pytest.mark.slow
 def test_clebsch_gordan_products_grow_faster() -> None:
     found = gaunt_growth(rounds=3)
-    assert found.numbers["Clebsch-Gordan: exponent"] > found.numbers["Gaunt: exponent"] + 1
+    assert found.numbers["dense: exponent"] > found.numbers["Gaunt: exponent"] + 2
+    assert found.numbers["sparse: exponent"] > found.numbers["Gaunt: exponent"] + 0.5
 
 
 def test_grids_and_series_are_the_same_and_timed() -> None:
@@ -63,8 +72,8 @@ def test_grids_and_series_are_the_same_and_timed() -> None:
 
 
 def test_a_grid_that_returns_something_else_is_no_faster_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = GauntGrid._multiply
-    monkeypatch.setattr(GauntGrid, "_multiply", lambda *given: 1.01 * right(*given))
+    right = GauntGrid._scaled
+    monkeypatch.setattr(GauntGrid, "_scaled", lambda *given: 1.01 * right(*given))
     assert not gaunt_grid_fourier(degrees=(2,), rows=8, channels=4, rounds=1).holds
 
 
@@ -104,13 +113,13 @@ def test_every_product_is_turned() -> None:
 
 
 def test_a_product_that_does_not_turn_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = GauntGrid._multiply
+    right = GauntGrid._scaled
 
     def tilted(*given: object) -> torch.Tensor:
         found = right(*given)
         return found + 1e-8 * torch.arange(found.shape[1], dtype=found.dtype)[:, None]
 
-    monkeypatch.setattr(GauntGrid, "_multiply", tilted)
+    monkeypatch.setattr(GauntGrid, "_scaled", tilted)
     found = equivariance.product_equivariance(rotations=1)
     assert not found.holds
     assert found.numbers["gaunt_grid"] > 1e-10

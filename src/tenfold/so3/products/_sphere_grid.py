@@ -22,7 +22,7 @@ from torch import Tensor
 from tenfold.so3._wigner3j import real_3j
 from tenfold.so3.products import _sphere_tables as tables
 from tenfold.so3.products._signals import chosen, filled, spread
-from tenfold.so3.products._sphere_plans import TERMS
+from tenfold.so3.products._sphere_plans import TERMS, plan
 
 # What the values of a chunk may take: what stays in the second cache of a core, and what a GPU has to spare.
 _BYTES = {"cpu": 2**20, "cuda": 2**28}
@@ -240,6 +240,12 @@ def on_sphere(
     return out
 
 
+def operations(kind: str, degrees: tuple[tuple[int, ...], ...]) -> int:
+    """Multiplications of a product on an octant, for one channel."""
+    whole = total(kind, [one[-1] for one in degrees])
+    return plan(kind, degrees, (1.0,) * len(degrees[2]), whole, 1, "float64").operations
+
+
 @torch.library.custom_op("tenfold::so3_on_sphere", mutates_args=())
 def _multiplied(
     given: Sequence[Tensor],
@@ -294,9 +300,7 @@ def _fused(
     scale: Sequence[float],
 ) -> list[Tensor]:
     """By a compiled kernel on an octant; for the CPU, single and double precision."""
-    # Both load Numba, which takes long.
-    from tenfold.so3.products._sphere_kernels import TILE, multiply
-    from tenfold.so3.products._sphere_plans import plan
+    from tenfold.so3.products._sphere_kernels import TILE, multiply  # loads Numba, which takes long
 
     whole = total(kind, [one[-1] for one in degrees])
     name = "float32" if given[0].dtype == torch.float32 else "float64"

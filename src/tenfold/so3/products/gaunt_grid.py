@@ -12,7 +12,7 @@ from tenfold.so3.irreps import Given, Irreps
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._registry import product_method
 from tenfold.so3.products._signal_product import SignalNormalization, SignalProduct, Weights, choice
-from tenfold.so3.products._sphere_grid import on_sphere
+from tenfold.so3.products._sphere_grid import on_sphere, operations
 
 GridMethod = Literal["auto", "dense", "separable"]
 
@@ -61,6 +61,11 @@ class GauntGrid(SignalProduct):
         )
 
     factor = staticmethod(gaunt_factor)
+
+    @property
+    def operations(self) -> int:
+        """Multiplications for one channel, transforms and products at points, as the kernel for the CPU takes them."""
+        return operations("multiply", self._degrees)
 
     def _scaled(
         self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
