@@ -128,7 +128,8 @@ class SignalProduct(Product):
             one, two, three = self._factors(weight)
             first = (first[..., None, :] * one).flatten(-2)
             second = (second[..., None, :] * two).expand(-1, -1, -1, channels).flatten(-2)
-            found = (self._scaled(first, second).unflatten(-1, (self.rank, channels)) * three).sum(-2)
+            found = self._scaled(first, second).unflatten(-1, (self.rank, channels)) * three
+            found = found.squeeze(-2) if self.rank == 1 else found.sum(-2)
         else:
             found = self._scaled(first, second.expand(-1, -1, channels))
         return self.out.features(found, self.layout)
