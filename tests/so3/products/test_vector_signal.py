@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from tenfold.so3 import Irreps, random_rotations, relayout, rotate, spherical_harmonics, wigner_3j
 from tenfold.so3._wigner3j import complex_3j
+from tenfold.so3.expressiveness import expressivity, interactability
 from tenfold.so3.products import Product, Unsuited, product_methods
 from tenfold.so3.products.gaunt_grid import GauntGrid
 from tenfold.so3.products.vector_signal import VectorCross, VectorSignal, cross_factor
@@ -154,6 +156,22 @@ def test_a_sum_is_its_parts() -> None:
     one, two = weight[: even.weight_numel], weight[even.weight_numel :]
     expected = torch.cat([even(x, y, one), odd(x, y, two)], dim=-1)
     torch.testing.assert_close(product(x, y, weight), expected, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize(("rank", "reached"), [(1, 7), (2, 11)])
+def test_two_products_with_weights_reach_every_odd_path_up_to_degree_three(rank: int, reached: int) -> None:
+    irreps = Irreps.harmonics(3)
+    product = VectorCross(irreps, irreps, "1e+2o+3e", weights="degree", rank=rank)
+    assert len(interactability(product)) == 11
+    assert expressivity(product) == reached
+
+
+def test_other_fields_add_no_odd_path_and_have_all_even_ones_but_that_of_scalars() -> None:
+    shifts = list(itertools.product((-1, 0, 1), repeat=3))
+    for a, b in itertools.product(range(4), repeat=2):
+        for c in range(abs(a - b), a + b + 1):
+            factors = [cross_factor((a, a + i), (b, b + j), (c, c + k)) for i, j, k in shifts]
+            assert any(abs(factor) > 1e-12 for factor in factors) == ((a, b, c) != (0, 0, 0))
 
 
 def test_layouts_agree() -> None:

@@ -109,7 +109,9 @@ class Sum(Product):
         for part in self.parts:
             own = None if weight is None else weight[..., begin : begin + part.product.weight_numel]
             begin += part.product.weight_numel
-            made = part.product(_joined(lefts, part.left), _joined(rights, part.right), own)
+            made = part.product(_joined(left, lefts, part.left), _joined(right, rights, part.right), own)
+            if len(self.parts) == 1 and part.out == tuple(range(len(found))):
+                return made
             pieces = made.split([block.dim for block in part.product.irreps_out], dim=-1)
             for block, piece in zip(part.out, pieces, strict=True):
                 before = found[block]
@@ -117,7 +119,9 @@ class Sum(Product):
         return torch.cat([piece for piece in found if piece is not None], dim=-1)
 
 
-def _joined(blocks: Sequence[Tensor], chosen: tuple[int, ...]) -> Tensor:
+def _joined(whole: Tensor, blocks: Sequence[Tensor], chosen: tuple[int, ...]) -> Tensor:
+    if chosen == tuple(range(len(blocks))):
+        return whole
     return torch.cat([blocks[block] for block in chosen], dim=-1)
 
 
