@@ -226,6 +226,21 @@ def test_a_gradient_takes_each_signal_to_the_sphere_once(kind: str, monkeypatch:
     assert calls == [(2, 1), (3, 2), (5, 3)]
 
 
+@pytest.mark.parametrize("channels", [64, 5])
+def test_threads_share_the_channels(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_sphere_kernels, "_WORTH_SHARING", 0)
+    left, right = normal(11, 16, channels, seed=1), normal(11, 16, channels, seed=2)
+    found, before = [], torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            found.append(on_sphere(left, right, "bracket", [range(4)] * 3, [1.0] * 4))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
 def test_the_plan_takes_no_more_operations_than_transforms_that_are_separable() -> None:
     """Multiplications for one channel, of three signals of all degrees up to L on the octant: O(L^3)."""
     counts = {}

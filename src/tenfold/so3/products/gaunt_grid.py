@@ -25,13 +25,14 @@ class GauntGrid(SignalProduct):
     Args:
         irreps_in1, irreps_in2, irreps_out, layout, weights, rank, normalization: as of `SignalProduct`.
         method: ``"dense"`` goes to the grid by one matrix. ``"separable"`` sums over degrees, then over orders; on the
-            CPU a compiled kernel does this in one pass over the numbers. ``"auto"`` takes what was faster in a trial
-            of a few milliseconds, once for each kind of numbers.
+            CPU a compiled kernel does this for an eighth of the grid, in one pass over the numbers. ``"auto"`` takes
+            this kernel where there is one, elsewhere what was faster in a trial of a few milliseconds, once for each
+            kind of numbers.
 
     Raises: as `SignalProduct`.
 
-    Cost: for all degrees up to L, ``O(L^3)`` operations for each channel, or ``O(L^4)`` in matrix products where that
-    is faster. Values on the grid are not kept for derivatives: these are such products again.
+    Cost: for all degrees up to L, ``O(L^3)`` operations for each channel, or ``O(L^4)`` in matrix products. Values on
+    the grid are not kept for derivatives: these are sums of such products, in which each signal goes there once.
     Papers: "Enabling Efficient Equivariant Operations in the Fourier Basis via Gaunt Tensor Products", 2024; "The Price
     of Freedom: Exploring Expressivity and Runtime Tradeoffs in Equivariant Tensor Products", 2025.
     """
