@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tenfold.so3 import spherical_harmonics
 from tenfold.so3._harmonics import _WORTH_THREADS, bends, harmonics, slopes
@@ -266,3 +267,20 @@ def test_numba_is_loaded_by_the_first_batch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_who_looks_sees_the_operator() -> None:
+    """Without anyone looking it is left out, and gives the same."""
+    seen = []
+
+    class Looking(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    vectors = normal(20, 3)
+    alone = spherical_harmonics(range(3), vectors)
+    with Looking():
+        found = spherical_harmonics(range(3), vectors)
+    assert "tenfold.so3_harmonics.default" in seen
+    torch.testing.assert_close(alone, found, rtol=0, atol=0)

@@ -21,7 +21,8 @@ from tenfold.so3._memory import empty
 from tenfold.so3._shares import shared
 
 # Harmonics below which threads wait for each other longer than they work.
-_WORTH_THREADS = 2**16
+_WORTH_THREADS = 2**19
+# The most vectors that are worked on at once.
 _BLOCK = 16
 # All degrees up to one that is at most this are written out: others would have to be compiled for each choice.
 _WRITTEN_OUT = 6
@@ -45,6 +46,18 @@ def harmonics(vectors: Tensor, degrees: list[int], normalize: bool, normalizatio
 
     Cost: ``O(L^2)`` operations and numbers for each vector, in one pass.
     """
+    return _values(vectors, degrees, normalize, normalization)
+
+
+def evaluated(vectors: Tensor, degrees: list[int], normalize: bool, normalization: str) -> Tensor:
+    """`harmonics`, and without torch's way to an operator, which takes as long as 5000 vectors, where nobody looks."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack()
+    if traced or type(vectors) is not Tensor or (vectors.requires_grad and torch.is_grad_enabled()):
+        return harmonics(vectors, degrees, normalize, normalization)
+    return _values(vectors, degrees, normalize, normalization)
+
+
+def _values(vectors: Tensor, degrees: list[int], normalize: bool, normalization: str) -> Tensor:
     flat = _rows(vectors)
     out = empty((len(flat), _components(degrees)), flat.dtype)
     _run("values", (flat,), degrees, normalize, normalization, (out,))
@@ -136,9 +149,17 @@ def _run(
     out: tuple[Tensor, ...],
 ) -> None:
     """One kernel over all vectors, in equal parts for as many threads as torch has where that pays."""
+    count = len(given[0])
+    if 0 < count < _BLOCK:
+        padded = tuple(torch.nn.functional.pad(tensor, (0, 0, 0, _BLOCK - count)) for tensor in given)
+        whole = tuple(tensor.new_empty(_BLOCK, tensor.shape[1]) for tensor in out)
+        _run(kernel, padded, degrees, normalize, normalization, whole)
+        for tensor, found in zip(out, whole, strict=True):
+            tensor.copy_(found[:count])
+        return
     arrays = [tensor.detach().numpy() for tensor in given]
     made = [tensor.numpy() for tensor in out]
-    count, largest = len(arrays[0]), max(degrees)
+    largest = max(degrees)
     # Shares are of whole blocks: what a vector becomes does not depend on them.
     blocks = -(-count // _BLOCK)
     threads = 1 if count * (largest + 1) ** 2 < _WORTH_THREADS else None

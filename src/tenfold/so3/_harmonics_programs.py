@@ -19,12 +19,12 @@ from typing import Any, NamedTuple
 from numba.core import types
 from numba.extending import NativeValue, models, register_model, typeof_impl, unbox
 
-from tenfold.so3._harmonics_kernels import _compiled, _directions, _read_vectors, _shortened, _write_vectors
+from tenfold.so3._harmonics_kernels import _compiled, _directions, _shortened
 from tenfold.so3._harmonics_plain import recurrence, scale
 from tenfold.so3._simd import llvm
-from tenfold.so3._simd.arrays import scratch
 from tenfold.so3._simd.columns import Columns
 from tenfold.so3._simd.lanes import Lanes, intrinsic, spread, width, zero
+from tenfold.so3._simd.squares import load_triples, store_triples
 
 
 class Harmonics(types.Opaque):
@@ -51,50 +51,43 @@ def _unboxed(kind: Any, program: Any, c: Any) -> Any:
 
 @_compiled
 def values(code, vectors, limits, normalize, out, first, last):
-    """As there."""
-    corner, tail = _workspace(vectors, out)
+    """As there; of vectors there must be as many as there are lanes, here and in the others."""
     for begin in range(first, last, width(vectors)):
-        x, y, z = _read_vectors(vectors, begin, last, corner)
+        # The last ones are worked on with some before them, and become again what they were.
+        row = min(begin, len(vectors) - width(vectors))
+        x, y, z = load_triples(vectors, row)
         if normalize:
             x, y, z, _, _, _ = _directions(x, y, z, limits)
-        whole = last - begin >= width(vectors)
-        to, row = (out, begin) if whole else (tail, 0)
-        _values(code, x, y, z, to, row)
-        if not whole:
-            out[begin:last] = tail[: last - begin]
+        _values(code, x, y, z, out, row)
 
 
 @_compiled
 def slopes(code, vectors, grad, limits, normalize, out, first, last):
     """As there."""
     one = spread(vectors.dtype.type(1))
-    corner, tail = _workspace(vectors, grad)
     for begin in range(first, last, width(vectors)):
-        x, y, z = _read_vectors(vectors, begin, last, corner)
+        row = min(begin, len(vectors) - width(vectors))
+        x, y, z = load_triples(vectors, row)
         inverse, length, plain = one, one, True
         if normalize:
             x, y, z, inverse, length, plain = _directions(x, y, z, limits)
-        given, row = (grad, begin) if last - begin >= width(vectors) else (tail, 0)
-        if last - begin < width(vectors):
-            tail[: last - begin] = grad[begin:last]
-        by_x, by_y, by_z = _slopes(code, x, y, z, given, row)
+        by_x, by_y, by_z = _slopes(code, x, y, z, grad, row)
         if normalize:
             radial = by_x * x + by_y * y + by_z * z
             by_x = _shortened(by_x - radial * x, inverse, length, plain)
             by_y = _shortened(by_y - radial * y, inverse, length, plain)
             by_z = _shortened(by_z - radial * z, inverse, length, plain)
-        _write_vectors(by_x, by_y, by_z, out, begin, last, corner)
+        store_triples(out, row, by_x, by_y, by_z)
 
 
 @_compiled
 def bends(code, vectors, grad, pull, limits, normalize, out, turned, first, last):
     """As there."""
     one = spread(vectors.dtype.type(1))
-    corner, tail = _workspace(vectors, grad)
-    _, found = _workspace(vectors, grad)
     for begin in range(first, last, width(vectors)):
-        pull_x, pull_y, pull_z = _read_vectors(pull, begin, last, corner)
-        x, y, z = _read_vectors(vectors, begin, last, corner)
+        row = min(begin, len(vectors) - width(vectors))
+        pull_x, pull_y, pull_z = load_triples(pull, row)
+        x, y, z = load_triples(vectors, row)
         inverse, length, plain = one, one, True
         to_x, to_y, to_z, pulled = pull_x, pull_y, pull_z, zero(vectors)
         if normalize:
@@ -103,13 +96,7 @@ def bends(code, vectors, grad, pull, limits, normalize, out, turned, first, last
             to_x = _shortened(pull_x - pulled * x, inverse, length, plain)
             to_y = _shortened(pull_y - pulled * y, inverse, length, plain)
             to_z = _shortened(pull_z - pulled * z, inverse, length, plain)
-        whole = last - begin >= width(vectors)
-        given, to, row = (grad, out, begin) if whole else (tail, found, 0)
-        if not whole:
-            tail[: last - begin] = grad[begin:last]
-        by_x, by_y, by_z, bend_x, bend_y, bend_z = _bends(code, x, y, z, to_x, to_y, to_z, given, to, row)
-        if not whole:
-            out[begin:last] = found[: last - begin]
+        by_x, by_y, by_z, bend_x, bend_y, bend_z = _bends(code, x, y, z, to_x, to_y, to_z, grad, out, row)
         if normalize:
             # Directions bend too: of the gradient on the sphere only what is across the direction counts.
             radial = by_x * x + by_y * y + by_z * z
@@ -121,14 +108,7 @@ def bends(code, vectors, grad, pull, limits, normalize, out, turned, first, last
             bend_x = _shortened(bend_x - common * x, inverse, length, plain)
             bend_y = _shortened(bend_y - common * y, inverse, length, plain)
             bend_z = _shortened(bend_z - common * z, inverse, length, plain)
-        _write_vectors(bend_x, bend_y, bend_z, turned, begin, last, corner)
-
-
-@_compiled
-def _workspace(vectors, rows):
-    """Room for the last vectors, and for their harmonics."""
-    room = scratch(3 + rows.shape[1], vectors)
-    return room[:3].reshape(width(vectors), 3), room[3:].reshape(width(vectors), rows.shape[1])
+        store_triples(turned, row, bend_x, bend_y, bend_z)
 
 
 class _Number:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
 
 from tenfold.so3._simd import llvm
 from tenfold.so3._simd.arrays import address
@@ -28,8 +27,9 @@ class Columns:
     def __init__(
         self, context: Any, builder: Any, kind: Any, array: Any, value: Any, row: Any, columns: int, *, constant: bool
     ) -> None:
-        self.context, self.builder, self.kind = context, builder, kind
-        self._array, self._value, self._row = array, value, row
+        self.builder, self.kind, self._columns = builder, kind, columns
+        # Where entries lie is known but for this: no processor has as many registers as there are rows.
+        self._start = address(context, builder, array, value, (row,))
         self._parts = _parts(columns, constant)
         self._kept: dict[int, Any] = {}
 
@@ -78,9 +78,7 @@ class Columns:
         return _unwoven(builder, vectors)
 
     def _place(self, lane: int, column: int) -> Any:
-        row = self.builder.add(self._row, self.context.get_constant(types.intp, lane))
-        place = (row, self.context.get_constant(types.intp, column))
-        return address(self.context, self.builder, self._array, self._value, place)
+        return self.builder.gep(self._start, [llvm.I64(lane * self._columns + column)])
 
 
 def _parts(columns: int, constant: bool) -> list[range]:
