@@ -21,7 +21,7 @@ from tenfold.so3._memory import empty
 from tenfold.so3._shares import shared
 
 # Harmonics below which threads wait for each other longer than they work.
-_WORTH_THREADS = 2**19
+_WORTH_THREADS = 2**20
 # The most vectors that are worked on at once.
 _BLOCK = 16
 # All degrees up to one that is at most this are written out: others would have to be compiled for each choice.
