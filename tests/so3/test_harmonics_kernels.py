@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tenfold.so3 import spherical_harmonics
 from tenfold.so3._harmonics import _WORTH_THREADS, bends, harmonics, slopes
@@ -31,6 +33,14 @@ def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=64 * torch.finfo(found.dtype).eps * max(size, 1e-30))
 
 
+def derivatives(function: Any, vectors: Tensor, grad: Tensor, pull: Tensor, options: Any) -> list[Tensor]:
+    """Values, their gradient along ``grad``, and both gradients of this one along ``pull``."""
+    values = function(vectors, *options)
+    (first,) = torch.autograd.grad(values, vectors, grad, create_graph=True)
+    second = torch.autograd.grad(first, (vectors, grad), pull, materialize_grads=True)
+    return [values, first, *second]
+
+
 @settings(max_examples=60, deadline=None)
 @given(OPTIONS, st.integers(0, 50), st.integers(0, 2**20), st.sampled_from(DTYPES))
 def test_values_and_both_derivatives_are_those_of_plain_torch(
@@ -44,13 +54,46 @@ def test_values_and_both_derivatives_are_those_of_plain_torch(
     grad = normal(count, components, seed=seed + 1, dtype=dtype).requires_grad_()
     pull = normal(count, 3, seed=seed + 2, dtype=dtype)
 
-    def derived(function) -> list[Tensor]:
-        values = function(vectors, *options)
-        (first,) = torch.autograd.grad(values, vectors, grad, create_graph=True)
-        second = torch.autograd.grad(first, (vectors, grad), pull, materialize_grads=True)
-        return [values, first, *second]
+    for found, expected in zip(
+        derivatives(harmonics, vectors, grad, pull, options),
+        derivatives(plain_harmonics, vectors, grad, pull, options),
+        strict=True,
+    ):
+        close(found, expected)
 
-    for found, expected in zip(derived(harmonics), derived(plain_harmonics), strict=True):
+
+@pytest.mark.parametrize("count", [0, 5, 16, 37])
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(
+    ("largest", "normalization", "dtype"),
+    [
+        (0, "component", torch.float64),
+        (1, "integral", torch.float32),
+        (2, "component", torch.float32),
+        (2, "norm", torch.float64),
+        (3, "component", torch.float32),
+        (4, "component", torch.float64),
+        (5, "norm", torch.float64),
+        (6, "component", torch.float32),
+        (7, "component", torch.float64),
+    ],
+)
+def test_all_degrees_up_to_one(
+    largest: int, normalization: str, dtype: torch.dtype, normalize: bool, count: int
+) -> None:
+    """Written out up to degree 6; alone, with vectors that fill lanes, and with some that are left over."""
+    options = (list(range(largest + 1)), normalize, normalization)
+    vectors = normal(count, 3, seed=count, dtype=dtype)
+    if count > 5:
+        vectors[3] = 0
+    vectors.requires_grad_()
+    grad = normal(count, (largest + 1) ** 2, seed=1, dtype=dtype).requires_grad_()
+    pull = normal(count, 3, seed=2, dtype=dtype)
+    for found, expected in zip(
+        derivatives(harmonics, vectors, grad, pull, options),
+        derivatives(plain_harmonics, vectors, grad, pull, options),
+        strict=True,
+    ):
         close(found, expected)
 
 
@@ -224,3 +267,20 @@ def test_numba_is_loaded_by_the_first_batch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_who_looks_sees_the_operator() -> None:
+    """Without anyone looking it is left out, and gives the same."""
+    seen = []
+
+    class Looking(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    vectors = normal(20, 3)
+    alone = spherical_harmonics(range(3), vectors)
+    with Looking():
+        found = spherical_harmonics(range(3), vectors)
+    assert "tenfold.so3_harmonics.default" in seen
+    torch.testing.assert_close(alone, found, rtol=0, atol=0)

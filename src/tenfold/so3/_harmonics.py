@@ -7,9 +7,7 @@ often, decides which kernel runs. The third derivative and what follows are thos
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, partial
 from types import ModuleType
 from typing import Any
 
@@ -19,9 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tenfold.so3._harmonics_plain import plain_harmonics, recurrence, scale
+from tenfold.so3._memory import empty
+from tenfold.so3._shares import shared
 
 # Harmonics below which threads wait for each other longer than they work.
 _WORTH_THREADS = 2**20
+# The most vectors that are worked on at once.
+_BLOCK = 16
+# All degrees up to one that is at most this are written out: others would have to be compiled for each choice.
+_WRITTEN_OUT = 6
 # Squares of lengths between which vectors need no scale of their own, by the bytes of a number: nothing overflows, and
 # no digits are lost.
 _LIMITS = {4: (1e-30, 1e30), 8: (1e-280, 1e280)}
@@ -42,9 +46,21 @@ def harmonics(vectors: Tensor, degrees: list[int], normalize: bool, normalizatio
 
     Cost: ``O(L^2)`` operations and numbers for each vector, in one pass.
     """
+    return _values(vectors, degrees, normalize, normalization)
+
+
+def evaluated(vectors: Tensor, degrees: list[int], normalize: bool, normalization: str) -> Tensor:
+    """`harmonics`, and without torch's way to an operator, which takes as long as 5000 vectors, where nobody looks."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack()
+    if traced or type(vectors) is not Tensor or (vectors.requires_grad and torch.is_grad_enabled()):
+        return harmonics(vectors, degrees, normalize, normalization)
+    return _values(vectors, degrees, normalize, normalization)
+
+
+def _values(vectors: Tensor, degrees: list[int], normalize: bool, normalization: str) -> Tensor:
     flat = _rows(vectors)
-    out = flat.new_empty(len(flat), _components(degrees))
-    _run(_kernels().values, (flat,), degrees, normalize, normalization, (out,))
+    out = empty((len(flat), _components(degrees)), flat.dtype)
+    _run("values", (flat,), degrees, normalize, normalization, (out,))
     return out.view(*vectors.shape[:-1], out.shape[1])
 
 
@@ -53,7 +69,7 @@ def slopes(vectors: Tensor, grad: Tensor, degrees: list[int], normalize: bool, n
     """The gradient of ``sum(grad * harmonics)`` by the vectors. Nothing is kept for it: harmonics are made again."""
     flat = _rows(vectors)
     out = torch.empty_like(flat)
-    _run(_kernels().slopes, (flat, _rows(grad)), degrees, normalize, normalization, (out,))
+    _run("slopes", (flat, _rows(grad)), degrees, normalize, normalization, (out,))
     return out.view(vectors.shape)
 
 
@@ -63,9 +79,9 @@ def bends(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of ``sum(pull * slopes)`` by the vectors and by ``grad``."""
     flat, given = _rows(vectors), _rows(grad)
-    by_vectors, by_grad = torch.empty_like(flat), torch.empty_like(given)
+    by_vectors, by_grad = torch.empty_like(flat), empty(tuple(given.shape), given.dtype)
     arrays = (flat, given, _rows(pull))
-    _run(_kernels().bends, arrays, degrees, normalize, normalization, (by_grad, by_vectors))
+    _run("bends", arrays, degrees, normalize, normalization, (by_grad, by_vectors))
     return by_vectors.view(vectors.shape), by_grad.view(grad.shape)
 
 
@@ -125,7 +141,7 @@ bends.register_autograd(_bends_backward, setup_context=_keep)
 
 
 def _run(
-    kernel: Callable[..., None],
+    kernel: str,
     given: tuple[Tensor, ...],
     degrees: list[int],
     normalize: bool,
@@ -133,22 +149,31 @@ def _run(
     out: tuple[Tensor, ...],
 ) -> None:
     """One kernel over all vectors, in equal parts for as many threads as torch has where that pays."""
+    count = len(given[0])
+    if 0 < count < _BLOCK:
+        padded = tuple(torch.nn.functional.pad(tensor, (0, 0, 0, _BLOCK - count)) for tensor in given)
+        whole = tuple(tensor.new_empty(_BLOCK, tensor.shape[1]) for tensor in out)
+        _run(kernel, padded, degrees, normalize, normalization, whole)
+        for tensor, found in zip(out, whole, strict=True):
+            tensor.copy_(found[:count])
+        return
     arrays = [tensor.detach().numpy() for tensor in given]
     made = [tensor.numpy() for tensor in out]
-    tables = _tables(tuple(degrees), normalization, arrays[0].dtype.str)
-    count, threads = len(arrays[0]), torch.get_num_threads()
-    if threads == 1 or count * len(tables[0]) ** 2 < _WORTH_THREADS:
-        kernel(*arrays, *tables, normalize, *made, 0, count)
-        return
-    # Threads of our own: those of Numba would change how many torch has. Parts are of whole sixteens.
-    share = -(-count // (16 * threads)) * 16
-    with ThreadPoolExecutor(threads) as pool:
-        list(
-            pool.map(
-                lambda first: kernel(*arrays, *tables, normalize, *made, first, min(first + share, count)),
-                range(0, count, share),
-            )
-        )
+    largest = max(degrees)
+    # Shares are of whole blocks: what a vector becomes does not depend on them.
+    blocks = -(-count // _BLOCK)
+    threads = 1 if count * (largest + 1) ** 2 < _WORTH_THREADS else None
+    if largest <= _WRITTEN_OUT and degrees == list(range(largest + 1)):
+        program, limits = _program(tuple(degrees), normalization), _limits(arrays[0].dtype.str)
+        work = partial(getattr(_programs(), kernel), program, *arrays, limits, normalize, *made)
+    else:
+        tables = _tables(tuple(degrees), normalization, arrays[0].dtype.str)
+        work = partial(getattr(_kernels(), kernel), *arrays, *tables, normalize, *made)
+
+    def run(first: int, last: int) -> None:
+        work(first * _BLOCK, min(last * _BLOCK, count))
+
+    shared(blocks, run, threads)
 
 
 def _rows(tensor: Tensor) -> Tensor:
@@ -164,6 +189,24 @@ def _kernels() -> ModuleType:
     from tenfold.so3 import _harmonics_kernels
 
     return _harmonics_kernels
+
+
+@cache
+def _programs() -> ModuleType:
+    from tenfold.so3 import _harmonics_programs
+
+    return _harmonics_programs
+
+
+@cache
+def _program(degrees: tuple[int, ...], normalization: str) -> Any:
+    return _programs().Harmonics(degrees, normalization)
+
+
+@cache
+def _limits(dtype: str) -> NDArray[np.floating]:
+    number = np.dtype(dtype)
+    return np.array(_LIMITS[number.itemsize], number)
 
 
 @cache
@@ -190,4 +233,4 @@ def _tables(
             rise[degree, order] = math.sqrt(ratio * (degree + order))
             shrink[degree, order] = math.sqrt(ratio * (degree - order - 1))
     number = np.dtype(dtype)
-    return places, tables.astype(number), np.array(_LIMITS[number.itemsize], number)
+    return places, tables.astype(number), _limits(dtype)

@@ -1,7 +1,8 @@
 """Spherical harmonics, their gradients and the gradients of these, `width` vectors at a time, compiled by Numba.
 
-Only `_harmonics` imports this module, and only when a kernel runs: loading Numba takes longer than loading the rest of
-tenfold. With Q the associated Legendre functions less their power of the sine, made homogeneous, a harmonic is
+This module is imported only when a kernel runs: loading Numba takes longer than loading the rest of tenfold.
+
+With Q the associated Legendre functions less their power of the sine, made homogeneous, a harmonic is
 ``Q[l, m](y, |v|) Re (z + ix)^m`` or ``Im``; the slopes of Q are multiples of Q one degree below.
 
 ``tables`` holds, for each degree and order: the two factors of the recurrence, of which the first is Q itself where the
@@ -46,7 +47,7 @@ def values(vectors, places, tables, limits, normalize, out, first, last):  # typ
     for begin in range(first, last, width(vectors)):
         x, y, z = _read_vectors(vectors, begin, last, corner)
         if normalize:
-            x, y, z, _, _ = _directions(x, y, z, limits)
+            x, y, z, _, _, _ = _directions(x, y, z, limits)
         square = x * x + y * y + z * z
         _powers(x, z, cosines, sines)
         now, before, below = 0, degrees, 2 * degrees
@@ -86,9 +87,9 @@ def slopes(vectors, grad, places, tables, limits, normalize, out, first, last): 
     legendre = lanes[4 * degrees :]
     for begin in range(first, last, width(vectors)):
         x, y, z = _read_vectors(vectors, begin, last, corner)
-        inverse, scale = one, one
+        inverse, scale, plain = one, one, True
         if normalize:
-            x, y, z, inverse, scale = _directions(x, y, z, limits)
+            x, y, z, inverse, scale, plain = _directions(x, y, z, limits)
         square = x * x + y * y + z * z
         _powers(x, z, cosines, sines)
         _read_components(grad, begin, last, given)
@@ -131,9 +132,9 @@ def slopes(vectors, grad, places, tables, limits, normalize, out, first, last): 
             by_z = by_z + load(by_cosine, order) * cosine + load(by_sine, order) * sine
         if normalize:
             radial = by_x * x + by_y * y + by_z * z
-            by_x = (by_x - radial * x) * inverse / scale
-            by_y = (by_y - radial * y) * inverse / scale
-            by_z = (by_z - radial * z) * inverse / scale
+            by_x = _shortened(by_x - radial * x, inverse, scale, plain)
+            by_y = _shortened(by_y - radial * y, inverse, scale, plain)
+            by_z = _shortened(by_z - radial * z, inverse, scale, plain)
         _write_vectors(by_x, by_y, by_z, out, begin, last, corner)
 
 
@@ -157,15 +158,15 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
     for begin in range(first, last, width(vectors)):
         pull_x, pull_y, pull_z = _read_vectors(pull, begin, last, corner)
         x, y, z = _read_vectors(vectors, begin, last, corner)
-        inverse, scale = one, one
+        inverse, scale, plain = one, one, True
         if normalize:
-            x, y, z, inverse, scale = _directions(x, y, z, limits)
+            x, y, z, inverse, scale, plain = _directions(x, y, z, limits)
         to_x, to_y, to_z, pulled = pull_x, pull_y, pull_z, nothing
         if normalize:
             pulled = pull_x * x + pull_y * y + pull_z * z
-            to_x = (pull_x - pulled * x) * inverse / scale
-            to_y = (pull_y - pulled * y) * inverse / scale
-            to_z = (pull_z - pulled * z) * inverse / scale
+            to_x = _shortened(pull_x - pulled * x, inverse, scale, plain)
+            to_y = _shortened(pull_y - pulled * y, inverse, scale, plain)
+            to_z = _shortened(pull_z - pulled * z, inverse, scale, plain)
         square = x * x + y * y + z * z
         half = x * to_x + y * to_y + z * to_z
         to_square = half + half
@@ -246,13 +247,13 @@ def bends(vectors, grad, pull, places, tables, limits, normalize, out, turned, f
             # Directions bend too: of the gradient on the sphere only what is across the direction counts.
             radial = by_x * x + by_y * y + by_z * z
             common = by_x * to_x + by_y * to_y + by_z * to_z
-            bend_x = bend_x - (pulled * by_x + radial * pull_x) * inverse / scale
-            bend_y = bend_y - (pulled * by_y + radial * pull_y) * inverse / scale
-            bend_z = bend_z - (pulled * by_z + radial * pull_z) * inverse / scale
+            bend_x = bend_x - _shortened(pulled * by_x + radial * pull_x, inverse, scale, plain)
+            bend_y = bend_y - _shortened(pulled * by_y + radial * pull_y, inverse, scale, plain)
+            bend_z = bend_z - _shortened(pulled * by_z + radial * pull_z, inverse, scale, plain)
             common = common + bend_x * x + bend_y * y + bend_z * z
-            bend_x = (bend_x - common * x) * inverse / scale
-            bend_y = (bend_y - common * y) * inverse / scale
-            bend_z = (bend_z - common * z) * inverse / scale
+            bend_x = _shortened(bend_x - common * x, inverse, scale, plain)
+            bend_y = _shortened(bend_y - common * y, inverse, scale, plain)
+            bend_z = _shortened(bend_z - common * z, inverse, scale, plain)
         _write_components(found, out, begin, last)
         _write_vectors(bend_x, bend_y, bend_z, turned, begin, last, corner)
 
@@ -292,7 +293,7 @@ def _write_vectors(x, y, z, out, begin, last, corner):  # type: ignore[no-untype
 
 @_inlined
 def _directions(x, y, z, limits):  # type: ignore[no-untyped-def]
-    """Vectors of length one, and two factors: by the first, then divided by the second, each becomes its direction.
+    """Vectors of length one, two factors by which `_shortened` makes each its direction, and whether one is enough.
 
     Zero vectors stay zero, by factors of 0 and 1.
     """
@@ -300,14 +301,20 @@ def _directions(x, y, z, limits):  # type: ignore[no-untyped-def]
     square = x * x + y * y + z * z
     if all_between(limits[0], square, limits[1]):
         inverse = one / root(square)
-        return x * inverse, y * inverse, z * inverse, inverse, one
+        return x * inverse, y * inverse, z * inverse, inverse, one, True
     # Squares underflow or overflow without the scale. The sum, unlike the largest, is never zero beside NaN.
     far = larger(magnitude(x), larger(magnitude(y), magnitude(z)))
     total = magnitude(x) + magnitude(y) + magnitude(z)
     scale = where_zero(total, one, far)
     x, y, z = x / scale, y / scale, z / scale
     inverse = where_zero(total, one - one, one / root(x * x + y * y + z * z))
-    return x * inverse, y * inverse, z * inverse, inverse, scale
+    return x * inverse, y * inverse, z * inverse, inverse, scale, False
+
+
+@_inlined
+def _shortened(lanes, inverse, scale, plain):  # type: ignore[no-untyped-def]
+    """What is multiplied by one factor and divided by the other; divisions take as long as ten multiplications."""
+    return lanes * inverse if plain else lanes * inverse / scale
 
 
 @_inlined

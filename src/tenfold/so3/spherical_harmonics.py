@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tenfold._arguments import closest, quoted, whole_number
 from tenfold.errors import DataError, TenfoldError
-from tenfold.so3._harmonics import harmonics, served
+from tenfold.so3._harmonics import evaluated, served
 from tenfold.so3._harmonics_plain import plain_harmonics
 from tenfold.so3.irreps import Irreps
 
@@ -67,7 +67,7 @@ def spherical_harmonics(
     if not served(vectors):
         return plain_harmonics(vectors, wanted, normalize, normalization)
     different = list(dict.fromkeys(wanted))
-    found = harmonics(vectors, different, normalize, normalization)
+    found = evaluated(vectors, different, normalize, normalization)
     if len(different) == len(wanted):
         return found
     blocks = dict(zip(different, found.split([2 * degree + 1 for degree in different], dim=-1), strict=True))
