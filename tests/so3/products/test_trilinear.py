@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tenfold.errors import DataError
 from tenfold.so3 import _memory
-from tenfold.so3.products import _trilinear
+from tenfold.so3.products import _trilinear, _trilinear_plain, _trilinear_written
 from tenfold.so3.products._terms import Coupling, Terms, read, terms
 from tenfold.so3.products._trilinear import trilinear
 from tenfold.so3.products._trilinear_plan import plan_of
@@ -129,14 +129,14 @@ def test_kernels_and_sums_of_torch_are_the_same(
     left2, right2 = drawn(*left.shape, seed=3, dtype=left.dtype), drawn(*right.shape, seed=4, dtype=left.dtype)
     grad = drawn(len(left), coefficients.sizes[2], left.shape[2], seed=5, dtype=left.dtype)
     both = (left, right, weight, left2, right2)
-    close(_trilinear._forward(*both, key), _trilinear._plain_forward(*both, plan))
+    close(_trilinear._forward(*both, key), _trilinear_plain.forward(*both, plan))
     by_kernel = _trilinear._gradients(left, right, weight, grad, key)
-    by_sums = _trilinear._plain_gradients(left, right, weight, grad, plan)
+    by_sums = _trilinear_plain.gradients(left, right, weight, grad, plan)
     for one, other in zip(by_kernel, by_sums, strict=True):
         close(one, other)
     for pair in ((None, None), (left2, right2)):
         found = _trilinear._weights(left, right, grad, *pair, key, shared, narrow)
-        close(found, _trilinear._plain_weights(left, right, grad, *pair, plan, shared, narrow))
+        close(found, _trilinear_plain.weights(left, right, grad, *pair, plan, shared, narrow))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -145,13 +145,13 @@ def test_results_larger_than_the_caches(weighted: bool) -> None:
     left, right = drawn(1300, 9, 64, dtype=torch.float32), drawn(1300, 9, 64, seed=1, dtype=torch.float32)
     weight = drawn(1, 15, 64, seed=2, dtype=torch.float32) if weighted else None
     found = trilinear(left, right, weight, coefficients)
-    assert found.nbytes > _trilinear._STREAMED
+    assert found.nbytes > _trilinear_written._STREAMED
     some = slice(None, None, 97)
     close(found[some], dense(left[some], right[some], weight, coefficients))
     grads = drawn(*found.shape, seed=3, dtype=torch.float32)
     by_left, _ = _trilinear._gradients(left, right, weight, grads, coefficients.key)
     plan = plan_of(coefficients.key)
-    expected, _ = _trilinear._plain_gradients(left[some], right[some], weight, grads[some], plan)
+    expected, _ = _trilinear_plain.gradients(left[some], right[some], weight, grads[some], plan)
     close(by_left[some], expected)
 
 

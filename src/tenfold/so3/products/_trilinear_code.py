@@ -1,0 +1,315 @@
+"""The sum over paths and its derivatives written out for a plan: no loop over terms, no table of coefficients.
+
+One function for each shape of a group runs over rows and vectors of channels; another one takes as many rows as the
+caches hold through all groups. So the code of a group is used many times before that of the next one is loaded, and
+all that is added up stays in registers or in the first cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from llvmlite import ir
+
+from tenfold.so3._code import Vectors
+from tenfold.so3.products._trilinear_groups import Group, Shape
+
+_I8, _I64 = ir.IntType(8).as_pointer(), ir.IntType(64)
+_TABLE = _I64.as_pointer()
+NAME = "run"
+# Which components a tensor is made of; those alike have the same places.
+_PLACES = {
+    "left": "left",
+    "left2": "left",
+    "to_left": "left",
+    "right": "right",
+    "right2": "right",
+    "to_right": "to_right",
+    "out": "out",
+    "grad": "out",
+    "weight": "weight",
+    "to_weight": "to_weight",
+}
+PLACES = ("left", "right", "to_right", "out", "weight", "to_weight")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is computed.
+
+    Attributes:
+        wanted: ``("out",)``, or of ``"to_left"``, ``"to_right"`` (never one of these alone) and ``"to_weight"``.
+        item: bytes of a number.
+        vector: bytes of a vector.
+        weight: whether there are weights, for each channel or one for all.
+        narrow: whether right has one channel; what it gets is then summed over vectors, not within them.
+        twice: whether there is a second product of left and right.
+        added: out, or what weights get, is added to and not overwritten.
+        fixed: what weights get is summed over vectors of channels.
+        streamed: out is written past the caches.
+    """
+
+    wanted: tuple[str, ...]
+    item: int
+    vector: int
+    weight: Literal["", "narrow", "wide"] = ""
+    narrow: bool = False
+    twice: bool = False
+    added: bool = False
+    fixed: bool = False
+    streamed: bool = False
+
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        """In the order in which code takes them."""
+        second = ("left2", "right2") if self.twice else ()
+        weight = ("weight",) if self.weight else ()
+        grad = () if "out" in self.wanted else ("grad",)
+        return (*self.wanted, "left", "right", *second, *weight, *grad)
+
+    def still(self, name: str) -> bool:
+        """Whether a tensor is the same for all vectors of channels."""
+        if name in ("right", "right2", "to_right"):
+            return self.narrow
+        return (name == "weight" and self.weight == "narrow") or (name == "to_weight" and self.fixed)
+
+
+@dataclass(frozen=True)
+class Firsts:
+    """For each group, whether what it adds to left and to right is the first there."""
+
+    left: Sequence[bool]
+    right: Sequence[bool]
+
+
+def arguments(work: Work) -> int:
+    """How many numbers the function `NAME` takes: an address for each tensor, how far its rows are from each other, then
+    that of the table, the bytes of all channels, the first row, the last one, and how many are taken at once.
+
+    The table has for each group, for each of `PLACES`, where its components lie, in bytes.
+    """
+    return 2 * len(work.tensors) + 5
+
+
+def written(groups: Sequence[Group], firsts: Firsts, work: Work) -> ir.Module:
+    """A module with the function `NAME`."""
+    module = ir.Module("trilinear")
+    known: dict[tuple[int, bool, bool], ir.Function] = {}
+    calls, offset = [], 0
+    for group, first_left, first_right in zip(groups, firsts.left, firsts.right, strict=True):
+        key = (id(group.shape), first_left, first_right)
+        if key not in known:
+            sizes = (len(group.lefts), len(group.rights), len(group.outs), len(group.paths))
+            known[key] = _Group(
+                module, f"group{len(known)}", work, group.shape, sizes, first_left, first_right
+            ).function
+        calls.append((known[key], offset))
+        offset += table_size(group)
+    _driver(module, work, calls)
+    return module
+
+
+def table_size(group: Group) -> int:
+    return len(group.lefts) + 2 * len(group.rights) + len(group.outs) + 2 * len(group.paths)
+
+
+def _driver(module: ir.Module, work: Work, calls: Sequence[tuple[ir.Function, int]]) -> None:
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_TABLE]), NAME)
+    entry, loop, done = (function.append_basic_block(name) for name in ("entry", "tile", "done"))
+    builder = ir.IRBuilder(entry)
+    number = len(work.tensors)
+    given = [builder.load(builder.gep(function.args[0], [_I64(n)]), align=8) for n in range(arguments(work))]
+    starts, rows, (table, width, first, last, tile) = given[:number], given[number:-5], given[-5:]
+    table = builder.inttoptr(table, _TABLE)
+    builder.cbranch(builder.icmp_signed("<", first, last), loop, done)
+    builder.position_at_end(loop)
+    row = builder.phi(_I64)
+    row.add_incoming(first, entry)
+    following = builder.add(row, tile)
+    end = builder.select(builder.icmp_signed("<", following, last), following, last)
+    places = [
+        builder.inttoptr(builder.add(start, builder.mul(row, step)), _I8)
+        for start, step in zip(starts, rows, strict=True)
+    ]
+    for group, offset in calls:
+        here = builder.gep(table, [_I64(offset)])
+        builder.call(group, [*places, *rows, here, width, builder.sub(end, row)])
+    row.add_incoming(following, loop)
+    builder.cbranch(builder.icmp_signed("<", following, last), loop, done)
+    builder.position_at_end(done)
+    builder.ret_void()
+
+
+class _Group:
+    """Writes the function of one shape."""
+
+    def __init__(
+        self,
+        module: ir.Module,
+        name: str,
+        work: Work,
+        shape: Shape,
+        sizes: tuple[int, int, int, int],
+        first_left: bool,
+        first_right: bool,
+    ) -> None:
+        self.work, self.shape = work, shape
+        number = len(work.tensors)
+        kind = ir.FunctionType(ir.VoidType(), [_I8] * number + [_I64] * number + [_TABLE, _I64, _I64])
+        self.function = ir.Function(module, kind, name)
+        self.function.linkage = "internal"
+        for argument in (*self.function.args[:number], self.function.args[-3]):
+            argument.add_attribute("noalias")
+        lefts, rights, ends, paths = sizes
+        self.sizes = {"left": lefts, "right": rights, "to_right": rights, "weight": paths, "to_weight": paths}
+        self.sizes["out"] = ends
+        self.starts, start = {}, 0
+        for place in PLACES:
+            self.starts[place] = start
+            start += self.sizes[place]
+        self._loops()
+        if "out" in work.wanted:
+            self._forward()
+        else:
+            self._backward(first_left, first_right)
+        self._close()
+
+    # --- loops over rows, and over vectors of channels
+
+    def _loops(self) -> None:
+        names = self.work.tensors
+        arguments = self.function.args
+        entry, self.row, self.vector = (self.function.append_basic_block(name) for name in ("entry", "row", "vector"))
+        self.builder = builder = ir.IRBuilder(entry)
+        self.code = Vectors(builder, self.work.vector, self.work.item)
+        self.table, self.width, self.rows = arguments[-3:]
+        self.row_bytes = dict(zip(names, arguments[len(names) :], strict=False))
+        builder.branch(self.row)
+        builder.position_at_end(self.row)
+        self.row_number = builder.phi(_I64)
+        self.row_number.add_incoming(_I64(0), entry)
+        self.places = {}
+        for name, argument in zip(names, arguments, strict=False):
+            self.places[name] = builder.phi(_I8)
+            self.places[name].add_incoming(argument, entry)
+        builder.branch(self.vector)
+        builder.position_at_end(self.vector)
+        self.channel = builder.phi(_I64)
+        self.channel.add_incoming(_I64(0), self.row)
+        self.here = {
+            name: place if self.work.still(name) else builder.gep(place, [self.channel])
+            for name, place in self.places.items()
+        }
+        self.loaded: dict[tuple[str, int], ir.Value] = {}
+
+    def _close(self) -> None:
+        builder = self.builder
+        row_done, done = (self.function.append_basic_block(name) for name in ("rowdone", "done"))
+        following = builder.add(self.channel, _I64(self.work.vector))
+        self.channel.add_incoming(following, self.vector)
+        builder.cbranch(builder.icmp_signed("<", following, self.width), self.vector, row_done)
+        builder.position_at_end(row_done)
+        number = builder.add(self.row_number, _I64(1))
+        self.row_number.add_incoming(number, row_done)
+        for name, place in self.places.items():
+            place.add_incoming(builder.gep(place, [self.row_bytes[name]]), row_done)
+        builder.cbranch(builder.icmp_signed("<", number, self.rows), self.row, done)
+        builder.position_at_end(done)
+        builder.ret_void()
+
+    # --- components
+
+    def _address(self, name: str, number: int) -> ir.Value:
+        place = "right" if name == "to_right" and not self.work.narrow else _PLACES[name]
+        entry = self.builder.gep(self.table, [_I64(self.starts[place] + number)])
+        return self.builder.gep(self.here[name], [self.builder.load(entry, align=8)])
+
+    def _load(self, name: str, number: int) -> ir.Value:
+        if (name, number) not in self.loaded:
+            single = self.work.still(name) and not name.startswith("to_")
+            load = self.code.load_one if single else self.code.load
+            self.loaded[name, number] = load(self._address(name, number))
+        return self.loaded[name, number]
+
+    def _store(self, name: str, number: int, value: ir.Value | None, *, added: bool, past_caches: bool = False) -> None:
+        address = self._address(name, number)
+        if value is None:
+            if added:
+                return
+            value = self.code.number(0.0)
+        elif added:
+            value = self.builder.fadd(self.code.load(address), value, flags=("contract",))
+        self.code.store(value, address, past_caches=past_caches)
+
+    # --- what is computed
+
+    def _sums(self, products: tuple[tuple[int, int, int], ...]) -> ir.Value:
+        total = None
+        for left, right, sign in products:
+            for second in ("", "2") if self.work.twice else ("",):
+                one, other = self._load(f"left{second}", left), self._load(f"right{second}", right)
+                total = self.code.added(total, one, other, sign)
+        return total
+
+    def _combined(self, values: Sequence[ir.Value], factors: Sequence[float]) -> ir.Value | None:
+        total = None
+        for value, factor in zip(values, factors, strict=True):
+            if factor:
+                total = self.code.added(total, value, self.code.number(factor))
+        return total
+
+    def _forward(self) -> None:
+        work, left_over = self.work, set(range(self.sizes["out"]))
+        for part in self.shape.parts:
+            sums = [self._sums(products) for products in part.sums]
+            for number, end in enumerate(part.ends):
+                value = self._combined(sums, [factors[number] for factors in part.values])
+                if work.weight:
+                    value = self.code.multiplied(value, self._load("weight", self.shape.paths[end]))
+                self._store("out", end, value, added=work.added, past_caches=work.streamed)
+                left_over.discard(end)
+        for end in sorted(left_over):
+            self._store("out", end, None, added=work.added, past_caches=work.streamed)
+
+    def _backward(self, first_left: bool, first_right: bool) -> None:
+        wanted = self.work.wanted
+        to_left: list[ir.Value | None] = [None] * self.sizes["left"]
+        to_right: list[ir.Value | None] = [None] * self.sizes["right"]
+        to_weight: list[ir.Value | None] = [None] * self.sizes["weight"]
+        for part in self.shape.parts:
+            grads = [self._load("grad", end) for end in part.ends]
+            self._fetch_next(part.ends)
+            if "to_weight" in wanted:
+                sums = [self._sums(products) for products in part.sums]
+                for number, end in enumerate(part.ends):
+                    value = self._combined(sums, [factors[number] for factors in part.values])
+                    path = self.shape.paths[end]
+                    to_weight[path] = self.code.added(to_weight[path], value, grads[number])
+            if "to_left" not in wanted:
+                continue
+            if self.work.weight:
+                paths = [self.shape.paths[end] for end in part.ends]
+                grads = [
+                    self.code.multiplied(grad, self._load("weight", path))
+                    for grad, path in zip(grads, paths, strict=True)
+                ]
+            for products, factors in zip(part.sums, part.values, strict=True):
+                value = self._combined(grads, factors)
+                for left, right, sign in products:
+                    to_left[left] = self.code.added(to_left[left], value, self._load("right", right), sign)
+                    to_right[right] = self.code.added(to_right[right], value, self._load("left", left), sign)
+        if "to_left" in wanted:
+            for number, value in enumerate(to_left):
+                self._store("to_left", number, value, added=not first_left)
+            for number, value in enumerate(to_right):
+                self._store("to_right", number, value, added=not first_right)
+        if "to_weight" in wanted:
+            for number, value in enumerate(to_weight):
+                self._store("to_weight", number, value, added=self.work.added)
+
+    def _fetch_next(self, ends: Sequence[int]) -> None:
+        """What the next row needs: it lies in pieces, and no processor guesses where the next one is."""
+        for end in ends:
+            self.code.fetch(self.builder.gep(self._address("grad", end), [self.row_bytes["grad"]]))

@@ -1,0 +1,307 @@
+"""Runs the code that is written for a plan."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tenfold.so3 import _memory
+from tenfold.so3._shares import shared
+from tenfold.so3.products._trilinear_channels import Packed, cut
+from tenfold.so3.products._trilinear_groups import Group, first_uses, groups_of
+from tenfold.so3.products._trilinear_plain import summed_to
+from tenfold.so3.products._trilinear_plan import plan_of
+
+if TYPE_CHECKING:
+    from tenfold.so3._code import Code
+    from tenfold.so3.products._trilinear_code import Work
+
+# More coefficients than this take seconds to compile: longer than the loops over terms take for a long time.
+_MOST_TERMS = 20_000
+# More than the caches hold: writing it there would only push out what is needed again.
+_STREAMED = 1 << 23
+# Bytes of inputs that go through all groups before the next ones do: the second cache holds them.
+_TILE = 1 << 17
+# Fewer multiplications than this are done before another thread wakes up.
+_WORTH_SHARING = 200_000
+
+
+class Backward(NamedTuple):
+    """What is given back to left, right and weights; None where that was not asked for."""
+
+    left: Tensor | None
+    right: Tensor | None
+    weight: Tensor | None
+
+
+class _Prepared(NamedTuple):
+    groups: tuple[Group, ...]
+    first_left: list[bool]
+    first_right: list[bool]
+    terms: int
+
+
+@lru_cache(maxsize=256)
+def _prepared(key: str) -> _Prepared:
+    plan = plan_of(key)
+    groups = groups_of(plan)
+    return _Prepared(
+        groups,
+        first_uses([group.lefts for group in groups], plan.sizes[0]),
+        first_uses([group.rights for group in groups], plan.sizes[1]),
+        sum({id(group.shape): group.shape.terms for group in groups}.values()),
+    )
+
+
+def suits(key: str) -> bool:
+    """Whether there are few enough terms."""
+    return _prepared(key).terms <= _MOST_TERMS
+
+
+@lru_cache(maxsize=512)
+def _code(key: str, work: Work) -> Code:
+    from tenfold.so3._code import compiled
+    from tenfold.so3.products._trilinear_code import NAME, Firsts, written
+
+    prepared = _prepared(key)
+    # What right gets with one channel is added up over vectors, too.
+    first_right = [False] * len(prepared.groups) if work.narrow else prepared.first_right
+    return compiled(written(prepared.groups, Firsts(prepared.first_left, first_right), work), NAME)
+
+
+@lru_cache(maxsize=512)
+def _table(key: str, steps: tuple[int, ...]) -> np.ndarray:
+    """Where components of each group lie, in the order of `PLACES`, whose steps these are."""
+    parts = []
+    for group in _prepared(key).groups:
+        numbers = (group.lefts, group.rights, group.rights, group.outs, group.paths, group.paths)
+        parts += [component * step for component, step in zip(numbers, steps, strict=True)]
+    return np.concatenate(parts).astype(np.int64)
+
+
+@lru_cache(maxsize=1)
+def _vector_bytes() -> int:
+    from tenfold.so3._code import vector_bytes
+
+    return vector_bytes()
+
+
+def forward(
+    left: Tensor, right: Tensor, weight: Tensor | None, left2: Tensor | None, right2: Tensor | None, key: str
+) -> Tensor:
+    """The sum over ``weight * (left * right + left2 * right2)``."""
+    plan = plan_of(key)
+    batch, channels = len(left), left.shape[2]
+    shape = (batch, plan.sizes[2], channels)
+    if not len(plan.end_values) or not left.numel() or not right.numel():
+        return left.new_zeros(shape)
+    given = [None if tensor is None else tensor.contiguous() for tensor in (left, right, left2, right2, weight)]
+    lanes = _vector_bytes() // left.itemsize
+    whole = channels // lanes * lanes
+    if plan.once:
+        out = _memory.empty(shape, left.dtype)
+    else:
+        out = torch.zeros(shape, dtype=left.dtype)
+    if whole:
+        _forward_into(cut(out, 0, whole, channels), *(cut(one, 0, whole, channels) for one in given), key)
+    if whole < channels:
+        packed = Packed(batch, channels - whole, lanes)
+        some = packed.pack(*(cut(one, whole, channels, channels) for one in given))
+        part = torch.zeros(packed.rows, plan.sizes[2], lanes, dtype=left.dtype)
+        _forward_into(part, *some, key)
+        out[:, :, whole:] = packed.unpack(part)
+    return out
+
+
+def _forward_into(
+    out: Tensor,
+    left: Tensor,
+    right: Tensor,
+    left2: Tensor | None,
+    right2: Tensor | None,
+    weight: Tensor | None,
+    key: str,
+) -> None:
+    from tenfold.so3.products._trilinear_code import Work
+
+    vector, once = _vector_bytes(), plan_of(key).once
+    aligned = not any(number * out.itemsize % vector for number in out.stride()[:2]) and not out.data_ptr() % vector
+    work = Work(
+        ("out",),
+        item=left.itemsize,
+        vector=vector,
+        weight=_weight_kind(weight, left),
+        narrow=right.shape[2] != left.shape[2],
+        twice=left2 is not None,
+        added=not once,
+        streamed=once and aligned and out.nbytes >= _STREAMED,
+    )
+    tensors = {"out": out, "left": left, "right": right, "left2": left2, "right2": right2, "weight": weight}
+    _run(key, work, tensors)
+
+
+def backward(
+    left: Tensor,
+    right: Tensor,
+    weight: Tensor | None,
+    grad: Tensor,
+    left2: Tensor | None,
+    right2: Tensor | None,
+    key: str,
+    *,
+    factors: bool,
+    weights: tuple[int, int] | None,
+) -> Backward:
+    """What ``grad`` gives back to left and right if these are asked for, and to weights.
+
+    Args:
+        left2: with a second product only weights get something.
+        weights: how many rows and channels weights have; None: nothing is asked for.
+    """
+    plan = plan_of(key)
+    batch, channels = len(left), left.shape[2]
+    shape = None if weights is None else torch.Size((weights[0], plan.sizes[3], weights[1]))
+    if not len(plan.end_values) or not left.numel() or not right.numel():
+        return Backward(
+            left.new_zeros(left.shape) if factors else None,
+            right.new_zeros(right.shape) if factors else None,
+            None if shape is None else left.new_zeros(shape),
+        )
+    given = [None if one is None else one.contiguous() for one in (left, right, weight, grad, left2, right2)]
+    lanes = _vector_bytes() // left.itemsize
+    whole = channels // lanes * lanes
+    found = []
+    if whole:
+        each = None if shape is None else torch.Size((*shape[:2], min(shape[2], whole)))
+        found.append(_backward_of(*(cut(one, 0, whole, channels) for one in given), key, factors, each, channels))
+    if whole < channels:
+        packed = Packed(batch, channels - whole, lanes)
+        some = packed.pack(*(cut(one, whole, channels, channels) for one in given))
+        each = None if shape is None else torch.Size((packed.rows, plan.sizes[3], lanes))
+        part = _backward_of(*some, key, factors, each, lanes)
+        found.append(Backward(*(None if one is None else packed.unpack(one) for one in part)))
+    shapes = (left.shape, right.shape, shape)
+    return Backward(*(_joined(parts, given) for parts, given in zip(zip(*found, strict=True), shapes, strict=True)))
+
+
+def _joined(parts: tuple[Tensor | None, ...], shape: torch.Size | None) -> Tensor | None:
+    """What channels that fill vectors and the others get."""
+    given = [part for part in parts if part is not None]
+    if not given or shape is None:
+        return None
+    if len(given) == 1:
+        return summed_to(given[0], shape)
+    wide = torch.Size((*shape[:2], given[1].shape[2]))
+    if shape[2] == 1:
+        return given[0] + summed_to(given[1], shape)
+    return torch.cat([given[0], summed_to(given[1], wide)], dim=2)
+
+
+def _backward_of(
+    left: Tensor,
+    right: Tensor,
+    weight: Tensor | None,
+    grad: Tensor,
+    left2: Tensor | None,
+    right2: Tensor | None,
+    key: str,
+    factors: bool,
+    shape: torch.Size | None,
+    width: int,
+) -> Backward:
+    from tenfold.so3.products._trilinear_code import Work
+
+    prepared, vector = _prepared(key), _vector_bytes()
+    batch, channels = len(left), left.shape[2]
+    lanes = vector // left.itemsize
+    narrow = right.shape[2] != channels
+    tensors = {"left": left, "right": right, "left2": left2, "right2": right2, "weight": weight, "grad": grad}
+    wanted: tuple[str, ...] = ()
+    part = 0
+    if factors:
+        wanted += ("to_left", "to_right")
+        # Their components lie as far from each other as those of left and right, of which these may be some channels.
+        cleared = narrow or not any(prepared.first_right)
+        to_left = _cleared((batch, left.shape[1], width), left, not any(prepared.first_left))
+        to_right = _cleared((batch, right.shape[1], lanes if narrow else width), left, cleared)
+        tensors |= {"to_left": to_left[:, :, :channels], "to_right": to_right if narrow else to_right[:, :, :channels]}
+    fixed = together = False
+    if shape is not None:
+        wanted += ("to_weight",)
+        fixed, together = shape[2] != channels, shape[0] != batch
+        # Sums over rows are cut at places that do not depend on how many threads there are.
+        part = max(64, -(-batch // 64)) if together else 0
+        rows = -(-batch // part) if together else batch
+        tensors["to_weight"] = _cleared((rows, shape[1], lanes if fixed else channels), left, fixed or together)
+    work = Work(
+        wanted,
+        item=left.itemsize,
+        vector=vector,
+        weight=_weight_kind(weight, left) if factors else "",
+        narrow=narrow,
+        twice=left2 is not None,
+        added=fixed or together,
+        fixed=fixed,
+    )
+    _run(key, work, tensors, part)
+    shapes = {"to_left": left.shape, "to_right": right.shape, "to_weight": shape}
+    return Backward(
+        *(
+            None if (found := tensors.get(name)) is None or size is None else summed_to(found, size)
+            for name, size in shapes.items()
+        )
+    )
+
+
+def _cleared(shape: tuple[int, ...], like: Tensor, cleared: bool) -> Tensor:
+    return torch.zeros(shape, dtype=like.dtype) if cleared else _memory.empty(shape, like.dtype)
+
+
+def _weight_kind(weight: Tensor | None, left: Tensor) -> Any:
+    if weight is None:
+        return ""
+    return "wide" if weight.shape[2] == left.shape[2] else "narrow"
+
+
+def _run(key: str, work: Work, tensors: dict[str, Tensor | None], part: int = 0) -> None:
+    """Runs the code for all rows.
+
+    Args:
+        part: so many rows have one row of what weights get; 0: each has its own.
+    """
+    from tenfold.so3.products._trilinear_code import PLACES
+
+    code = _code(key, work)
+    given = {name: tensor for name in work.tensors if (tensor := tensors[name]) is not None}
+    item = work.item
+    tables = {place: tensors.get("grad" if place == "out" and "grad" in given else place) for place in PLACES}
+    table = _table(key, tuple(0 if one is None else one.stride(1) * item for one in tables.values()))
+    addresses = [tensor.data_ptr() for tensor in given.values()]
+    steps = [0 if len(tensor) == 1 else tensor.stride(0) * item for tensor in given.values()]
+    batch, channels = len(given["left"]), given["left"].shape[2]
+    kept = sum(tensor[0].numel() * item for name, tensor in given.items() if name not in ("out", "grad"))
+    tile = max(1, min(64, _TILE // max(kept, 1)))
+    summed = list(given).index("to_weight") if part else -1
+    if part:
+        piece = steps[summed] if len(given["to_weight"]) > 1 else 0
+        steps[summed] = 0
+
+    def rows(first: int, last: int, places: list[int]) -> None:
+        numbers = np.array([*places, *steps, table.ctypes.data, channels * item, first, last, tile], dtype=np.int64)
+        code(numbers.ctypes.data)
+
+    def pieces(first: int, last: int) -> None:
+        for number in range(first, last):
+            places = list(addresses)
+            places[summed] += number * piece
+            rows(number * part, min(batch, (number + 1) * part), places)
+
+    threads = 1 if batch * len(plan_of(key).end_values) * channels < _WORTH_SHARING else None
+    if part:
+        shared(len(given["to_weight"]), pieces, threads)
+    else:
+        shared(batch, lambda first, last: rows(first, last, addresses), threads)
