@@ -170,9 +170,9 @@ class Vectors:
         return write(total, product, flags=_CONTRACT)
 
     def fetch(self, address: ir.Value) -> None:
-        """Has what lies there brought to the caches; the address may be any."""
+        """Has what lies there brought to the second cache; the address may be any."""
         pointer = ir.IntType(8).as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
         name = "llvm.prefetch.p0" if binding.llvm_version_info[0] >= 15 else "llvm.prefetch.p0i8"
         function = self.builder.module.declare_intrinsic(name, (), kind)
-        self.builder.call(function, [address, _I32(0), _I32(3), _I32(1)])
+        self.builder.call(function, [address, _I32(0), _I32(2), _I32(1)])

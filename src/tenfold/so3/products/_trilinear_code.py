@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from llvmlite import ir
 
@@ -19,6 +19,8 @@ from tenfold.so3.products._trilinear_groups import Group, Shape
 _I8, _I64 = ir.IntType(8).as_pointer(), ir.IntType(64)
 _TABLE = _I64.as_pointer()
 NAME = "run"
+# So many groups ahead gradients are fetched.
+_AHEAD = 1
 # Which components a tensor is made of; those alike have the same places.
 _PLACES = {
     "left": "left",
@@ -85,10 +87,11 @@ class Firsts:
 
 
 def arguments(work: Work) -> int:
-    """How many numbers the function `NAME` takes: an address for each tensor, how far its rows are from each other, then
-    that of the table, the bytes of all channels, the first row, the last one, and how many are taken at once.
+    """How many numbers the function `NAME` takes.
 
-    The table has for each group, for each of `PLACES`, where its components lie, in bytes.
+    They are an address for each tensor, how far its rows are from each other, then the address of the table, the bytes
+    of all channels, the first row, the one after the last, and how many are taken at once. The table has for each
+    group, for each of `PLACES`, where its components lie, in bytes.
     """
     return 2 * len(work.tensors) + 5
 
@@ -96,26 +99,42 @@ def arguments(work: Work) -> int:
 def written(groups: Sequence[Group], firsts: Firsts, work: Work) -> ir.Module:
     """A module with the function `NAME`."""
     module = ir.Module("trilinear")
-    known: dict[tuple[int, bool, bool], ir.Function] = {}
+    known: dict[_Kind, ir.Function] = {}
     calls, offset = [], 0
-    for group, first_left, first_right in zip(groups, firsts.left, firsts.right, strict=True):
-        key = (id(group.shape), first_left, first_right)
-        if key not in known:
+    for number, group in enumerate(groups):
+        after = groups[(number + _AHEAD) % len(groups)]
+        kind = _Kind(group.shape, firsts.left[number], firsts.right[number], len(after.outs))
+        if kind not in known:
             sizes = (len(group.lefts), len(group.rights), len(group.outs), len(group.paths))
-            known[key] = _Group(
-                module, f"group{len(known)}", work, group.shape, sizes, first_left, first_right
-            ).function
-        calls.append((known[key], offset))
-        offset += table_size(group)
+            known[kind] = _Group(module, f"group{len(known)}", work, kind, sizes).function
+        calls.append(_Call(known[kind], offset, offset + len(group.lefts) + 2 * len(group.rights)))
+        offset += len(group.lefts) + 2 * len(group.rights) + len(group.outs) + 2 * len(group.paths)
     _driver(module, work, calls)
     return module
 
 
-def table_size(group: Group) -> int:
-    return len(group.lefts) + 2 * len(group.rights) + len(group.outs) + 2 * len(group.paths)
+class _Kind(NamedTuple):
+    """What the function of a group depends on.
+
+    Attributes:
+        after: how many ends that group has whose gradients are fetched.
+    """
+
+    shape: Shape
+    first_left: bool
+    first_right: bool
+    after: int
 
 
-def _driver(module: ir.Module, work: Work, calls: Sequence[tuple[ir.Function, int]]) -> None:
+class _Call(NamedTuple):
+    """A function, where its part of the table begins, and where in that its ends."""
+
+    function: ir.Function
+    table: int
+    ends: int
+
+
+def _driver(module: ir.Module, work: Work, calls: Sequence[_Call]) -> None:
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [_TABLE]), NAME)
     entry, loop, done = (function.append_basic_block(name) for name in ("entry", "tile", "done"))
     builder = ir.IRBuilder(entry)
@@ -133,9 +152,13 @@ def _driver(module: ir.Module, work: Work, calls: Sequence[tuple[ir.Function, in
         builder.inttoptr(builder.add(start, builder.mul(row, step)), _I8)
         for start, step in zip(starts, rows, strict=True)
     ]
-    for group, offset in calls:
-        here = builder.gep(table, [_I64(offset)])
-        builder.call(group, [*places, *rows, here, width, builder.sub(end, row)])
+    # The gradient comes last among tensors. After the last groups the first ones follow, with the next rows.
+    later = builder.gep(places[-1], [builder.mul(tile, rows[-1])])
+    for number, call in enumerate(calls):
+        after = calls[(number + _AHEAD) % len(calls)]
+        ahead = places[-1] if number + _AHEAD < len(calls) else later
+        tables = [builder.gep(table, [_I64(place)]) for place in (call.table, after.ends)]
+        builder.call(call.function, [*places, *rows, ahead, *tables, width, builder.sub(end, row)])
     row.add_incoming(following, loop)
     builder.cbranch(builder.icmp_signed("<", following, last), loop, done)
     builder.position_at_end(done)
@@ -146,21 +169,14 @@ class _Group:
     """Writes the function of one shape."""
 
     def __init__(
-        self,
-        module: ir.Module,
-        name: str,
-        work: Work,
-        shape: Shape,
-        sizes: tuple[int, int, int, int],
-        first_left: bool,
-        first_right: bool,
+        self, module: ir.Module, name: str, work: Work, kind: _Kind, sizes: tuple[int, int, int, int]
     ) -> None:
-        self.work, self.shape = work, shape
+        self.work, self.kind, self.shape = work, kind, kind.shape
         number = len(work.tensors)
-        kind = ir.FunctionType(ir.VoidType(), [_I8] * number + [_I64] * number + [_TABLE, _I64, _I64])
-        self.function = ir.Function(module, kind, name)
+        types = [*[_I8] * number, *[_I64] * number, _I8, _TABLE, _TABLE, _I64, _I64]
+        self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), types), name)
         self.function.linkage = "internal"
-        for argument in (*self.function.args[:number], self.function.args[-3]):
+        for argument in (*self.function.args[:number], *self.function.args[-4:-2]):
             argument.add_attribute("noalias")
         lefts, rights, ends, paths = sizes
         self.sizes = {"left": lefts, "right": rights, "to_right": rights, "weight": paths, "to_weight": paths}
@@ -173,7 +189,7 @@ class _Group:
         if "out" in work.wanted:
             self._forward()
         else:
-            self._backward(first_left, first_right)
+            self._backward()
         self._close()
 
     # --- loops over rows, and over vectors of channels
@@ -184,7 +200,7 @@ class _Group:
         entry, self.row, self.vector = (self.function.append_basic_block(name) for name in ("entry", "row", "vector"))
         self.builder = builder = ir.IRBuilder(entry)
         self.code = Vectors(builder, self.work.vector, self.work.item)
-        self.table, self.width, self.rows = arguments[-3:]
+        ahead, self.table, self.ends_ahead, self.width, self.rows = arguments[-5:]
         self.row_bytes = dict(zip(names, arguments[len(names) :], strict=False))
         builder.branch(self.row)
         builder.position_at_end(self.row)
@@ -194,10 +210,13 @@ class _Group:
         for name, argument in zip(names, arguments, strict=False):
             self.places[name] = builder.phi(_I8)
             self.places[name].add_incoming(argument, entry)
+        row_ahead = builder.phi(_I8)
+        row_ahead.add_incoming(ahead, entry)
         builder.branch(self.vector)
         builder.position_at_end(self.vector)
         self.channel = builder.phi(_I64)
         self.channel.add_incoming(_I64(0), self.row)
+        self.ahead, self.row_ahead, self.done = builder.gep(row_ahead, [self.channel]), row_ahead, 0
         self.here = {
             name: place if self.work.still(name) else builder.gep(place, [self.channel])
             for name, place in self.places.items()
@@ -213,6 +232,7 @@ class _Group:
         builder.position_at_end(row_done)
         number = builder.add(self.row_number, _I64(1))
         self.row_number.add_incoming(number, row_done)
+        self.row_ahead.add_incoming(builder.gep(self.row_ahead, [self.row_bytes[self.work.tensors[-1]]]), row_done)
         for name, place in self.places.items():
             place.add_incoming(builder.gep(place, [self.row_bytes[name]]), row_done)
         builder.cbranch(builder.icmp_signed("<", number, self.rows), self.row, done)
@@ -273,14 +293,14 @@ class _Group:
         for end in sorted(left_over):
             self._store("out", end, None, added=work.added, past_caches=work.streamed)
 
-    def _backward(self, first_left: bool, first_right: bool) -> None:
+    def _backward(self) -> None:
         wanted = self.work.wanted
         to_left: list[ir.Value | None] = [None] * self.sizes["left"]
         to_right: list[ir.Value | None] = [None] * self.sizes["right"]
         to_weight: list[ir.Value | None] = [None] * self.sizes["weight"]
         for part in self.shape.parts:
             grads = [self._load("grad", end) for end in part.ends]
-            self._fetch_next(part.ends)
+            self._fetch_ahead(len(part.ends))
             if "to_weight" in wanted:
                 sums = [self._sums(products) for products in part.sums]
                 for number, end in enumerate(part.ends):
@@ -302,14 +322,20 @@ class _Group:
                     to_right[right] = self.code.added(to_right[right], value, self._load("left", left), sign)
         if "to_left" in wanted:
             for number, value in enumerate(to_left):
-                self._store("to_left", number, value, added=not first_left)
+                self._store("to_left", number, value, added=not self.kind.first_left)
             for number, value in enumerate(to_right):
-                self._store("to_right", number, value, added=not first_right)
+                self._store("to_right", number, value, added=not self.kind.first_right)
         if "to_weight" in wanted:
             for number, value in enumerate(to_weight):
                 self._store("to_weight", number, value, added=self.work.added)
 
-    def _fetch_next(self, ends: Sequence[int]) -> None:
-        """What the next row needs: it lies in pieces, and no processor guesses where the next one is."""
-        for end in ends:
-            self.code.fetch(self.builder.gep(self._address("grad", end), [self.row_bytes["grad"]]))
+    def _fetch_ahead(self, ends: int) -> None:
+        """Gradients of the group after this one, as many in proportion as these ends are of this group's.
+
+        They lie in pieces: no processor guesses where the next one is.
+        """
+        after, total = self.kind.after, self.sizes["out"]
+        for number in range(self.done * after // total, (self.done + ends) * after // total):
+            offset = self.builder.load(self.builder.gep(self.ends_ahead, [_I64(number)]), align=8)
+            self.code.fetch(self.builder.gep(self.ahead, [offset]))
+        self.done += ends

@@ -35,7 +35,7 @@ class Part:
     values: tuple[tuple[float, ...], ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Shape:
     """A group but for where its components lie: they are counted within it.
 

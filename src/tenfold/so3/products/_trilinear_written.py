@@ -285,6 +285,7 @@ def _run(key: str, work: Work, tensors: dict[str, Tensor | None], part: int = 0)
     batch, channels = len(given["left"]), given["left"].shape[2]
     kept = sum(tensor[0].numel() * item for name, tensor in given.items() if name not in ("out", "grad"))
     tile = max(1, min(64, _TILE // max(kept, 1)))
+    tile = globals().get('_ROWS') or tile
     summed = list(given).index("to_weight") if part else -1
     if part:
         piece = steps[summed] if len(given["to_weight"]) > 1 else 0
