@@ -168,9 +168,7 @@ def _driver(module: ir.Module, work: Work, calls: Sequence[_Call]) -> None:
 class _Group:
     """Writes the function of one shape."""
 
-    def __init__(
-        self, module: ir.Module, name: str, work: Work, kind: _Kind, sizes: tuple[int, int, int, int]
-    ) -> None:
+    def __init__(self, module: ir.Module, name: str, work: Work, kind: _Kind, sizes: tuple[int, int, int, int]) -> None:
         self.work, self.kind, self.shape = work, kind, kind.shape
         number = len(work.tensors)
         types = [*[_I8] * number, *[_I64] * number, _I8, _TABLE, _TABLE, _I64, _I64]

@@ -136,8 +136,8 @@ def _summed(
         rows.append(table[alone])
     found = np.array(rows).reshape(-1, table.shape[1])
     found[np.abs(found) <= _ZERO * scale] = 0
-    used = found.any(axis=1)
-    return [one for one, kept in zip(products, used, strict=True) if kept], found[used]
+    used = np.any(found != 0, axis=1)
+    return [products[number] for number in np.flatnonzero(used)], found[used]
 
 
 def _parts(leads: np.ndarray) -> list[tuple[list[int], list[int]]]:
@@ -148,9 +148,9 @@ def _parts(leads: np.ndarray) -> list[tuple[list[int], list[int]]]:
         chosen = np.zeros(len(leads), dtype=bool)
         chosen[left[0]] = True
         while True:
-            ends = leads[chosen].any(axis=0)
-            grown = leads[:, ends].any(axis=1)
-            if (grown == chosen).all():
+            ends = np.logical_or.reduce(leads[chosen], axis=0)
+            grown = np.logical_or.reduce(leads[:, ends], axis=1)
+            if np.array_equal(grown, chosen):
                 break
             chosen = grown
         found.append((np.flatnonzero(chosen).tolist(), np.flatnonzero(ends).tolist()))

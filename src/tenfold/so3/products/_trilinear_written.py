@@ -25,7 +25,7 @@ _MOST_TERMS = 20_000
 # More than the caches hold: writing it there would only push out what is needed again.
 _STREAMED = 1 << 23
 # Bytes of inputs that go through all groups before the next ones do: the second cache holds them.
-_TILE = 1 << 17
+_TILE = 1 << 16
 # Fewer multiplications than this are done before another thread wakes up.
 _WORTH_SHARING = 200_000
 
@@ -42,6 +42,7 @@ class _Prepared(NamedTuple):
     groups: tuple[Group, ...]
     first_left: list[bool]
     first_right: list[bool]
+    first_paths: list[bool]
     terms: int
 
 
@@ -53,6 +54,7 @@ def _prepared(key: str) -> _Prepared:
         groups,
         first_uses([group.lefts for group in groups], plan.sizes[0]),
         first_uses([group.rights for group in groups], plan.sizes[1]),
+        first_uses([group.paths for group in groups], plan.sizes[3]),
         sum({id(group.shape): group.shape.terms for group in groups}.values()),
     )
 
@@ -102,29 +104,26 @@ def forward(
     given = [None if tensor is None else tensor.contiguous() for tensor in (left, right, left2, right2, weight)]
     lanes = _vector_bytes() // left.itemsize
     whole = channels // lanes * lanes
-    if plan.once:
-        out = _memory.empty(shape, left.dtype)
-    else:
-        out = torch.zeros(shape, dtype=left.dtype)
+    out = _cleared(shape, left, not plan.once)
     if whole:
-        _forward_into(cut(out, 0, whole, channels), *(cut(one, 0, whole, channels) for one in given), key)
+        _forward_into(key, cut(out, 0, whole, channels), *(cut(one, 0, whole, channels) for one in given))
     if whole < channels:
         packed = Packed(batch, channels - whole, lanes)
         some = packed.pack(*(cut(one, whole, channels, channels) for one in given))
         part = torch.zeros(packed.rows, plan.sizes[2], lanes, dtype=left.dtype)
-        _forward_into(part, *some, key)
+        _forward_into(key, part, *some)
         out[:, :, whole:] = packed.unpack(part)
     return out
 
 
 def _forward_into(
+    key: str,
     out: Tensor,
     left: Tensor,
     right: Tensor,
     left2: Tensor | None,
     right2: Tensor | None,
     weight: Tensor | None,
-    key: str,
 ) -> None:
     from tenfold.so3.products._trilinear_code import Work
 
@@ -177,12 +176,12 @@ def backward(
     found = []
     if whole:
         each = None if shape is None else torch.Size((*shape[:2], min(shape[2], whole)))
-        found.append(_backward_of(*(cut(one, 0, whole, channels) for one in given), key, factors, each, channels))
+        found.append(_backward_of(key, factors, each, channels, *(cut(one, 0, whole, channels) for one in given)))
     if whole < channels:
         packed = Packed(batch, channels - whole, lanes)
         some = packed.pack(*(cut(one, whole, channels, channels) for one in given))
         each = None if shape is None else torch.Size((packed.rows, plan.sizes[3], lanes))
-        part = _backward_of(*some, key, factors, each, lanes)
+        part = _backward_of(key, factors, each, lanes, *some)
         found.append(Backward(*(None if one is None else packed.unpack(one) for one in part)))
     shapes = (left.shape, right.shape, shape)
     return Backward(*(_joined(parts, given) for parts, given in zip(zip(*found, strict=True), shapes, strict=True)))
@@ -202,41 +201,44 @@ def _joined(parts: tuple[Tensor | None, ...], shape: torch.Size | None) -> Tenso
 
 
 def _backward_of(
+    key: str,
+    factors: bool,
+    shape: torch.Size | None,
+    width: int,
     left: Tensor,
     right: Tensor,
     weight: Tensor | None,
     grad: Tensor,
     left2: Tensor | None,
     right2: Tensor | None,
-    key: str,
-    factors: bool,
-    shape: torch.Size | None,
-    width: int,
 ) -> Backward:
     from tenfold.so3.products._trilinear_code import Work
 
+    # Channels may be some of ``width``.
     prepared, vector = _prepared(key), _vector_bytes()
     batch, channels = len(left), left.shape[2]
     lanes = vector // left.itemsize
     narrow = right.shape[2] != channels
-    tensors = {"left": left, "right": right, "left2": left2, "right2": right2, "weight": weight, "grad": grad}
+    tensors: dict[str, Tensor | None] = {"left": left, "right": right, "left2": left2, "right2": right2}
+    tensors |= {"weight": weight, "grad": grad}
     wanted: tuple[str, ...] = ()
     part = 0
     if factors:
         wanted += ("to_left", "to_right")
-        # Their components lie as far from each other as those of left and right, of which these may be some channels.
+        # Their components must lie as far from each other as those of left and right.
         cleared = narrow or not any(prepared.first_right)
         to_left = _cleared((batch, left.shape[1], width), left, not any(prepared.first_left))
         to_right = _cleared((batch, right.shape[1], lanes if narrow else width), left, cleared)
         tensors |= {"to_left": to_left[:, :, :channels], "to_right": to_right if narrow else to_right[:, :, :channels]}
-    fixed = together = False
+    fixed = together = added = False
     if shape is not None:
         wanted += ("to_weight",)
         fixed, together = shape[2] != channels, shape[0] != batch
         # Sums over rows are cut at places that do not depend on how many threads there are.
         part = max(64, -(-batch // 64)) if together else 0
         rows = -(-batch // part) if together else batch
-        tensors["to_weight"] = _cleared((rows, shape[1], lanes if fixed else channels), left, fixed or together)
+        added = fixed or together or not all(prepared.first_paths)
+        tensors["to_weight"] = _cleared((rows, shape[1], lanes if fixed else channels), left, added)
     work = Work(
         wanted,
         item=left.itemsize,
@@ -244,7 +246,7 @@ def _backward_of(
         weight=_weight_kind(weight, left) if factors else "",
         narrow=narrow,
         twice=left2 is not None,
-        added=fixed or together,
+        added=added,
         fixed=fixed,
     )
     _run(key, work, tensors, part)
@@ -285,7 +287,6 @@ def _run(key: str, work: Work, tensors: dict[str, Tensor | None], part: int = 0)
     batch, channels = len(given["left"]), given["left"].shape[2]
     kept = sum(tensor[0].numel() * item for name, tensor in given.items() if name not in ("out", "grad"))
     tile = max(1, min(64, _TILE // max(kept, 1)))
-    tile = globals().get('_ROWS') or tile
     summed = list(given).index("to_weight") if part else -1
     if part:
         piece = steps[summed] if len(given["to_weight"]) > 1 else 0
