@@ -121,24 +121,25 @@ def test_the_third_derivative() -> None:
     torch.testing.assert_close(*found, rtol=1e-11, atol=0)
 
 
+KINDS = ["code", "loops"]
+
+
 @contextmanager
-def kernels(vector: int | None) -> Iterator[None]:
-    """Code with vectors of so many bytes; None: loops."""
+def kernels(kind: str) -> Iterator[None]:
+    """Code, or loops."""
     with pytest.MonkeyPatch.context() as patch:
-        if vector is None:
+        if kind == "loops":
             patch.setattr(_trilinear_written, "_MOST_TERMS", -1)
-        else:
-            patch.setattr(_trilinear_written, "_vector_bytes", lambda: vector)
         yield
 
 
-@pytest.mark.parametrize("vector", [None, 16, 32, 64])
+@pytest.mark.parametrize("kind", KINDS)
 @given(problem=problems(), shared=st.booleans(), narrow=st.booleans())
 @settings(max_examples=25)
 def test_kernels_and_sums_of_torch_are_the_same(
-    vector: int | None, problem: tuple[Tensor, Tensor, Tensor | None, Terms], shared: bool, narrow: bool
+    kind: str, problem: tuple[Tensor, Tensor, Tensor | None, Terms], shared: bool, narrow: bool
 ) -> None:
-    with kernels(vector):
+    with kernels(kind):
         compare(problem, shared, narrow)
 
 
@@ -164,9 +165,9 @@ def compare(problem: tuple[Tensor, Tensor, Tensor | None, Terms], shared: bool, 
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("vector", [None, 64])
-def test_results_larger_than_the_caches(vector: int | None, weighted: bool) -> None:
-    with kernels(vector):
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_larger_than_the_caches(kind: str, weighted: bool) -> None:
+    with kernels(kind):
         large(weighted)
 
 
@@ -185,9 +186,9 @@ def large(weighted: bool) -> None:
     close(by_left[some], expected)
 
 
-@pytest.mark.parametrize("vector", [None, 64])
-def test_rows_and_channels_know_nothing_of_each_other(vector: int | None) -> None:
-    with kernels(vector):
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_and_channels_know_nothing_of_each_other(kind: str) -> None:
+    with kernels(kind):
         broken_at_one_place()
 
 
@@ -203,9 +204,9 @@ def broken_at_one_place() -> None:
     assert torch.equal(broken, whole)
 
 
-@pytest.mark.parametrize("vector", [None, 64])
-def test_nothing_depends_on_the_number_of_threads(vector: int | None) -> None:
-    with kernels(vector):
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_depends_on_the_number_of_threads(kind: str) -> None:
+    with kernels(kind):
         same_for_all_threads()
 
 
@@ -324,12 +325,12 @@ def test_components_without_a_path_are_zero() -> None:
     close(trilinear(left, right, None, coefficients), dense(left, right, None, coefficients))
 
 
-@pytest.mark.parametrize("vector", [None, 64])
-def test_paths_that_count_nothing(vector: int | None) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_paths_that_count_nothing(kind: str) -> None:
     coefficients = terms([Coupling((1, 1, 1), 0.0, 0, 0, 0), Coupling((0, 1, 1), 2.0, 3, 0, 3)], (4, 3, 6))
     left, right = drawn(2, 4, 16).requires_grad_(), drawn(2, 3, 16, seed=1).requires_grad_()
     weight = drawn(2, 2, 16, seed=2).requires_grad_()
-    with kernels(vector):
+    with kernels(kind):
         found = trilinear(left, right, weight, coefficients)
         close(found.detach(), dense(left.detach(), right.detach(), weight.detach(), coefficients))
         grads = torch.autograd.grad(found.sum(), (left, right, weight))

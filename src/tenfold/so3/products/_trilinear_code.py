@@ -13,11 +13,13 @@ from typing import Literal, NamedTuple
 
 from llvmlite import ir
 
-from tenfold.so3._code import Vectors
+from tenfold.so3._simd import BYTES, llvm
 from tenfold.so3.products._trilinear_groups import Group, Shape
 
-_I8, _I64 = ir.IntType(8).as_pointer(), ir.IntType(64)
-_TABLE = _I64.as_pointer()
+_I64 = llvm.I64
+_PLACE, _TABLE = ir.IntType(8).as_pointer(), _I64.as_pointer()
+# Multiplications and additions may be fused.
+_CONTRACT = ("contract",)
 NAME = "run"
 # So many groups ahead gradients are fetched.
 _AHEAD = 1
@@ -44,7 +46,6 @@ class Work:
     Attributes:
         wanted: ``("out",)``, or of ``"to_left"``, ``"to_right"`` (never one of these alone) and ``"to_weight"``.
         item: bytes of a number.
-        vector: bytes of a vector.
         weight: whether there are weights, for each channel or one for all.
         narrow: whether right has one channel; what it gets is then summed over vectors, not within them.
         twice: whether there is a second product of left and right.
@@ -55,7 +56,6 @@ class Work:
 
     wanted: tuple[str, ...]
     item: int
-    vector: int
     weight: Literal["", "narrow", "wide"] = ""
     narrow: bool = False
     twice: bool = False
@@ -149,7 +149,7 @@ def _driver(module: ir.Module, work: Work, calls: Sequence[_Call]) -> None:
     following = builder.add(row, tile)
     end = builder.select(builder.icmp_signed("<", following, last), following, last)
     places = [
-        builder.inttoptr(builder.add(start, builder.mul(row, step)), _I8)
+        builder.inttoptr(builder.add(start, builder.mul(row, step)), _PLACE)
         for start, step in zip(starts, rows, strict=True)
     ]
     # The gradient comes last among tensors. After the last groups the first ones follow, with the next rows.
@@ -170,8 +170,10 @@ class _Group:
 
     def __init__(self, module: ir.Module, name: str, work: Work, kind: _Kind, sizes: tuple[int, int, int, int]) -> None:
         self.work, self.kind, self.shape = work, kind, kind.shape
+        self.number = ir.FloatType() if work.item == 4 else ir.DoubleType()
+        self.vector = llvm.vector(self.number)
         number = len(work.tensors)
-        types = [*[_I8] * number, *[_I64] * number, _I8, _TABLE, _TABLE, _I64, _I64]
+        types = [*[_PLACE] * number, *[_I64] * number, _PLACE, _TABLE, _TABLE, _I64, _I64]
         self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), types), name)
         self.function.linkage = "internal"
         for argument in (*self.function.args[:number], *self.function.args[-4:-2]):
@@ -195,9 +197,8 @@ class _Group:
     def _loops(self) -> None:
         names = self.work.tensors
         arguments = self.function.args
-        entry, self.row, self.vector = (self.function.append_basic_block(name) for name in ("entry", "row", "vector"))
+        entry, self.row, self.body = (self.function.append_basic_block(name) for name in ("entry", "row", "vector"))
         self.builder = builder = ir.IRBuilder(entry)
-        self.code = Vectors(builder, self.work.vector, self.work.item)
         ahead, self.table, self.ends_ahead, self.width, self.rows = arguments[-5:]
         self.row_bytes = dict(zip(names, arguments[len(names) :], strict=False))
         builder.branch(self.row)
@@ -206,12 +207,12 @@ class _Group:
         self.row_number.add_incoming(_I64(0), entry)
         self.places = {}
         for name, argument in zip(names, arguments, strict=False):
-            self.places[name] = builder.phi(_I8)
+            self.places[name] = builder.phi(_PLACE)
             self.places[name].add_incoming(argument, entry)
-        row_ahead = builder.phi(_I8)
+        row_ahead = builder.phi(_PLACE)
         row_ahead.add_incoming(ahead, entry)
-        builder.branch(self.vector)
-        builder.position_at_end(self.vector)
+        builder.branch(self.body)
+        builder.position_at_end(self.body)
         self.channel = builder.phi(_I64)
         self.channel.add_incoming(_I64(0), self.row)
         self.ahead, self.row_ahead, self.done = builder.gep(row_ahead, [self.channel]), row_ahead, 0
@@ -224,9 +225,9 @@ class _Group:
     def _close(self) -> None:
         builder = self.builder
         row_done, done = (self.function.append_basic_block(name) for name in ("rowdone", "done"))
-        following = builder.add(self.channel, _I64(self.work.vector))
-        self.channel.add_incoming(following, self.vector)
-        builder.cbranch(builder.icmp_signed("<", following, self.width), self.vector, row_done)
+        following = builder.add(self.channel, _I64(BYTES))
+        self.channel.add_incoming(following, self.body)
+        builder.cbranch(builder.icmp_signed("<", following, self.width), self.body, row_done)
         builder.position_at_end(row_done)
         number = builder.add(self.row_number, _I64(1))
         self.row_number.add_incoming(number, row_done)
@@ -246,20 +247,35 @@ class _Group:
 
     def _load(self, name: str, number: int) -> ir.Value:
         if (name, number) not in self.loaded:
-            single = self.work.still(name) and not name.startswith("to_")
-            load = self.code.load_one if single else self.code.load
-            self.loaded[name, number] = load(self._address(name, number))
+            address = self._address(name, number)
+            if self.work.still(name):
+                place = self.builder.bitcast(address, self.number.as_pointer())
+                self.loaded[name, number] = llvm.spread(self.builder, self.builder.load(place, align=self.work.item))
+            else:
+                self.loaded[name, number] = llvm.load(self.builder, address, self.vector)
         return self.loaded[name, number]
 
-    def _store(self, name: str, number: int, value: ir.Value | None, *, added: bool, past_caches: bool = False) -> None:
+    def _store(self, name: str, number: int, value: ir.Value | None, *, added: bool) -> None:
+        """None is zero."""
+        if value is None and added:
+            return
         address = self._address(name, number)
         if value is None:
-            if added:
-                return
-            value = self.code.number(0.0)
+            value = llvm.zero(self.vector)
         elif added:
-            value = self.builder.fadd(self.code.load(address), value, flags=("contract",))
-        self.code.store(value, address, past_caches=past_caches)
+            value = self.builder.fadd(llvm.load(self.builder, address, self.vector), value, flags=_CONTRACT)
+        llvm.store(self.builder, value, address, past_caches=self.work.streamed)
+
+    def _product(self, one: ir.Value, other: ir.Value) -> ir.Value:
+        return self.builder.fmul(one, other, flags=_CONTRACT)
+
+    def _more(self, total: ir.Value | None, one: ir.Value, other: ir.Value, sign: int = 1) -> ir.Value:
+        """``total + sign * one * other``."""
+        product = self._product(one, other)
+        if total is None:
+            return product if sign > 0 else self.builder.fneg(product)
+        write = self.builder.fadd if sign > 0 else self.builder.fsub
+        return write(total, product, flags=_CONTRACT)
 
     # --- what is computed
 
@@ -268,14 +284,14 @@ class _Group:
         for left, right, sign in products:
             for second in ("", "2") if self.work.twice else ("",):
                 one, other = self._load(f"left{second}", left), self._load(f"right{second}", right)
-                total = self.code.added(total, one, other, sign)
+                total = self._more(total, one, other, sign)
         return total
 
     def _combined(self, values: Sequence[ir.Value], factors: Sequence[float]) -> ir.Value | None:
         total = None
         for value, factor in zip(values, factors, strict=True):
             if factor:
-                total = self.code.added(total, value, self.code.number(factor))
+                total = self._more(total, value, ir.Constant(self.vector, [self.number(factor)] * self.vector.count))
         return total
 
     def _forward(self) -> None:
@@ -285,11 +301,11 @@ class _Group:
             for number, end in enumerate(part.ends):
                 value = self._combined(sums, [factors[number] for factors in part.values])
                 if work.weight:
-                    value = self.code.multiplied(value, self._load("weight", self.shape.paths[end]))
-                self._store("out", end, value, added=work.added, past_caches=work.streamed)
+                    value = self._product(value, self._load("weight", self.shape.paths[end]))
+                self._store("out", end, value, added=work.added)
                 left_over.discard(end)
         for end in sorted(left_over):
-            self._store("out", end, None, added=work.added, past_caches=work.streamed)
+            self._store("out", end, None, added=work.added)
 
     def _backward(self) -> None:
         wanted = self.work.wanted
@@ -304,20 +320,19 @@ class _Group:
                 for number, end in enumerate(part.ends):
                     value = self._combined(sums, [factors[number] for factors in part.values])
                     path = self.shape.paths[end]
-                    to_weight[path] = self.code.added(to_weight[path], value, grads[number])
+                    to_weight[path] = self._more(to_weight[path], value, grads[number])
             if "to_left" not in wanted:
                 continue
             if self.work.weight:
                 paths = [self.shape.paths[end] for end in part.ends]
                 grads = [
-                    self.code.multiplied(grad, self._load("weight", path))
-                    for grad, path in zip(grads, paths, strict=True)
+                    self._product(grad, self._load("weight", path)) for grad, path in zip(grads, paths, strict=True)
                 ]
             for products, factors in zip(part.sums, part.values, strict=True):
                 value = self._combined(grads, factors)
                 for left, right, sign in products:
-                    to_left[left] = self.code.added(to_left[left], value, self._load("right", right), sign)
-                    to_right[right] = self.code.added(to_right[right], value, self._load("left", left), sign)
+                    to_left[left] = self._more(to_left[left], value, self._load("right", right), sign)
+                    to_right[right] = self._more(to_right[right], value, self._load("left", left), sign)
         if "to_left" in wanted:
             for number, value in enumerate(to_left):
                 self._store("to_left", number, value, added=not self.kind.first_left)
@@ -335,5 +350,5 @@ class _Group:
         after, total = self.kind.after, self.sizes["out"]
         for number in range(self.done * after // total, (self.done + ends) * after // total):
             offset = self.builder.load(self.builder.gep(self.ends_ahead, [_I64(number)]), align=8)
-            self.code.fetch(self.builder.gep(self.ahead, [offset]))
+            llvm.fetch(self.builder, self.builder.gep(self.ahead, [offset]), near=False)
         self.done += ends

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from tenfold.so3 import _memory
 from tenfold.so3._shares import shared
+from tenfold.so3._simd import BYTES
 from tenfold.so3.products._trilinear_channels import Packed
 from tenfold.so3.products._trilinear_plain import summed_to
 from tenfold.so3.products._trilinear_plan import plan_of
 from tenfold.so3.products._trilinear_written import Backward
 
-# What a kernel takes at once, as vectors of 64 bytes, where there are so many channels.
+# What a kernel takes at once, as vectors, where there are so many channels.
 _WIDE, _NARROW = (0, 0, 0, 0), (0,)
-_VECTOR = 64
 # More than the caches hold: writing it there would only push out what is needed again.
 _STREAMED = 1 << 23
 # Fewer multiplications than this are done before another thread wakes up.
@@ -76,7 +76,7 @@ def backward(
 def _packed(left: Tensor) -> Packed | None:
     """Few channels are no work for vectors."""
     batch, _, channels = left.shape
-    lanes = _VECTOR // left.itemsize
+    lanes = BYTES // left.itemsize
     return Packed(batch, channels, len(_WIDE) * lanes) if 0 < channels < lanes else None
 
 
@@ -110,7 +110,7 @@ def _address(tensor: Tensor | None) -> int:
 
 def _blocks(channels: int, itemsize: int) -> list[tuple[int, int, tuple[int, ...]]]:
     """Which bytes of the channels are taken in blocks of which size."""
-    here = len(_WIDE) * _VECTOR
+    here = len(_WIDE) * BYTES
     end = channels * itemsize
     wide = end // here * here
     return [part for part in ((0, wide, _WIDE), (wide, end, _NARROW)) if part[0] < part[1]]
@@ -118,8 +118,8 @@ def _blocks(channels: int, itemsize: int) -> list[tuple[int, int, tuple[int, ...
 
 def _scratch(rows: int, like: Tensor) -> tuple[np.ndarray, int]:
     """So many blocks, and where they begin."""
-    held = np.empty(rows * len(_WIDE) * _VECTOR + _VECTOR, dtype=np.uint8)
-    return held, held.ctypes.data + -held.ctypes.data % _VECTOR
+    held = np.empty(rows * len(_WIDE) * BYTES + BYTES, dtype=np.uint8)
+    return held, held.ctypes.data + -held.ctypes.data % BYTES
 
 
 def _threads(rows: int, terms: int, channels: int) -> int | None:
@@ -146,10 +146,7 @@ def _forward(
     by_end, _, values, _ = _arrays(key, left.dtype)
     strides = (_strides(out), _strides(left), _strides(right), _strides(weight))
     streamed = (
-        plan.once
-        and out.nbytes >= _STREAMED
-        and out.data_ptr() % _VECTOR == 0
-        and channels * out.itemsize % _VECTOR == 0
+        plan.once and out.nbytes >= _STREAMED and out.data_ptr() % BYTES == 0 and channels * out.itemsize % BYTES == 0
     )
     addresses = [_address(tensor) for tensor in (out, left, right, left2, right2, weight)]
     flags = (weight is not None, left2 is not None, plan.once, streamed)

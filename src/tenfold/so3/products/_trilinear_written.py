@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tenfold.so3 import _memory
 from tenfold.so3._shares import shared
+from tenfold.so3._simd import BYTES
 from tenfold.so3.products._trilinear_channels import Packed, cut
 from tenfold.so3.products._trilinear_groups import Group, first_uses, groups_of
 from tenfold.so3.products._trilinear_plain import summed_to
@@ -85,13 +86,6 @@ def _table(key: str, steps: tuple[int, ...]) -> np.ndarray:
     return np.concatenate(parts).astype(np.int64)
 
 
-@lru_cache(maxsize=1)
-def _vector_bytes() -> int:
-    from tenfold.so3._code import vector_bytes
-
-    return vector_bytes()
-
-
 def forward(
     left: Tensor, right: Tensor, weight: Tensor | None, left2: Tensor | None, right2: Tensor | None, key: str
 ) -> Tensor:
@@ -102,7 +96,7 @@ def forward(
     if not len(plan.end_values) or not left.numel() or not right.numel():
         return left.new_zeros(shape)
     given = [None if tensor is None else tensor.contiguous() for tensor in (left, right, left2, right2, weight)]
-    lanes = _vector_bytes() // left.itemsize
+    lanes = BYTES // left.itemsize
     whole = channels // lanes * lanes
     out = _cleared(shape, left, not plan.once)
     if whole:
@@ -127,12 +121,11 @@ def _forward_into(
 ) -> None:
     from tenfold.so3.products._trilinear_code import Work
 
-    vector, once = _vector_bytes(), plan_of(key).once
-    aligned = not any(number * out.itemsize % vector for number in out.stride()[:2]) and not out.data_ptr() % vector
+    once = plan_of(key).once
+    aligned = not any(number * out.itemsize % BYTES for number in out.stride()[:2]) and not out.data_ptr() % BYTES
     work = Work(
         ("out",),
         item=left.itemsize,
-        vector=vector,
         weight=_weight_kind(weight, left),
         narrow=right.shape[2] != left.shape[2],
         twice=left2 is not None,
@@ -171,7 +164,7 @@ def backward(
             None if shape is None else left.new_zeros(shape),
         )
     given = [None if one is None else one.contiguous() for one in (left, right, weight, grad, left2, right2)]
-    lanes = _vector_bytes() // left.itemsize
+    lanes = BYTES // left.itemsize
     whole = channels // lanes * lanes
     found = []
     if whole:
@@ -215,9 +208,9 @@ def _backward_of(
     from tenfold.so3.products._trilinear_code import Work
 
     # Channels may be some of ``width``.
-    prepared, vector = _prepared(key), _vector_bytes()
+    prepared = _prepared(key)
     batch, channels = len(left), left.shape[2]
-    lanes = vector // left.itemsize
+    lanes = BYTES // left.itemsize
     narrow = right.shape[2] != channels
     tensors: dict[str, Tensor | None] = {"left": left, "right": right, "left2": left2, "right2": right2}
     tensors |= {"weight": weight, "grad": grad}
@@ -242,7 +235,6 @@ def _backward_of(
     work = Work(
         wanted,
         item=left.itemsize,
-        vector=vector,
         weight=_weight_kind(weight, left) if factors else "",
         narrow=narrow,
         twice=left2 is not None,
