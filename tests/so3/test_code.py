@@ -29,6 +29,10 @@ def added(number: int) -> ir.Module:
     return module
 
 
+def compiled(number: int) -> _code.Code:
+    return _code.compiled(lambda: added(number), "run", str(number), [])
+
+
 def result(code: _code.Code) -> int:
     numbers = np.array([100], dtype=np.int64)
     code(numbers.ctypes.data)
@@ -56,31 +60,38 @@ def written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_it_is_compiled_once_and_then_read(folder: Path, written: list[Path]) -> None:
-    assert [result(_code.compiled(added(5), "run")) for _ in range(3)] == [105] * 3
+    assert [result(compiled(5)) for _ in range(3)] == [105] * 3
     assert len(written) == 1
     assert list(folder.iterdir()) == written
-    assert result(_code.compiled(added(6), "run")) == 106
+    assert result(compiled(6)) == 106
+    assert len(written) == 2
+
+
+def test_nothing_is_read_of_writers_that_were_edited(written: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled(5)
+    monkeypatch.setattr(_code.inspect, "getsource", lambda module: "edited")
+    assert result(compiled(5)) == 105
     assert len(written) == 2
 
 
 @pytest.mark.parametrize("left", [0, 10, 40, -1])
 def test_a_broken_file_is_compiled_again(written: list[Path], left: int) -> None:
-    _code.compiled(added(7), "run")
+    compiled(7)
     [file] = written
     whole = file.read_bytes()
     file.write_bytes(whole[:left])
-    assert result(_code.compiled(added(7), "run")) == 107
+    assert result(compiled(7)) == 107
     assert file.read_bytes() == whole
     changed = bytearray(whole)
     changed[len(changed) // 2] ^= 1
     file.write_bytes(bytes(changed))
-    assert result(_code.compiled(added(7), "run")) == 107
+    assert result(compiled(7)) == 107
     assert len(written) == 3
 
 
 def test_without_a_place_on_disk_it_is_compiled_each_time(folder: Path, written: list[Path]) -> None:
     folder.write_text("not a folder")
-    assert [result(_code.compiled(added(8), "run")) for _ in range(2)] == [108] * 2
+    assert [result(compiled(8)) for _ in range(2)] == [108] * 2
     assert len(written) == 2
     assert folder.read_text() == "not a folder"
 
@@ -90,7 +101,7 @@ def test_nothing_half_written_stays(folder: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError("no space left")
 
     monkeypatch.setattr(Path, "replace", full)
-    assert result(_code.compiled(added(9), "run")) == 109
+    assert result(compiled(9)) == 109
     assert list(folder.iterdir()) == []
 
 
@@ -101,7 +112,7 @@ def test_threads_compile_at_once(folder: Path) -> None:
     def work(number: int) -> None:
         ready.wait()
         for step in range(5):
-            found[10 * number + step] = result(_code.compiled(added(10 * (number % 2) + step), "run"))
+            found[10 * number + step] = result(compiled(10 * (number % 2) + step))
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -114,11 +125,11 @@ def test_threads_compile_at_once(folder: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_fork_does_not_wait_for_threads_it_lacks(folder: Path) -> None:
-    code = _code.compiled(added(1), "run")
+    code = compiled(1)
     with _code._lock:
         child = os.fork()
         if child == 0:
             signal.alarm(60)
-            right = result(code) == 101 and result(_code.compiled(added(2), "run")) == 102
+            right = result(code) == 101 and result(compiled(2)) == 102
             os._exit(0 if right else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -7,12 +7,14 @@ all that is added up stays in registers or in the first cache.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from llvmlite import ir
 
+from tenfold.so3._code import Code, compiled
 from tenfold.so3._simd import BYTES, llvm
 from tenfold.so3.products._trilinear_groups import Group, Shape
 
@@ -96,8 +98,19 @@ def arguments(work: Work) -> int:
     return 2 * len(work.tensors) + 5
 
 
-def written(groups: Sequence[Group], firsts: Firsts, work: Work) -> ir.Module:
-    """A module with the function `NAME`."""
+def code(groups: Sequence[Group], firsts: Firsts, work: Work) -> Code:
+    """The function `NAME`, compiled."""
+    shapes = list(dict.fromkeys(group.shape for group in groups))
+    sizes = [(shapes.index(group.shape), *_sizes(group)) for group in groups]
+    description = repr((work, firsts, sizes, shapes))
+    return compiled(lambda: _written(groups, firsts, work), NAME, description, [sys.modules[__name__], llvm])
+
+
+def _sizes(group: Group) -> tuple[int, int, int, int]:
+    return len(group.lefts), len(group.rights), len(group.outs), len(group.paths)
+
+
+def _written(groups: Sequence[Group], firsts: Firsts, work: Work) -> ir.Module:
     module = ir.Module("trilinear")
     known: dict[_Kind, ir.Function] = {}
     calls, offset = [], 0
@@ -105,10 +118,10 @@ def written(groups: Sequence[Group], firsts: Firsts, work: Work) -> ir.Module:
         after = groups[(number + _AHEAD) % len(groups)]
         kind = _Kind(group.shape, firsts.left[number], firsts.right[number], len(after.outs))
         if kind not in known:
-            sizes = (len(group.lefts), len(group.rights), len(group.outs), len(group.paths))
-            known[kind] = _Group(module, f"group{len(known)}", work, kind, sizes).function
-        calls.append(_Call(known[kind], offset, offset + len(group.lefts) + 2 * len(group.rights)))
-        offset += len(group.lefts) + 2 * len(group.rights) + len(group.outs) + 2 * len(group.paths)
+            known[kind] = _Group(module, f"group{len(known)}", work, kind, _sizes(group)).function
+        lefts, rights, ends, paths = _sizes(group)
+        calls.append(_Call(known[kind], offset, offset + lefts + 2 * rights))
+        offset += lefts + 2 * rights + ends + 2 * paths
     _driver(module, work, calls)
     return module
 

@@ -67,13 +67,12 @@ def suits(key: str) -> bool:
 
 @lru_cache(maxsize=512)
 def _code(key: str, work: Work) -> Code:
-    from tenfold.so3._code import compiled
-    from tenfold.so3.products._trilinear_code import NAME, Firsts, written
+    from tenfold.so3.products._trilinear_code import Firsts, code
 
     prepared = _prepared(key)
     # What right gets with one channel is added up over vectors, too.
     first_right = [False] * len(prepared.groups) if work.narrow else prepared.first_right
-    return compiled(written(prepared.groups, Firsts(prepared.first_left, first_right), work), NAME)
+    return code(prepared.groups, Firsts(prepared.first_left, first_right), work)
 
 
 @lru_cache(maxsize=512)
