@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tenfold.so3 import Irreps
 from tenfold.so3.products import ClebschGordan
-from tenfold.so3.products._trilinear_groups import first_uses, groups_of
+from tenfold.so3.products._trilinear_groups import Group, first_ends, first_uses, groups_of
 from tenfold.so3.products._trilinear_plan import plan_of
 
 
@@ -74,3 +74,18 @@ def test_equal_groups_are_found() -> None:
 )
 def test_first_uses(blocks: list[list[int]], size: int, expected: list[bool]) -> None:
     assert first_uses([np.array(block) for block in blocks], size) == expected
+
+
+def test_the_first_end_at_a_component_is_the_first_in_the_order_of_parts() -> None:
+    plan = plan_of(
+        ClebschGordan("1x0e+1x1o", "1x0e+1x1o", "1x0e", [(0, 0, 0, "uuu", True), (1, 1, 0, "uuu", True)])
+        ._calls[0]
+        .terms.key
+    )
+    assert first_ends(groups_of(plan), 1) == [(True,), (False,)]
+    [call] = full(2)._calls
+    group = groups_of(plan_of(call.terms.key))[-1]
+    order = [end for part in group.shape.parts for end in part.ends]
+    together = Group(group.shape, group.lefts, group.rights, np.zeros_like(group.outs), group.paths)
+    [found] = first_ends([together], 1)
+    assert [end for end, first in enumerate(found) if first] == [order[0]]

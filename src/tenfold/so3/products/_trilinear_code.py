@@ -51,7 +51,7 @@ class Work:
         weight: whether there are weights, for each channel or one for all.
         narrow: whether right has one channel; what it gets is then summed over vectors, not within them.
         twice: whether there is a second product of left and right.
-        added: out, or what weights get, is added to and not overwritten.
+        added: what weights get is added to and not overwritten.
         fixed: what weights get is summed over vectors of channels.
         streamed: out is written past the caches.
     """
@@ -82,10 +82,11 @@ class Work:
 
 @dataclass(frozen=True)
 class Firsts:
-    """For each group, whether what it adds to left and to right is the first there."""
+    """For each group, whether what it adds to left, to right and to each of its ends is the first there."""
 
     left: Sequence[bool]
     right: Sequence[bool]
+    ends: Sequence[tuple[bool, ...]]
 
 
 def arguments(work: Work) -> int:
@@ -116,7 +117,7 @@ def _written(groups: Sequence[Group], firsts: Firsts, work: Work) -> ir.Module:
     calls, offset = [], 0
     for number, group in enumerate(groups):
         after = groups[(number + _AHEAD) % len(groups)]
-        kind = _Kind(group.shape, firsts.left[number], firsts.right[number], len(after.outs))
+        kind = _Kind(group.shape, firsts.left[number], firsts.right[number], firsts.ends[number], len(after.outs))
         if kind not in known:
             known[kind] = _Group(module, f"group{len(known)}", work, kind, _sizes(group)).function
         lefts, rights, ends, paths = _sizes(group)
@@ -136,6 +137,7 @@ class _Kind(NamedTuple):
     shape: Shape
     first_left: bool
     first_right: bool
+    first_ends: tuple[bool, ...]
     after: int
 
 
@@ -315,10 +317,10 @@ class _Group:
                 value = self._combined(sums, [factors[number] for factors in part.values])
                 if work.weight:
                     value = self._product(value, self._load("weight", self.shape.paths[end]))
-                self._store("out", end, value, added=work.added)
+                self._store("out", end, value, added=not self.kind.first_ends[end])
                 left_over.discard(end)
         for end in sorted(left_over):
-            self._store("out", end, None, added=work.added)
+            self._store("out", end, None, added=not self.kind.first_ends[end])
 
     def _backward(self) -> None:
         wanted = self.work.wanted

@@ -99,6 +99,23 @@ def first_uses(blocks: Sequence[Int64[np.ndarray, " component"]], size: int) -> 
     return found if seen.all() else [False] * len(blocks)
 
 
+def first_ends(groups: Sequence[Group], size: int) -> list[tuple[bool, ...]]:
+    """Whether each end of these groups is the first one at its component of out, of which there are so many.
+
+    Within a group the order is that of its parts; ends that no part leads to come last.
+    """
+    seen = np.zeros(size, dtype=bool)
+    found = []
+    for group in groups:
+        first = [False] * len(group.outs)
+        led = [end for part in group.shape.parts for end in part.ends]
+        for end in (*led, *sorted(set(range(len(group.outs))) - set(led))):
+            first[end] = not seen[group.outs[end]]
+            seen[group.outs[end]] = True
+        found.append(tuple(first))
+    return found
+
+
 def _shape(
     table: Float64[np.ndarray, "pair end"],
     left: Int64[np.ndarray, " pair"],

@@ -13,7 +13,7 @@ from tenfold.so3 import _memory
 from tenfold.so3._shares import shared
 from tenfold.so3._simd import BYTES
 from tenfold.so3.products._trilinear_channels import Packed, cut
-from tenfold.so3.products._trilinear_groups import Group, first_uses, groups_of
+from tenfold.so3.products._trilinear_groups import Group, first_ends, first_uses, groups_of
 from tenfold.so3.products._trilinear_plain import summed_to
 from tenfold.so3.products._trilinear_plan import plan_of
 
@@ -27,6 +27,8 @@ _MOST_TERMS = 20_000
 _STREAMED = 1 << 23
 # Bytes of inputs that go through all groups before the next ones do: the second cache holds them.
 _TILE = 1 << 16
+# So many vectors of channels are made of rows that have few channels each.
+_TOGETHER = 4
 # Fewer multiplications than this are done before another thread wakes up.
 _WORTH_SHARING = 200_000
 
@@ -44,6 +46,7 @@ class _Prepared(NamedTuple):
     first_left: list[bool]
     first_right: list[bool]
     first_paths: list[bool]
+    first_ends: list[tuple[bool, ...]]
     terms: int
 
 
@@ -56,6 +59,7 @@ def _prepared(key: str) -> _Prepared:
         first_uses([group.lefts for group in groups], plan.sizes[0]),
         first_uses([group.rights for group in groups], plan.sizes[1]),
         first_uses([group.paths for group in groups], plan.sizes[3]),
+        first_ends(groups, plan.sizes[2]),
         sum({id(group.shape): group.shape.terms for group in groups}.values()),
     )
 
@@ -72,7 +76,7 @@ def _code(key: str, work: Work) -> Code:
     prepared = _prepared(key)
     # What right gets with one channel is added up over vectors, too.
     first_right = [False] * len(prepared.groups) if work.narrow else prepared.first_right
-    return code(prepared.groups, Firsts(prepared.first_left, first_right), work)
+    return code(prepared.groups, Firsts(prepared.first_left, first_right, prepared.first_ends), work)
 
 
 @lru_cache(maxsize=512)
@@ -97,13 +101,14 @@ def forward(
     given = [None if tensor is None else tensor.contiguous() for tensor in (left, right, left2, right2, weight)]
     lanes = BYTES // left.itemsize
     whole = channels // lanes * lanes
-    out = _cleared(shape, left, not plan.once)
+    # Components that no path leads to are zero; those that several lead to are overwritten by the first.
+    out = _cleared(shape, left, len(np.unique(plan.end_out)) < shape[1])
     if whole:
         _forward_into(key, cut(out, 0, whole, channels), *(cut(one, 0, whole, channels) for one in given))
     if whole < channels:
-        packed = Packed(batch, channels - whole, lanes)
+        packed = Packed(batch, channels - whole, _TOGETHER * lanes)
         some = packed.pack(*(cut(one, whole, channels, channels) for one in given))
-        part = torch.zeros(packed.rows, plan.sizes[2], lanes, dtype=left.dtype)
+        part = torch.zeros(packed.rows, plan.sizes[2], packed.lanes, dtype=left.dtype)
         _forward_into(key, part, *some)
         out[:, :, whole:] = packed.unpack(part)
     return out
@@ -128,7 +133,6 @@ def _forward_into(
         weight=_weight_kind(weight, left),
         narrow=right.shape[2] != left.shape[2],
         twice=left2 is not None,
-        added=not once,
         streamed=once and aligned and out.nbytes >= _STREAMED,
     )
     tensors = {"out": out, "left": left, "right": right, "left2": left2, "right2": right2, "weight": weight}
@@ -170,10 +174,10 @@ def backward(
         each = None if shape is None else torch.Size((*shape[:2], min(shape[2], whole)))
         found.append(_backward_of(key, factors, each, channels, *(cut(one, 0, whole, channels) for one in given)))
     if whole < channels:
-        packed = Packed(batch, channels - whole, lanes)
+        packed = Packed(batch, channels - whole, _TOGETHER * lanes)
         some = packed.pack(*(cut(one, whole, channels, channels) for one in given))
-        each = None if shape is None else torch.Size((packed.rows, plan.sizes[3], lanes))
-        part = _backward_of(key, factors, each, lanes, *some)
+        each = None if shape is None else torch.Size((packed.rows, plan.sizes[3], packed.lanes))
+        part = _backward_of(key, factors, each, packed.lanes, *some)
         found.append(Backward(*(None if one is None else packed.unpack(one) for one in part)))
     shapes = (left.shape, right.shape, shape)
     return Backward(*(_joined(parts, given) for parts, given in zip(zip(*found, strict=True), shapes, strict=True)))
