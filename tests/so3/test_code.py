@@ -74,6 +74,15 @@ def test_nothing_is_read_of_writers_that_were_edited(written: list[Path], monkey
     assert len(written) == 2
 
 
+def test_sources_need_not_be_there(written: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(module: object) -> str:
+        raise OSError("could not get source code")
+
+    monkeypatch.setattr(_code.inspect, "getsource", missing)
+    assert [result(compiled(5)) for _ in range(2)] == [105] * 2
+    assert len(written) == 1
+
+
 @pytest.mark.parametrize("left", [0, 10, 40, -1])
 def test_a_broken_file_is_compiled_again(written: list[Path], left: int) -> None:
     compiled(7)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tenfold.so3._code import Code
     from tenfold.so3.products._trilinear_code import Work
 
-# More coefficients than this take seconds to compile: longer than the loops over terms take for a long time.
+# More coefficients than this take too long to compile, about 0.4 ms each: what replaces the loops is twice as fast.
 _MOST_TERMS = 20_000
 # More than the caches hold: writing it there would only push out what is needed again.
 _STREAMED = 1 << 23
