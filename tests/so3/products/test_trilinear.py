@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tenfold.errors import DataError
 from tenfold.so3 import _memory
-from tenfold.so3.products import _trilinear, _trilinear_plain, _trilinear_written
+from tenfold.so3.products import _trilinear, _trilinear_loops, _trilinear_plain, _trilinear_written
 from tenfold.so3.products._terms import Coupling, Terms, read, terms
 from tenfold.so3.products._trilinear import trilinear
 from tenfold.so3.products._trilinear_plan import plan_of
@@ -337,6 +337,18 @@ def test_paths_that_count_nothing(kind: str) -> None:
     expected = torch.autograd.grad(dense(left, right, weight, coefficients).sum(), (left, right, weight))
     for one, other in zip(grads, expected, strict=True):
         close(one, other)
+
+
+def test_where_code_is_not_loaded_and_where_there_is_too_much_of_it_loops_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    coefficients = paths(1, separate=True)
+    tensors = (drawn(2, 4, 16), drawn(2, 4, 16, seed=1), None)
+    assert _trilinear._kernels(coefficients.key) is _trilinear_written
+    written = trilinear(*tensors, coefficients)
+    with kernels("loops"):
+        assert _trilinear._kernels(coefficients.key) is _trilinear_loops
+    monkeypatch.setattr(_trilinear_written.sys, "platform", "win32")
+    assert _trilinear._kernels(coefficients.key) is _trilinear_loops
+    close(trilinear(*tensors, coefficients), written)
 
 
 def test_steps_between_components() -> None:

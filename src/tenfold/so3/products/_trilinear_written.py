@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -65,8 +66,11 @@ def _prepared(key: str) -> _Prepared:
 
 
 def suits(key: str) -> bool:
-    """Whether there are few enough terms."""
-    return _prepared(key).terms <= _MOST_TERMS
+    """Whether there are few enough terms, on a system where such code was loaded or is like one where it was.
+
+    On Windows objects may ask for functions of the compiler's runtime: loops run there.
+    """
+    return sys.platform != "win32" and _prepared(key).terms <= _MOST_TERMS
 
 
 @lru_cache(maxsize=512)
