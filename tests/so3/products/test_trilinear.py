@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from tenfold.errors import DataError
 from tenfold.so3 import _memory
-from tenfold.so3.products import _trilinear
+from tenfold.so3.products import _trilinear, _trilinear_loops, _trilinear_plain, _trilinear_written
 from tenfold.so3.products._terms import Coupling, Terms, read, terms
 from tenfold.so3.products._trilinear import trilinear
 from tenfold.so3.products._trilinear_plan import plan_of
@@ -119,44 +121,79 @@ def test_the_third_derivative() -> None:
     torch.testing.assert_close(*found, rtol=1e-11, atol=0)
 
 
-@given(problems(), st.booleans(), st.booleans())
+KINDS = ["code", "loops"]
+
+
+@contextmanager
+def kernels(kind: str) -> Iterator[None]:
+    """Code, or loops."""
+    with pytest.MonkeyPatch.context() as patch:
+        if kind == "loops":
+            patch.setattr(_trilinear_written, "_MOST_TERMS", -1)
+        yield
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(problem=problems(), shared=st.booleans(), narrow=st.booleans())
 @settings(max_examples=25)
 def test_kernels_and_sums_of_torch_are_the_same(
-    problem: tuple[Tensor, Tensor, Tensor | None, Terms], shared: bool, narrow: bool
+    kind: str, problem: tuple[Tensor, Tensor, Tensor | None, Terms], shared: bool, narrow: bool
 ) -> None:
+    with kernels(kind):
+        compare(problem, shared, narrow)
+
+
+def compare(problem: tuple[Tensor, Tensor, Tensor | None, Terms], shared: bool, narrow: bool) -> None:
     left, right, weight, coefficients = problem
     key, plan = coefficients.key, plan_of(coefficients.key)
     left2, right2 = drawn(*left.shape, seed=3, dtype=left.dtype), drawn(*right.shape, seed=4, dtype=left.dtype)
     grad = drawn(len(left), coefficients.sizes[2], left.shape[2], seed=5, dtype=left.dtype)
     both = (left, right, weight, left2, right2)
-    close(_trilinear._forward(*both, key), _trilinear._plain_forward(*both, plan))
+    close(_trilinear._forward(*both, key), _trilinear_plain.forward(*both, plan))
     by_kernel = _trilinear._gradients(left, right, weight, grad, key)
-    by_sums = _trilinear._plain_gradients(left, right, weight, grad, plan)
+    by_sums = _trilinear_plain.gradients(left, right, weight, grad, plan)
     for one, other in zip(by_kernel, by_sums, strict=True):
         close(one, other)
+    if weight is not None:
+        sizes = _trilinear._shared_and_narrow(weight, left)
+        every = (*by_sums, _trilinear_plain.weights(left, right, grad, None, None, plan, *sizes))
+        for one, other in zip(_trilinear._all(left, right, weight, grad, key), every, strict=True):
+            close(one, other)
     for pair in ((None, None), (left2, right2)):
         found = _trilinear._weights(left, right, grad, *pair, key, shared, narrow)
-        close(found, _trilinear._plain_weights(left, right, grad, *pair, plan, shared, narrow))
+        close(found, _trilinear_plain.weights(left, right, grad, *pair, plan, shared, narrow))
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-def test_results_larger_than_the_caches(weighted: bool) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_results_larger_than_the_caches(kind: str, weighted: bool) -> None:
+    with kernels(kind):
+        large(weighted)
+
+
+def large(weighted: bool) -> None:
     coefficients = paths(2, separate=True)
     left, right = drawn(1300, 9, 64, dtype=torch.float32), drawn(1300, 9, 64, seed=1, dtype=torch.float32)
     weight = drawn(1, 15, 64, seed=2, dtype=torch.float32) if weighted else None
     found = trilinear(left, right, weight, coefficients)
-    assert found.nbytes > _trilinear._STREAMED
+    assert found.nbytes > _trilinear_written._STREAMED
     some = slice(None, None, 97)
     close(found[some], dense(left[some], right[some], weight, coefficients))
     grads = drawn(*found.shape, seed=3, dtype=torch.float32)
     by_left, _ = _trilinear._gradients(left, right, weight, grads, coefficients.key)
     plan = plan_of(coefficients.key)
-    expected, _ = _trilinear._plain_gradients(left[some], right[some], weight, grads[some], plan)
+    expected, _ = _trilinear_plain.gradients(left[some], right[some], weight, grads[some], plan)
     close(by_left[some], expected)
 
 
-def test_rows_and_channels_know_nothing_of_each_other() -> None:
-    # 21 channels are a block of 16 and one that overlaps it.
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_and_channels_know_nothing_of_each_other(kind: str) -> None:
+    with kernels(kind):
+        broken_at_one_place()
+
+
+def broken_at_one_place() -> None:
+    # 21 channels are a vector of 16 and others.
     coefficients = paths(2, separate=False)
     left, right = drawn(6, 9, 21, dtype=torch.float32), drawn(6, 9, 21, seed=1, dtype=torch.float32)
     whole = trilinear(left, right, None, coefficients)
@@ -167,7 +204,13 @@ def test_rows_and_channels_know_nothing_of_each_other() -> None:
     assert torch.equal(broken, whole)
 
 
-def test_nothing_depends_on_the_number_of_threads() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_depends_on_the_number_of_threads(kind: str) -> None:
+    with kernels(kind):
+        same_for_all_threads()
+
+
+def same_for_all_threads() -> None:
     coefficients = paths(2, separate=True)
     left, right = drawn(301, 9, 64, dtype=torch.float32), drawn(301, 9, 64, seed=1, dtype=torch.float32)
     grad = drawn(301, coefficients.sizes[2], 64, seed=2, dtype=torch.float32)
@@ -195,6 +238,8 @@ def test_operators_keep_what_torch_asks_of_them(weighted: bool) -> None:
     torch.library.opcheck(_trilinear._forward, (left, right, weight, left, right, key))
     torch.library.opcheck(_trilinear._gradients, (left, right, weight, grad, key))
     torch.library.opcheck(_trilinear._weights, (left, right, grad, None, None, key, True, False))
+    if weight is not None:
+        torch.library.opcheck(_trilinear._all, (left, right, weight, grad, key))
 
 
 @pytest.mark.parametrize("rows", [1, 2])
@@ -215,6 +260,23 @@ def test_batches_of_batches(rows: int) -> None:
         leaves = [left[number].clone().requires_grad_(), weight[number].clone().requires_grad_()]
         expected = torch.autograd.grad(value(*leaves).pow(3).sum(), leaves)
         for one, other in zip(every, expected, strict=True):
+            close(one[number], other)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("of_each", [False, True])
+def test_all_gradients_under_vmap(rows: int, of_each: bool) -> None:
+    coefficients = paths(1, separate=False)
+    left, right, grads = drawn(3, 4, 2), drawn(3, 4, 1, seed=1), drawn(5, 3, 4, 2, seed=2)
+    weights = drawn(5, rows, coefficients.sizes[3], 2, seed=3)
+
+    def every(grad: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        return _trilinear._all(left, right, weight, grad, coefficients.key)
+
+    together = torch.vmap(every, (0, 0 if of_each else None))(grads, weights if of_each else weights[0])
+    for number in range(5):
+        alone = every(grads[number], weights[number if of_each else 0])
+        for one, other in zip(together, alone, strict=True):
             close(one[number], other)
 
 
@@ -261,6 +323,32 @@ def test_components_without_a_path_are_zero() -> None:
     coefficients = terms([Coupling((1, 1, 1), 1.0, 0, 0, 2)], (3, 3, 6))
     left, right = drawn(2, 3, 16), drawn(2, 3, 16, seed=1)
     close(trilinear(left, right, None, coefficients), dense(left, right, None, coefficients))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_paths_that_count_nothing(kind: str) -> None:
+    coefficients = terms([Coupling((1, 1, 1), 0.0, 0, 0, 0), Coupling((0, 1, 1), 2.0, 3, 0, 3)], (4, 3, 6))
+    left, right = drawn(2, 4, 16).requires_grad_(), drawn(2, 3, 16, seed=1).requires_grad_()
+    weight = drawn(2, 2, 16, seed=2).requires_grad_()
+    with kernels(kind):
+        found = trilinear(left, right, weight, coefficients)
+        close(found.detach(), dense(left.detach(), right.detach(), weight.detach(), coefficients))
+        grads = torch.autograd.grad(found.sum(), (left, right, weight))
+    expected = torch.autograd.grad(dense(left, right, weight, coefficients).sum(), (left, right, weight))
+    for one, other in zip(grads, expected, strict=True):
+        close(one, other)
+
+
+def test_where_code_is_not_loaded_and_where_there_is_too_much_of_it_loops_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    coefficients = paths(1, separate=True)
+    tensors = (drawn(2, 4, 16), drawn(2, 4, 16, seed=1), None)
+    assert _trilinear._kernels(coefficients.key) is _trilinear_written
+    written = trilinear(*tensors, coefficients)
+    with kernels("loops"):
+        assert _trilinear._kernels(coefficients.key) is _trilinear_loops
+    monkeypatch.setattr(_trilinear_written.sys, "platform", "win32")
+    assert _trilinear._kernels(coefficients.key) is _trilinear_loops
+    close(trilinear(*tensors, coefficients), written)
 
 
 def test_steps_between_components() -> None:

@@ -50,11 +50,11 @@ def store(builder: Any, value: Any, pointer: Any, mask: Any = None, *, past_cach
     builder.call(function, [value, pointer, I32(align), mask])
 
 
-def fetch(builder: Any, pointer: Any, near: int = 3) -> None:
-    """Has the line at a place brought to the caches, up to the first (3) or second (2) one; the place may be any."""
+def fetch(builder: Any, pointer: Any, *, near: bool = True) -> None:
+    """Has the line at a place brought to all caches, or to all but the first; the place may be any."""
     pointer = builder.bitcast(pointer, ir.IntType(8).as_pointer())
     function = _declared(builder, f"llvm.prefetch.{_pointer('i8')}", ir.VoidType(), [pointer, I32, I32, I32])
-    builder.call(function, [pointer, I32(0), I32(near), I32(1)])
+    builder.call(function, [pointer, I32(0), I32(3 if near else 2), I32(1)])
 
 
 def spread(builder: Any, number: Any, kind: Any = None) -> Any:

@@ -237,6 +237,6 @@ def fetch(typing: Any, row: Any, like: Any) -> Any:
     def write(code: _Code, row: ir.Value) -> None:
         for line in range(0, ROW, BYTES):
             place = code.builder.add(row, I64(line))
-            llvm.fetch(code.builder, code.builder.inttoptr(place, code.vector.as_pointer()), 2)
+            llvm.fetch(code.builder, code.builder.inttoptr(place, code.vector.as_pointer()), near=False)
 
     return _step(1, write)(like)
