@@ -376,7 +376,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(DataError, match=r"^weight must end with 28 numbers, not be of shape \(3,\)$"):
         SO2Convolution(first, first).from_path_weights(torch.zeros(3))
     features, weight = normal(4, first.dim), convolution.random_weight(dtype=torch.float64)
-    with pytest.raises(DataError, match=r"^source must be rows from 0 to 3, not 4$"):
+    with pytest.raises(DataError, match=r"^source must be nodes from 0 to 3, not 4$"):
         convolution(features, edges(), weight, source=SOURCE + 1)
     mixing = SO2MixingConvolution(first, first)
     with pytest.raises(DataError, match="all edges share it; radial is of edges"):

@@ -18,6 +18,7 @@ from torch import Tensor
 from tenfold.so3.products import _edge_frames as frames
 from tenfold.so3.products._aligned_form import Form, tables
 from tenfold.so3.products._aligned_plain import plain_gradients, plain_messages
+from tenfold.so3.products._ends import check_ends
 
 # Weights that all edges share are summed in so many parts, whatever the number of threads.
 _PARTS = 64
@@ -51,8 +52,8 @@ def _messages(
     nodes: int,
     numbers: list[int],
 ) -> Tensor:
-    frames.check_ends("source", source, len(features))
-    frames.check_ends("target", target, nodes)
+    check_ends("source", source, len(features))
+    check_ends("target", target, nodes)
     form = Form.of(numbers)
     if not frames.by_kernel(features):
         return plain_messages(form, features, vectors, weight, source, target, nodes)
