@@ -26,6 +26,8 @@ MADE: dict[str, Callable[[], Convolution]] = {
     "so2 of order 1": lambda: SO2Convolution(FEATURES, FEATURES, m_max=1),
     "mixing": lambda: SO2MixingConvolution(FEATURES, "3x0e+3x1o"),
     "gaunt": lambda: GauntConvolution(FEATURES, 3, FEATURES),
+    "so2 of many channels": lambda: SO2Convolution("8x0e+8x1o", "8x1o+8x2e", layout="mul_ir"),
+    "gaunt of many channels": lambda: GauntConvolution("8x0e+8x1o", 2, "8x0e+8x1o+8x2e"),
     "gaunt of scalars": lambda: GauntConvolution("2x0e", 0, "2x0e"),
 }
 

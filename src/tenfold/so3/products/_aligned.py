@@ -15,6 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tenfold.so3._memory import empty
+from tenfold.so3.products import _aligned_written
 from tenfold.so3.products import _edge_frames as frames
 from tenfold.so3.products._aligned_form import Form, tables
 from tenfold.so3.products._aligned_plain import plain_gradients, plain_messages
@@ -61,7 +63,13 @@ def _messages(
 
     edges = len(vectors)
     order, starts = frames.edges_of(target, edges, nodes)
-    out = features.new_zeros(len(starts) - 1, sum(2 * n + 1 for n in form.outer), features.shape[2])
+    rows, size = len(starts) - 1, sum(2 * n + 1 for n in form.outer)
+    if _aligned_written.suits(form, features, vectors, weight, each=False):
+        out = empty((rows, size, features.shape[2]), features.dtype)
+        given = {"features": features, "vectors": vectors, "weight": weight, "to": out}
+        _written(form, rows, "messages", {}, given, _ends(source, edges), order, starts)
+        return out
+    out = features.new_zeros(rows, size, features.shape[2])
     arrays = (_array(features), _array(vectors), _array(weight), _ends(source, edges), order, starts, _array(out))
     kernel, with_tables = _kernels().messages, tables(form, features.dtype, 0)
     shared(len(out), lambda first, last: kernel(first, last, *arrays, *with_tables))
@@ -102,6 +110,15 @@ def _gradients(
 
     edges = len(vectors)
     order, starts = frames.edges_of(source, edges, len(features))
+    if _aligned_written.suits(form, features, vectors, weight, each=of_weight):
+        to_features = empty(tuple(features.shape), features.dtype)
+        to_weight = empty((len(weight) if of_weight else 0, *weight.shape[1:]), weight.dtype)
+        to_vectors = vectors.new_empty(edges if of_vectors else 0, 3)
+        named = {"features": features, "vectors": vectors, "weight": weight, "coming": coming}
+        named |= {"to": to_features, "to_weight": to_weight, "to_vectors": to_vectors}
+        flags = {"vectors": of_vectors, "weight": of_weight}
+        _written(form, len(features), "gradients", flags, named, _ends(target, edges), order, starts)
+        return to_features, to_weight, to_vectors
     parts = max(1, min(_PARTS, len(starts) - 1))
     to_features = torch.zeros_like(features, memory_format=torch.contiguous_format)
     several = (parts if len(weight) == 1 else len(weight)) if of_weight else 0
@@ -190,7 +207,20 @@ def _second(
         return _composed(form, given, source, target)
     from tenfold.so3._shares import shared
 
-    edges, kernels, with_tables = len(vectors), _kernels(), tables(form, features.dtype, 2)
+    edges = len(vectors)
+    if _aligned_written.suits(form, features, vectors, weight, each=True):
+        names = ("coming", "features", "vectors", "weight", "on_features", "on_vectors", "on_weight")
+        there = {name: tensor for name, tensor in zip(names, given, strict=True) if tensor is not None}
+        flags = {name: f"on_{name}" in there for name in ("features", "vectors", "weight")}
+        to = [empty(tuple(one.shape), one.dtype) for one in (coming, features, vectors, weight)]
+        order, starts = frames.edges_of(target, edges, len(coming))
+        along = flags | {"along": True}
+        _written(form, len(coming), "messages", along, there | {"to": to[0]}, _ends(source, edges), order, starts)
+        order, starts = frames.edges_of(source, edges, len(features))
+        there |= {"to": to[1], "to_vectors": to[2], "to_weight": to[3]}
+        _written(form, len(features), "gradients", along, there, _ends(target, edges), order, starts)
+        return to[0], to[1], to[2], to[3]
+    kernels, with_tables = _kernels(), tables(form, features.dtype, 2)
     # What is not there is an array without rows.
     arrays = [
         _array(like.new_empty(0, *like.shape[1:]) if tensor is None else tensor)
@@ -198,15 +228,15 @@ def _second(
     ]
     ends = _ends(target, edges), _ends(source, edges)
     to_coming, to_features = (torch.zeros_like(one, memory_format=torch.contiguous_format) for one in given[:2])
-    order = frames.edges_of(target, edges, len(coming))
-    into = (*arrays[1:], ends[1], *order, _array(to_coming))
+    grouped = frames.edges_of(target, edges, len(coming))
+    into = (*arrays[1:], ends[1], *grouped, _array(to_coming))
     shared(len(coming), lambda first, last: kernels.messages_along(first, last, *into, *with_tables))
-    order = frames.edges_of(source, edges, len(features))
+    grouped = frames.edges_of(source, edges, len(features))
     parts = max(1, min(_PARTS, len(features)))
     make = weight.new_zeros if len(weight) == 1 else weight.new_empty
     to_weight = make(parts if len(weight) == 1 else len(weight), *weight.shape[1:])
     to_vectors = vectors.new_empty(edges, 3)
-    back = (*arrays, *ends, *order, *map(_array, (to_features, to_weight, to_vectors)))
+    back = (*arrays, *ends, *grouped, *map(_array, (to_features, to_weight, to_vectors)))
     shared(parts, lambda first, last: kernels.gradients_along(first, last, parts, *back, *with_tables))
     if len(weight) == 1:
         to_weight = to_weight.sum(dim=0, keepdim=True)
@@ -311,6 +341,22 @@ def _composed(
 torch.library.register_autograd("tenfold::so3_aligned", _backward, setup_context=_keep)
 torch.library.register_autograd("tenfold::so3_aligned_gradients", _gradients_backward, setup_context=_keep_gradients)
 torch.library.register_autograd("tenfold::so3_aligned_second", _second_backward, setup_context=_keep_second)
+
+
+def _written(
+    form: Form,
+    rows: int,
+    kind: str,
+    flags: dict[str, bool],
+    given: dict[str, Tensor],
+    other: np.ndarray,
+    order: np.ndarray,
+    starts: np.ndarray,
+) -> None:
+    """Has the code that is written for a form do it."""
+    arrays = {"other": other, "order": order, "starts": starts}
+    whole = {name: tensor.detach().contiguous() for name, tensor in given.items()}
+    _aligned_written.run(form, rows, kind, whole["features"], flags, whole | arrays)
 
 
 def _array(tensor: Tensor) -> np.ndarray:
