@@ -19,9 +19,6 @@ import llvmlite
 from llvmlite import binding, ir
 from platformdirs import user_cache_path
 
-_I32, _I64 = ir.IntType(32), ir.IntType(64)
-# Multiplications and additions may be fused.
-_CONTRACT = ("contract",)
 _DIGEST = 32
 
 _lock = threading.Lock()
@@ -77,12 +74,6 @@ def folder() -> Path:
     return user_cache_path("tenfold") / "code"
 
 
-def vector_bytes() -> int:
-    """How long the registers of this processor are."""
-    features = binding.get_host_cpu_features()
-    return 64 if features.get("avx512f") else 32 if features.get("avx") else 16
-
-
 @cache
 def _machine() -> tuple[binding.TargetMachine, str]:
     """What compiles for this processor, and what that is in words."""
@@ -122,57 +113,3 @@ def _write(file: Path, found: bytes) -> None:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-
-
-class Vectors:
-    """Writes steps on vectors of so many bytes, of numbers of ``item`` bytes.
-
-    Attributes:
-        builder: where the steps are written.
-    """
-
-    def __init__(self, builder: ir.IRBuilder, size: int, item: int) -> None:
-        self.builder, self.size, self.item = builder, size, item
-        self._number = ir.FloatType() if item == 4 else ir.DoubleType()
-        self._vector = ir.VectorType(self._number, size // item)
-
-    def load(self, address: ir.Value) -> ir.Value:
-        place = self.builder.bitcast(address, self._vector.as_pointer())
-        return self.builder.load(place, align=self.item)
-
-    def load_one(self, address: ir.Value) -> ir.Value:
-        """One number, the same for all lanes."""
-        one = self.builder.load(self.builder.bitcast(address, self._number.as_pointer()), align=self.item)
-        empty = ir.Constant(self._vector, ir.Undefined)
-        first = self.builder.insert_element(empty, one, _I32(0))
-        zeros = ir.Constant(ir.VectorType(_I32, self._vector.count), [0] * self._vector.count)
-        return self.builder.shuffle_vector(first, empty, zeros)
-
-    def store(self, value: ir.Value, address: ir.Value, *, past_caches: bool = False) -> None:
-        """Past the caches it has to be at a multiple of its size."""
-        place = self.builder.bitcast(address, self._vector.as_pointer())
-        stored = self.builder.store(value, place, align=self.size if past_caches else self.item)
-        if past_caches:
-            stored.set_metadata("nontemporal", self.builder.module.add_metadata([_I32(1)]))
-
-    def number(self, value: float) -> ir.Value:
-        return ir.Constant(self._vector, [self._number(value)] * self._vector.count)
-
-    def multiplied(self, one: ir.Value, other: ir.Value) -> ir.Value:
-        return self.builder.fmul(one, other, flags=_CONTRACT)
-
-    def added(self, total: ir.Value | None, one: ir.Value, other: ir.Value, sign: int = 1) -> ir.Value:
-        """``total + sign * one * other``, the sign 1 or -1; without a total the product."""
-        product = self.multiplied(one, other)
-        if total is None:
-            return product if sign > 0 else self.builder.fneg(product)
-        write = self.builder.fadd if sign > 0 else self.builder.fsub
-        return write(total, product, flags=_CONTRACT)
-
-    def fetch(self, address: ir.Value) -> None:
-        """Has what lies there brought to the caches; the address may be any."""
-        pointer = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [pointer, _I32, _I32, _I32])
-        name = "llvm.prefetch.p0" if binding.llvm_version_info[0] >= 15 else "llvm.prefetch.p0i8"
-        function = self.builder.module.declare_intrinsic(name, (), kind)
-        self.builder.call(function, [address, _I32(0), _I32(3), _I32(1)])

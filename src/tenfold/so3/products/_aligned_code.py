@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from llvmlite import ir
 
-from tenfold.so3._code import Vectors
+from tenfold.so3._simd import BYTES, llvm
 from tenfold.so3.products import _edge_frames as frames
 from tenfold.so3.products._aligned_form import Form
 
-_I8, _I32, _I64, _DOUBLE = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64), ir.DoubleType()
+_I8, _I32, _I64, _DOUBLE = ir.IntType(8).as_pointer(), llvm.I32, llvm.I64, ir.DoubleType()
+# Multiplications and additions may be fused.
+_CONTRACT = ("contract",)
 NAME = "run"
 # What the code takes: whole numbers, then addresses; what is not needed may be anything. Steps are bytes from the
 # weights of one edge to those of the next.
@@ -39,7 +41,6 @@ class Work:
     Attributes:
         kind: ``"messages"`` go to the rows of targets, ``"gradients"`` to those of sources.
         item: bytes of a number.
-        vector: bytes of a vector.
         along: whether it is how these change, where something does.
         features: whether features change.
         vectors: whether vectors change; for gradients, whether theirs is asked for.
@@ -48,7 +49,6 @@ class Work:
 
     kind: Literal["messages", "gradients"]
     item: int
-    vector: int
     along: bool = False
     features: bool = False
     vectors: bool = False
@@ -98,8 +98,7 @@ class _Writer:
         function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [_I64.as_pointer()]), NAME)
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
         self.number: Any = ir.FloatType() if work.item == 4 else _DOUBLE
-        self.lanes = work.vector // work.item
-        self.vectors = Vectors(self.builder, work.vector, work.item)
+        self.lanes, self.vector = BYTES // work.item, llvm.vector(self.number)
         self.given: dict[str, Any] = {}
         for place, name in enumerate(ARGUMENTS):
             value = self.builder.load(self.builder.gep(function.args[0], [_I64(place)]), align=8)
@@ -161,9 +160,9 @@ class _Writer:
         to = self._at(self.given["to"], self._times(out.size, row))
 
         def clear(place: Any) -> None:
-            self.vectors.store(self.vectors.number(0.0), self._at(to, place))
+            self._store(llvm.zero(self.vector), self._at(to, place))
 
-        self._loop(_I64(0), self.builder.mul(self.given["width"], _I64(out.size)), self.work.vector, clear)
+        self._loop(_I64(0), self.builder.mul(self.given["width"], _I64(out.size)), BYTES, clear)
         last = self._whole("starts", self.builder.add(row, _I64(1)))
 
         def edge(place: Any) -> None:
@@ -198,14 +197,14 @@ class _Writer:
         torques = not messages and (work.vectors or work.along)
         if torques:
             for number in range(4):
-                self.vectors.store(self.vectors.number(0.0), self._at(self.sums, number * work.vector))
+                self._store(llvm.zero(self.vector), self._at(self.sums, number * BYTES))
 
         def channels(channel: Any) -> None:
             # Rows of the next edge lie anywhere, and take longer to come than the work on this one.
             for start, size in soon:
                 rows = self._rows(start, channel)
                 for number in range(size):
-                    self.vectors.fetch(rows(number))
+                    llvm.fetch(self.builder, rows(number))
             x, a, g = (self._rows(base, channel) for base in (features, on_features, coming))
             w, b, to_w = (self._rows(base, channel) for base in (weight, on_weight, to_weight))
             step = self._along if work.along else self._plain
@@ -214,9 +213,9 @@ class _Writer:
             for number, value in enumerate(self._back(total, self.outer if messages else self.inner)):
                 if value is not None:
                     place = rows(number)
-                    self.vectors.store(self._plus(self.vectors.load(place), value), place)
+                    self._store(self._plus(self._load(place), value), place)
 
-        self._loop(_I64(0), given["width"], work.vector, channels)
+        self._loop(_I64(0), given["width"], BYTES, channels)
         if torques:
             self._to_vectors(edge)
 
@@ -279,10 +278,19 @@ class _Writer:
 
     # Steps on components.
 
+    def _load(self, address: Any) -> Any:
+        return llvm.load(self.builder, address, self.vector)
+
+    def _store(self, value: Any, address: Any) -> None:
+        llvm.store(self.builder, value, address)
+
+    def _everywhere(self, value: float) -> Any:
+        return ir.Constant(self.vector, [self.number(value)] * self.lanes)
+
     def _plus(self, one: Any, other: Any) -> Any:
         if one is None or other is None:
             return other if one is None else one
-        return self.builder.fadd(one, other, flags=("contract",))
+        return self.builder.fadd(one, other, flags=_CONTRACT)
 
     def _sums(self, one: Rows, other: Rows) -> Rows:
         return [self._plus(a, b) for a, b in zip(one, other, strict=True)]
@@ -290,10 +298,14 @@ class _Writer:
     def _more(self, total: Any, one: Any, other: Any, sign: int = 1) -> Any:
         if one is None or other is None:
             return total
-        return self.vectors.added(total, one, other, sign)
+        product = self.builder.fmul(one, other, flags=_CONTRACT)
+        if total is None:
+            return product if sign > 0 else self.builder.fneg(product)
+        return (self.builder.fadd if sign > 0 else self.builder.fsub)(total, product, flags=_CONTRACT)
 
     def _entry(self, table: Any, place: int) -> Any:
-        return self.vectors.load_one(self._at(table, place * self.work.item))
+        pointer = self.builder.bitcast(self._at(table, place * self.work.item), self.number.as_pointer())
+        return llvm.spread(self.builder, self.builder.load(pointer, align=self.work.item))
 
     def _cosine(self, m: int) -> Any:
         return self._entry(self.table, m - 1)
@@ -309,9 +321,9 @@ class _Writer:
         found: Rows = [None] * side.cut
         for degree, orders, full, cut in side.blocks():
             room: Rows = [None] * (2 * degree + 1)
-            room[degree] = self.vectors.load(rows(full))
+            room[degree] = self._load(rows(full))
             for m in range(1, degree + 1):
-                plus, minus = self.vectors.load(rows(full + m)), self.vectors.load(rows(full - m))
+                plus, minus = self._load(rows(full + m)), self._load(rows(full - m))
                 room[degree + m] = self._more(self._more(None, self._cosine(m), plus), self._sine(m), minus)
                 room[degree - m] = self._more(self._more(None, self._cosine(m), minus), self._sine(m), plus, -1)
             if degree == 0:
@@ -358,12 +370,12 @@ class _Writer:
 
     def _slots(self, rows: Callable[[int], Any]) -> Rows:
         """The weights of the frame, with their factors."""
-        given = [self.vectors.load(rows(number)) for number in range(self.mixing.shape[1])]
+        given = [self._load(rows(number)) for number in range(self.mixing.shape[1])]
         found: Rows = []
         for row in self.mixing:
             total = None
             for number in np.flatnonzero(np.abs(row) > 1e-12):
-                total = self._more(total, given[number], self.vectors.number(float(row[number])))
+                total = self._more(total, given[number], self._everywhere(float(row[number])))
             found.append(total)
         return found
 
@@ -371,8 +383,8 @@ class _Writer:
         for number, column in enumerate(self.mixing.T):
             total = None
             for slot in np.flatnonzero(np.abs(column) > 1e-12):
-                total = self._more(total, slots[slot], self.vectors.number(float(column[slot])))
-            self.vectors.store(self.vectors.number(0.0) if total is None else total, rows(number))
+                total = self._more(total, slots[slot], self._everywhere(float(column[slot])))
+            self._store(llvm.zero(self.vector) if total is None else total, rows(number))
 
     def _applied(self, slots: Rows, given: Rows) -> Rows:
         found: Rows = [None] * self.outer.cut
@@ -406,11 +418,11 @@ class _Writer:
         totals: Rows = [None, None]
         for (i, j, axis), mix in zip(side.pairs, side.tables.mixes, strict=True):
             part = self._more(self._more(None, left[i], right[j]), left[j], right[i], -1)
-            totals[axis] = self._more(totals[axis], part, self.vectors.number(sign * float(mix)))
+            totals[axis] = self._more(totals[axis], part, self._everywhere(sign * float(mix)))
         for axis, total in enumerate(totals):
             if total is not None:
-                place = self._at(self.sums, (first + axis) * self.work.vector)
-                self.vectors.store(self._plus(self.vectors.load(place), total), place)
+                place = self._at(self.sums, (first + axis) * BYTES)
+                self._store(self._plus(self._load(place), total), place)
 
     # Numbers of an edge.
 
@@ -477,8 +489,8 @@ class _Writer:
                 if np.any(part):
                     constant = self._constant(part)
                     total = constant if number == 0 else self._more(total, spread[number], constant)
-            self.vectors.store(
-                self.vectors.number(0.0) if total is None else total,
+            self._store(
+                llvm.zero(self.vector) if total is None else total,
                 self._at(self.table, (self.angles + first) * self.work.item),
             )
         if self.work.along and self.work.vectors:
@@ -487,16 +499,11 @@ class _Writer:
     def _spread(self, value: Any) -> Any:
         """A number of 64 bits in all lanes."""
         narrow = value if self.work.item == 8 else self.builder.fptrunc(value, self.number)
-        kind = ir.VectorType(self.number, self.lanes)
-        empty = ir.Constant(kind, ir.Undefined)
-        first = self.builder.insert_element(empty, narrow, _I32(0))
-        zeros = ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes)
-        return self.builder.shuffle_vector(first, empty, zeros)
+        return llvm.spread(self.builder, narrow)
 
     def _constant(self, values: Any) -> Any:
-        kind = ir.VectorType(self.number, self.lanes)
         padded = [*map(float, values), *[0.0] * (self.lanes - len(values))]
-        return ir.Constant(kind, [self.number(value) for value in padded])
+        return ir.Constant(self.vector, [self.number(value) for value in padded])
 
     def _turn(self, edge: Any) -> None:
         """The little turn that goes with the change of a vector, times what it mixes, to the stack."""
@@ -516,13 +523,13 @@ class _Writer:
                     mixes = side.tables.mixes[first : first + self.lanes]
                     part = [mix if pair[2] == axis else 0.0 for pair, mix in zip(some, mixes, strict=True)]
                     total = self._more(total, spread[axis], self._constant(part))
-                self.vectors.store(total, self._at(room, first * self.work.item))
+                self._store(total, self._at(room, first * self.work.item))
 
     def _to_vectors(self, edge: Any) -> None:
         """What the torques of an edge say of its vector."""
         b = self.builder
         a, c, turn_a, turn_c = (
-            self._widened(self._across(self.vectors.load(self._at(self.sums, n * self.work.vector)))) for n in range(4)
+            self._widened(self._across(self._load(self._at(self.sums, n * BYTES)))) for n in range(4)
         )
         first, second, third = b.fneg(c), _DOUBLE(0.0), a
         if self.work.along and self.work.vectors:
@@ -545,10 +552,6 @@ class _Writer:
         lanes = self.lanes
         while lanes > 1:
             lanes //= 2
-            index = ir.VectorType(_I32, lanes)
-            halves = [
-                self.builder.shuffle_vector(value, value, ir.Constant(index, list(range(begin, begin + lanes))))
-                for begin in (0, lanes)
-            ]
+            halves = (llvm.shuffle(self.builder, value, value, list(range(n, n + lanes))) for n in (0, lanes))
             value = self.builder.fadd(*halves)
         return self.builder.extract_element(value, _I32(0))

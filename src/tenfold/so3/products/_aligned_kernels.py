@@ -153,6 +153,15 @@ def weighed(form: Sparse, left: Any, right: Any, out: Any) -> None:
 
 
 @compiled
+def directed(vectors: Any) -> bool:
+    """Whether no edge has length zero."""
+    for e in range(len(vectors)):
+        if vectors[e, 0] == 0 and vectors[e, 1] == 0 and vectors[e, 2] == 0:
+            return False
+    return True
+
+
+@compiled
 def messages(
     first: int,
     last: int,

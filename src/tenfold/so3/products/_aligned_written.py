@@ -9,13 +9,14 @@ import numpy as np
 from torch import Tensor
 
 from tenfold.so3._shares import shared
+from tenfold.so3._simd import BYTES
 from tenfold.so3.products._aligned_form import Form
 
 if TYPE_CHECKING:
     from tenfold.so3._code import Code
     from tenfold.so3.products._aligned_code import Work
 
-# The code of larger forms takes many seconds to compile, and its numbers do not stay close.
+# The code of larger forms takes many seconds to compile.
 _MOST = 6
 
 
@@ -29,11 +30,11 @@ def suits(form: Form, features: Tensor, vectors: Tensor, weight: Tensor, *, each
         return False
     if (each and len(weight) != len(vectors)) or not len(vectors):
         return False
-    from tenfold.so3._code import vector_bytes
-
-    if features.shape[2] * features.element_size() % vector_bytes():
+    if features.shape[2] * features.element_size() % BYTES:
         return False
-    return bool((vectors != 0).any(dim=1).all())
+    from tenfold.so3.products._aligned_kernels import directed
+
+    return bool(directed(vectors.contiguous().numpy()))
 
 
 @lru_cache(maxsize=256)
@@ -46,10 +47,9 @@ def _code(form: Form, work: Work) -> Code:
 
 def run(form: Form, rows: int, kind: str, like: Tensor, flags: dict[str, bool], given: dict[str, Any]) -> None:
     """Has it done for all rows; ``given`` are tensors and arrays, contiguous, by the names of the arguments."""
-    from tenfold.so3._code import vector_bytes
     from tenfold.so3.products._aligned_code import ARGUMENTS, Work
 
-    work = Work(kind, like.element_size(), vector_bytes(), **flags)  # type: ignore[arg-type]
+    work = Work(kind, like.element_size(), **flags)  # type: ignore[arg-type]
     code = _code(form, work)
     numbers = np.zeros(len(ARGUMENTS), np.int64)
     for name, value in given.items():
