@@ -17,10 +17,9 @@ from llvmlite import ir
 from tenfold.so3._simd import BYTES, llvm
 from tenfold.so3.products import _edge_frames as frames
 from tenfold.so3.products._aligned_form import Form
+from tenfold.so3.products._edge_writer import Rows, Writer
 
 _I8, _I32, _I64, _DOUBLE = ir.IntType(8).as_pointer(), llvm.I32, llvm.I64, ir.DoubleType()
-# Multiplications and additions may be fused.
-_CONTRACT = ("contract",)
 NAME = "run"
 # What the code takes: whole numbers, then addresses; what is not needed may be anything. Steps are bytes from the
 # weights of one edge to those of the next.
@@ -29,9 +28,6 @@ ARGUMENTS = (
     *("features", "vectors", "weight", "coming", "on_features", "on_vectors", "on_weight"),
     *("other", "order", "starts", "to", "to_weight", "to_vectors"),
 )
-
-# Components as vectors of channels; None is zero.
-Rows = list[Any]
 
 
 @dataclass(frozen=True)
@@ -81,7 +77,7 @@ class _Side:
         return [(int(n), int(m), int(full + n), int(cut + m)) for n, m, full, cut in rows]
 
 
-class _Writer:
+class _Writer(Writer):
     def __init__(self, form: Form, work: Work) -> None:
         self.work, self.wide = work, form.kept(work.derivatives)
         self.inner, self.outer = _Side(form.inner, self.wide), _Side(form.outer, self.wide)
@@ -94,128 +90,79 @@ class _Writer:
             factor[slot] = abs(value)
         self.terms = [(k, i, slot, 1 if value > 0 else -1) for k, i, slot, value in terms]
         self.mixing = factor[:, None] * form.mixing()
-        self.module = ir.Module("aligned")
-        function = ir.Function(self.module, ir.FunctionType(ir.VoidType(), [_I64.as_pointer()]), NAME)
-        self.builder = ir.IRBuilder(function.append_basic_block("entry"))
-        self.number: Any = ir.FloatType() if work.item == 4 else _DOUBLE
-        self.lanes, self.vector = BYTES // work.item, llvm.vector(self.number)
-        self.given: dict[str, Any] = {}
-        for place, name in enumerate(ARGUMENTS):
-            value = self.builder.load(self.builder.gep(function.args[0], [_I64(place)]), align=8)
-            if place > ARGUMENTS.index("on_weight_step"):
-                value = self.builder.inttoptr(value, _I8)
-            self.given[name] = value
+        super().__init__("aligned", NAME, ARGUMENTS, ARGUMENTS.index("features"), work.item)
         waves = self.turns.waves.shape[1]
         self.angles = -(-2 * self.largest // self.lanes) * self.lanes
-        self.table = self._stack(self.angles + -(-waves // self.lanes) * self.lanes)
+        self.table = self.stack(self.angles + -(-waves // self.lanes) * self.lanes)
         pairs = [-(-len(side.pairs) // self.lanes) * self.lanes for side in (self.inner, self.outer)]
-        self.mixes = [self._stack(max(size, self.lanes)) for size in pairs]
-        self.sums = self._stack(4 * self.lanes)
-        self._loop(self.given["first"], self.given["last"], 1, self._row)
+        self.mixes = [self.stack(max(size, self.lanes)) for size in pairs]
+        self.sums = self.stack(4 * self.lanes)
+        self.loop(self.given["first"], self.given["last"], 1, self._row)
         self.builder.ret_void()
-
-    # Control and addresses.
-
-    def _stack(self, numbers: int) -> Any:
-        room = self.builder.alloca(self.number, size=numbers)
-        room.align = 64
-        return self.builder.bitcast(room, _I8)
-
-    def _loop(self, first: Any, last: Any, step: int, body: Callable[[Any], None]) -> None:
-        builder = self.builder
-        before, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
-        builder.cbranch(builder.icmp_signed("<", first, last), loop, done)
-        builder.position_at_end(loop)
-        number = builder.phi(_I64)
-        number.add_incoming(first, before)
-        body(number)
-        following = builder.add(number, _I64(step))
-        number.add_incoming(following, builder.block)
-        builder.cbranch(builder.icmp_signed("<", following, last), loop, done)
-        builder.position_at_end(done)
-
-    def _at(self, base: Any, *offsets: Any) -> Any:
-        for offset in offsets:
-            base = self.builder.gep(base, [_I64(offset) if isinstance(offset, int) else offset])
-        return base
-
-    def _whole(self, name: str, place: Any) -> Any:
-        """A whole number of an array."""
-        pointer = self.builder.bitcast(self.given[name], _I64.as_pointer())
-        return self.builder.load(self.builder.gep(pointer, [place]), align=8)
-
-    def _times(self, count: int, place: Any) -> Any:
-        """Bytes of so many rows of channels, as often as ``place`` says."""
-        return self.builder.mul(self.builder.mul(self.given["width"], _I64(count)), place)
-
-    def _rows(self, base: Any, channel: Any) -> Callable[[int], Any]:
-        """Addresses of the rows that begin at an address, at a channel."""
-        start = self._at(base, channel)
-        return lambda row: self._at(start, self.builder.mul(self.given["width"], _I64(row)))
 
     # The parts of the work.
 
     def _row(self, row: Any) -> None:
         out = self.outer if self.work.kind == "messages" else self.inner
-        to = self._at(self.given["to"], self._times(out.size, row))
+        to = self.at(self.given["to"], self.times(out.size, row))
 
         def clear(place: Any) -> None:
-            self._store(llvm.zero(self.vector), self._at(to, place))
+            self.store(llvm.zero(self.vector), self.at(to, place))
 
-        self._loop(_I64(0), self.builder.mul(self.given["width"], _I64(out.size)), BYTES, clear)
-        last = self._whole("starts", self.builder.add(row, _I64(1)))
+        self.loop(_I64(0), self.builder.mul(self.given["width"], _I64(out.size)), BYTES, clear)
+        last = self.whole("starts", self.builder.add(row, _I64(1)))
 
         def edge(place: Any) -> None:
-            number = self._whole("order", place)
+            number = self.whole("order", place)
             following = self.builder.add(place, _I64(1))
             inside = self.builder.icmp_signed("<", following, last)
-            ahead = self._whole("order", self.builder.select(inside, following, place))
+            ahead = self.whole("order", self.builder.select(inside, following, place))
             self._edge(row, to, number, ahead)
 
-        self._loop(self._whole("starts", row), last, 1, edge)
+        self.loop(self.whole("starts", row), last, 1, edge)
 
     def _edge(self, row: Any, to: Any, edge: Any, ahead: Any) -> None:
         builder, work, given = self.builder, self.work, self.given
         self._frame(edge)
-        other, later = self._whole("other", edge), self._whole("other", ahead)
+        other, later = self.whole("other", edge), self.whole("other", ahead)
         messages = work.kind == "messages"
         near, far = (other, row) if messages else (row, other)
-        features = self._at(given["features"], self._times(self.inner.size, near))
-        on_features = self._at(given["on_features"], self._times(self.inner.size, near))
-        coming = self._at(given["coming"], self._times(self.outer.size, far))
-        weight = self._at(given["weight"], builder.mul(given["weight_step"], edge))
-        on_weight = self._at(given["on_weight"], builder.mul(given["on_weight_step"], edge))
+        features = self.at(given["features"], self.times(self.inner.size, near))
+        on_features = self.at(given["on_features"], self.times(self.inner.size, near))
+        coming = self.at(given["coming"], self.times(self.outer.size, far))
+        weight = self.at(given["weight"], builder.mul(given["weight_step"], edge))
+        on_weight = self.at(given["on_weight"], builder.mul(given["on_weight_step"], edge))
         count = self.mixing.shape[1]
-        to_weight = self._at(given["to_weight"], self._times(count, edge))
-        soon = [(self._at(given["weight"], builder.mul(given["weight_step"], ahead)), count)]
+        to_weight = self.at(given["to_weight"], self.times(count, edge))
+        soon = [(self.at(given["weight"], builder.mul(given["weight_step"], ahead)), count)]
         name, side = ("features", self.inner) if messages else ("coming", self.outer)
-        soon.append((self._at(given[name], self._times(side.size, later)), side.size))
+        soon.append((self.at(given[name], self.times(side.size, later)), side.size))
         if work.along and work.weight:
-            soon.append((self._at(given["on_weight"], builder.mul(given["on_weight_step"], ahead)), count))
+            soon.append((self.at(given["on_weight"], builder.mul(given["on_weight_step"], ahead)), count))
         if work.along and work.features and messages:
-            soon.append((self._at(given["on_features"], self._times(side.size, later)), side.size))
+            soon.append((self.at(given["on_features"], self.times(side.size, later)), side.size))
         torques = not messages and (work.vectors or work.along)
         if torques:
             for number in range(4):
-                self._store(llvm.zero(self.vector), self._at(self.sums, number * BYTES))
+                self.store(llvm.zero(self.vector), self.at(self.sums, number * BYTES))
 
         def channels(channel: Any) -> None:
             # Rows of the next edge lie anywhere, and take longer to come than the work on this one.
             for start, size in soon:
-                rows = self._rows(start, channel)
+                rows = self.rows(start, channel)
                 for number in range(size):
                     llvm.fetch(self.builder, rows(number))
-            x, a, g = (self._rows(base, channel) for base in (features, on_features, coming))
-            w, b, to_w = (self._rows(base, channel) for base in (weight, on_weight, to_weight))
+            x, a, g = (self.rows(base, channel) for base in (features, on_features, coming))
+            w, b, to_w = (self.rows(base, channel) for base in (weight, on_weight, to_weight))
             step = self._along if work.along else self._plain
             total = step(x, a, g, w, b, to_w)
-            rows = self._rows(to, channel)
+            rows = self.rows(to, channel)
             for number, value in enumerate(self._back(total, self.outer if messages else self.inner)):
                 if value is not None:
                     place = rows(number)
-                    self._store(self._plus(self._load(place), value), place)
+                    self.store(self.plus(self.load(place), value), place)
 
-        self._loop(_I64(0), given["width"], BYTES, channels)
+        self.loop(_I64(0), given["width"], BYTES, channels)
         if torques:
             self._to_vectors(edge)
 
@@ -278,54 +225,28 @@ class _Writer:
 
     # Steps on components.
 
-    def _load(self, address: Any) -> Any:
-        return llvm.load(self.builder, address, self.vector)
-
-    def _store(self, value: Any, address: Any) -> None:
-        llvm.store(self.builder, value, address)
-
-    def _everywhere(self, value: float) -> Any:
-        return ir.Constant(self.vector, [self.number(value)] * self.lanes)
-
-    def _plus(self, one: Any, other: Any) -> Any:
-        if one is None or other is None:
-            return other if one is None else one
-        return self.builder.fadd(one, other, flags=_CONTRACT)
-
     def _sums(self, one: Rows, other: Rows) -> Rows:
-        return [self._plus(a, b) for a, b in zip(one, other, strict=True)]
-
-    def _more(self, total: Any, one: Any, other: Any, sign: int = 1) -> Any:
-        if one is None or other is None:
-            return total
-        product = self.builder.fmul(one, other, flags=_CONTRACT)
-        if total is None:
-            return product if sign > 0 else self.builder.fneg(product)
-        return (self.builder.fadd if sign > 0 else self.builder.fsub)(total, product, flags=_CONTRACT)
-
-    def _entry(self, table: Any, place: int) -> Any:
-        pointer = self.builder.bitcast(self._at(table, place * self.work.item), self.number.as_pointer())
-        return llvm.spread(self.builder, self.builder.load(pointer, align=self.work.item))
+        return [self.plus(a, b) for a, b in zip(one, other, strict=True)]
 
     def _cosine(self, m: int) -> Any:
-        return self._entry(self.table, m - 1)
+        return self.entry(self.table, m - 1)
 
     def _sine(self, m: int) -> Any:
-        return self._entry(self.table, self.largest + m - 1)
+        return self.entry(self.table, self.largest + m - 1)
 
     def _block(self, place: int) -> Any:
-        return self._entry(self.table, self.angles + place)
+        return self.entry(self.table, self.angles + place)
 
     def _into(self, rows: Callable[[int], Any], side: _Side) -> Rows:
         """Components as the frame sees them."""
         found: Rows = [None] * side.cut
         for degree, orders, full, cut in side.blocks():
             room: Rows = [None] * (2 * degree + 1)
-            room[degree] = self._load(rows(full))
+            room[degree] = self.load(rows(full))
             for m in range(1, degree + 1):
-                plus, minus = self._load(rows(full + m)), self._load(rows(full - m))
-                room[degree + m] = self._more(self._more(None, self._cosine(m), plus), self._sine(m), minus)
-                room[degree - m] = self._more(self._more(None, self._cosine(m), minus), self._sine(m), plus, -1)
+                plus, minus = self.load(rows(full + m)), self.load(rows(full - m))
+                room[degree + m] = self.more(self.more(None, self._cosine(m), plus), self._sine(m), minus)
+                room[degree - m] = self.more(self.more(None, self._cosine(m), minus), self._sine(m), plus, -1)
             if degree == 0:
                 found[cut] = room[0]
                 continue
@@ -333,12 +254,12 @@ class _Writer:
             for m in range(orders + 1):
                 for n in range(degree + 1):
                     factor = self._block(place + m * (degree + 1) + n)
-                    found[cut + m] = self._more(found[cut + m], factor, room[degree + n])
+                    found[cut + m] = self.more(found[cut + m], factor, room[degree + n])
             place += (orders + 1) * (degree + 1)
             for m in range(orders):
                 for n in range(degree):
                     factor = self._block(place + m * degree + n)
-                    found[cut - m - 1] = self._more(found[cut - m - 1], factor, room[degree - 1 - n])
+                    found[cut - m - 1] = self.more(found[cut - m - 1], factor, room[degree - 1 - n])
         return found
 
     def _back(self, given: Rows, side: _Side) -> Rows:
@@ -353,29 +274,29 @@ class _Writer:
             for m in range(degree + 1):
                 for n in range(orders + 1):
                     factor = self._block(place + m + n * (degree + 1))
-                    room[degree + m] = self._more(room[degree + m], factor, given[cut + n])
+                    room[degree + m] = self.more(room[degree + m], factor, given[cut + n])
             place += (orders + 1) * (degree + 1)
             for m in range(degree):
                 for n in range(orders):
                     factor = self._block(place + m + n * degree)
-                    room[degree - m - 1] = self._more(room[degree - m - 1], factor, given[cut - 1 - n])
+                    room[degree - m - 1] = self.more(room[degree - m - 1], factor, given[cut - 1 - n])
             found[full] = room[degree]
             for m in range(1, degree + 1):
                 plus, minus = room[degree + m], room[degree - m]
-                one = self._more(None, self._cosine(m), plus)
-                found[full + m] = self._more(one, self._sine(m), minus, -1)
-                one = self._more(None, self._cosine(m), minus)
-                found[full - m] = self._more(one, self._sine(m), plus)
+                one = self.more(None, self._cosine(m), plus)
+                found[full + m] = self.more(one, self._sine(m), minus, -1)
+                one = self.more(None, self._cosine(m), minus)
+                found[full - m] = self.more(one, self._sine(m), plus)
         return found
 
     def _slots(self, rows: Callable[[int], Any]) -> Rows:
         """The weights of the frame, with their factors."""
-        given = [self._load(rows(number)) for number in range(self.mixing.shape[1])]
+        given = [self.load(rows(number)) for number in range(self.mixing.shape[1])]
         found: Rows = []
         for row in self.mixing:
             total = None
             for number in np.flatnonzero(np.abs(row) > 1e-12):
-                total = self._more(total, given[number], self._everywhere(float(row[number])))
+                total = self.more(total, given[number], self.everywhere(float(row[number])))
             found.append(total)
         return found
 
@@ -383,46 +304,46 @@ class _Writer:
         for number, column in enumerate(self.mixing.T):
             total = None
             for slot in np.flatnonzero(np.abs(column) > 1e-12):
-                total = self._more(total, slots[slot], self._everywhere(float(column[slot])))
-            self._store(llvm.zero(self.vector) if total is None else total, rows(number))
+                total = self.more(total, slots[slot], self.everywhere(float(column[slot])))
+            self.store(llvm.zero(self.vector) if total is None else total, rows(number))
 
     def _applied(self, slots: Rows, given: Rows) -> Rows:
         found: Rows = [None] * self.outer.cut
         for k, i, slot, sign in self.terms:
-            found[k] = self._more(found[k], slots[slot], given[i], sign)
+            found[k] = self.more(found[k], slots[slot], given[i], sign)
         return found
 
     def _adjoint(self, slots: Rows, given: Rows) -> Rows:
         found: Rows = [None] * self.inner.cut
         for k, i, slot, sign in self.terms:
-            found[i] = self._more(found[i], slots[slot], given[k], sign)
+            found[i] = self.more(found[i], slots[slot], given[k], sign)
         return found
 
     def _weighed(self, left: Rows, right: Rows) -> Rows:
         found: Rows = [None] * len(self.mixing)
         for k, i, slot, sign in self.terms:
-            found[slot] = self._more(found[slot], left[k], right[i], sign)
+            found[slot] = self.more(found[slot], left[k], right[i], sign)
         return found
 
     def _swirled(self, given: Rows, number: int, sign: int, total: Rows) -> Rows:
         """What components change by when the frame turns a little, added to others; 0 for features, 1 for messages."""
         found = list(total)
         for place, (i, j, _) in enumerate((self.inner, self.outer)[number].pairs):
-            factor = self._entry(self.mixes[number], place)
-            found[i] = self._more(found[i], factor, given[j], sign)
-            found[j] = self._more(found[j], factor, given[i], -sign)
+            factor = self.entry(self.mixes[number], place)
+            found[i] = self.more(found[i], factor, given[j], sign)
+            found[j] = self.more(found[j], factor, given[i], -sign)
         return found
 
     def _torque(self, left: Rows, right: Rows, side: _Side, first: int, sign: int) -> None:
         """That of components around x and z, added to the sum ``first`` and the next."""
         totals: Rows = [None, None]
         for (i, j, axis), mix in zip(side.pairs, side.tables.mixes, strict=True):
-            part = self._more(self._more(None, left[i], right[j]), left[j], right[i], -1)
-            totals[axis] = self._more(totals[axis], part, self._everywhere(sign * float(mix)))
+            part = self.more(self.more(None, left[i], right[j]), left[j], right[i], -1)
+            totals[axis] = self.more(totals[axis], part, self.everywhere(sign * float(mix)))
         for axis, total in enumerate(totals):
             if total is not None:
-                place = self._at(self.sums, (first + axis) * BYTES)
-                self._store(self._plus(self._load(place), total), place)
+                place = self.at(self.sums, (first + axis) * BYTES)
+                self.store(self.plus(self.load(place), total), place)
 
     # Numbers of an edge.
 
@@ -441,7 +362,7 @@ class _Writer:
 
     def _put(self, table: Any, place: int, value: Any) -> None:
         narrow = value if self.work.item == 8 else self.builder.fptrunc(value, self.number)
-        pointer = self.builder.bitcast(self._at(table, place * self.work.item), self.number.as_pointer())
+        pointer = self.builder.bitcast(self.at(table, place * self.work.item), self.number.as_pointer())
         self.builder.store(narrow, pointer, align=self.work.item)
 
     def _call(self, name: str, *values: Any) -> Any:
@@ -487,11 +408,11 @@ class _Writer:
             for number in range(len(waves)):
                 part = waves[number, first : first + self.lanes]
                 if np.any(part):
-                    constant = self._constant(part)
-                    total = constant if number == 0 else self._more(total, spread[number], constant)
-            self._store(
+                    constant = self.constant(part)
+                    total = constant if number == 0 else self.more(total, spread[number], constant)
+            self.store(
                 llvm.zero(self.vector) if total is None else total,
-                self._at(self.table, (self.angles + first) * self.work.item),
+                self.at(self.table, (self.angles + first) * self.work.item),
             )
         if self.work.along and self.work.vectors:
             self._turn(edge)
@@ -500,10 +421,6 @@ class _Writer:
         """A number of 64 bits in all lanes."""
         narrow = value if self.work.item == 8 else self.builder.fptrunc(value, self.number)
         return llvm.spread(self.builder, narrow)
-
-    def _constant(self, values: Any) -> Any:
-        padded = [*map(float, values), *[0.0] * (self.lanes - len(values))]
-        return ir.Constant(self.vector, [self.number(value) for value in padded])
 
     def _turn(self, edge: Any) -> None:
         """The little turn that goes with the change of a vector, times what it mixes, to the stack."""
@@ -522,15 +439,13 @@ class _Writer:
                 for axis in range(2):
                     mixes = side.tables.mixes[first : first + self.lanes]
                     part = [mix if pair[2] == axis else 0.0 for pair, mix in zip(some, mixes, strict=True)]
-                    total = self._more(total, spread[axis], self._constant(part))
-                self._store(total, self._at(room, first * self.work.item))
+                    total = self.more(total, spread[axis], self.constant(part))
+                self.store(total, self.at(room, first * self.work.item))
 
     def _to_vectors(self, edge: Any) -> None:
         """What the torques of an edge say of its vector."""
         b = self.builder
-        a, c, turn_a, turn_c = (
-            self._widened(self._across(self._load(self._at(self.sums, n * BYTES)))) for n in range(4)
-        )
+        a, c, turn_a, turn_c = (self._widened(self._across(self.load(self.at(self.sums, n * BYTES)))) for n in range(4))
         first, second, third = b.fneg(c), _DOUBLE(0.0), a
         if self.work.along and self.work.vectors:
             first = b.fadd(first, b.fmul(self.stretch, turn_c))
@@ -543,7 +458,7 @@ class _Writer:
             b.fsub(b.fmul(self.up, second), b.fmul(self.side, third)),
             b.fsub(b.fmul(self.cosine, flat), b.fmul(self.sine, first)),
         )
-        base = self._at(self.given["to_vectors"], b.mul(edge, _I64(3 * self.work.item)))
+        base = self.at(self.given["to_vectors"], b.mul(edge, _I64(3 * self.work.item)))
         for axis, value in enumerate(found):
             self._put(base, axis, value)
 

@@ -155,10 +155,10 @@ def weighed(form: Sparse, left: Any, right: Any, out: Any) -> None:
 @compiled
 def directed(vectors: Any) -> bool:
     """Whether no edge has length zero."""
+    none = 0
     for e in range(len(vectors)):
-        if vectors[e, 0] == 0 and vectors[e, 1] == 0 and vectors[e, 2] == 0:
-            return False
-    return True
+        none += vectors[e, 0] == 0 and vectors[e, 1] == 0 and vectors[e, 2] == 0
+    return none == 0
 
 
 @compiled
