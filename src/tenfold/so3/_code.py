@@ -8,11 +8,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import hashlib
+import inspect
 import os
+import sys
 import tempfile
 import threading
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import llvmlite
@@ -46,19 +50,24 @@ class Code:
         self._function(arguments)
 
 
-def compiled(module: ir.Module, name: str) -> Code:
-    """The function of this name in a module, from disk where it was compiled before for such a processor.
+def compiled(write: Callable[[], ir.Module], name: str, description: str, writers: Sequence[ModuleType]) -> Code:
+    """The function of this name in the module that is written, from disk where it was for such a processor before.
 
     What is on disk is checked against its digest: a broken file is compiled again, and a folder that cannot be written
     to stays as it is.
+
+    Args:
+        write: writes the module; not called where the code is on disk.
+        description: everything that the module depends on.
+        writers: the Python modules that write it: when one of them was edited, code on disk is not what it writes.
     """
-    text = str(module)
     with _lock:
         machine, described = _machine()
-        file = folder() / f"{hashlib.sha256(f'{described} {text}'.encode()).hexdigest()}.o"
+        words = (described, name, *map(inspect.getsource, (*writers, sys.modules[__name__])), description)
+        file = folder() / f"{hashlib.sha256(chr(0).join(words).encode()).hexdigest()}.o"
         found = _read(file)
         if found is None:
-            parsed = binding.parse_assembly(text)
+            parsed = binding.parse_assembly(str(write()))
             parsed.verify()
             found = machine.emit_object(parsed)
             _write(file, found)

@@ -26,8 +26,8 @@ MADE: dict[str, Callable[[], Convolution]] = {
     "so2 of order 1": lambda: SO2Convolution(FEATURES, FEATURES, m_max=1),
     "mixing": lambda: SO2MixingConvolution(FEATURES, "3x0e+3x1o"),
     "gaunt": lambda: GauntConvolution(FEATURES, 3, FEATURES),
-    "so2 of many channels": lambda: SO2Convolution("8x0e+8x1o", "8x1o+8x2e", layout="mul_ir"),
-    "gaunt of many channels": lambda: GauntConvolution("8x0e+8x1o", 2, "8x0e+8x1o+8x2e"),
+    "so2 of many channels": lambda: SO2Convolution("16x0e+16x1o", "16x1o+16x2e", layout="mul_ir"),
+    "gaunt of many channels": lambda: GauntConvolution("16x0e+16x1o", 2, "16x0e+16x1o+16x2e"),
     "gaunt of scalars": lambda: GauntConvolution("2x0e", 0, "2x0e"),
 }
 
@@ -96,3 +96,29 @@ def test_an_edge_of_no_length_has_no_force_and_finite_derivatives(name: str) -> 
     found = derivatives(convolution, inputs)
     assert all(one.isfinite().all() for one in found)
     assert not found[2][0].any()
+
+
+MANY = ("so2 of many channels", "gaunt of many channels")
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_code_for_single_precision_computes_the_same(name: str) -> None:
+    convolution = MADE[name]()
+    inputs = [normal(4, convolution.irreps_in.dim), normal(4, 3, seed=1), weight_of(convolution, 4)]
+    single = derivatives(convolution, [tensor.float() for tensor in inputs])
+    assert all(one.dtype == torch.float32 for one in single)
+    for one, other in zip(single, derivatives(convolution, inputs), strict=True):
+        torch.testing.assert_close(one.double(), other, rtol=0, atol=2e-5 * float(other.detach().abs().max()))
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_threads_do_not_change_a_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    convolution = MADE[name]()
+    source, target = torch.randint(20, (2, 150), generator=torch.Generator().manual_seed(0))
+    inputs = [normal(20, convolution.irreps_in.dim), normal(150, 3, seed=1), weight_of(convolution, 150)]
+    results = []
+    for number in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda number=number: number)
+        results.append(derivatives(lambda *given: convolution(*given, source=source, target=target), inputs))
+    for others in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(results[0], others, strict=True))

@@ -97,29 +97,10 @@ class _Writer(Writer):
         pairs = [-(-len(side.pairs) // self.lanes) * self.lanes for side in (self.inner, self.outer)]
         self.mixes = [self.stack(max(size, self.lanes)) for size in pairs]
         self.sums = self.stack(4 * self.lanes)
-        self.loop(self.given["first"], self.given["last"], 1, self._row)
+        self.edges((self.outer if work.kind == "messages" else self.inner).size, self._edge)
         self.builder.ret_void()
 
     # The parts of the work.
-
-    def _row(self, row: Any) -> None:
-        out = self.outer if self.work.kind == "messages" else self.inner
-        to = self.at(self.given["to"], self.times(out.size, row))
-
-        def clear(place: Any) -> None:
-            self.store(llvm.zero(self.vector), self.at(to, place))
-
-        self.loop(_I64(0), self.builder.mul(self.given["width"], _I64(out.size)), BYTES, clear)
-        last = self.whole("starts", self.builder.add(row, _I64(1)))
-
-        def edge(place: Any) -> None:
-            number = self.whole("order", place)
-            following = self.builder.add(place, _I64(1))
-            inside = self.builder.icmp_signed("<", following, last)
-            ahead = self.whole("order", self.builder.select(inside, following, place))
-            self._edge(row, to, number, ahead)
-
-        self.loop(self.whole("starts", row), last, 1, edge)
 
     def _edge(self, row: Any, to: Any, edge: Any, ahead: Any) -> None:
         builder, work, given = self.builder, self.work, self.given
@@ -445,7 +426,7 @@ class _Writer(Writer):
     def _to_vectors(self, edge: Any) -> None:
         """What the torques of an edge say of its vector."""
         b = self.builder
-        a, c, turn_a, turn_c = (self._widened(self._across(self.load(self.at(self.sums, n * BYTES)))) for n in range(4))
+        a, c, turn_a, turn_c = (self._widened(self.across(self.load(self.at(self.sums, n * BYTES)))) for n in range(4))
         first, second, third = b.fneg(c), _DOUBLE(0.0), a
         if self.work.along and self.work.vectors:
             first = b.fadd(first, b.fmul(self.stretch, turn_c))
@@ -461,12 +442,3 @@ class _Writer(Writer):
         base = self.at(self.given["to_vectors"], b.mul(edge, _I64(3 * self.work.item)))
         for axis, value in enumerate(found):
             self._put(base, axis, value)
-
-    def _across(self, value: Any) -> Any:
-        """The sum of all lanes, halves first: an order that does not depend on the compiler."""
-        lanes = self.lanes
-        while lanes > 1:
-            lanes //= 2
-            halves = (llvm.shuffle(self.builder, value, value, list(range(n, n + lanes))) for n in (0, lanes))
-            value = self.builder.fadd(*halves)
-        return self.builder.extract_element(value, _I32(0))

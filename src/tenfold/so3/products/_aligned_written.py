@@ -40,9 +40,11 @@ def suits(form: Form, features: Tensor, vectors: Tensor, weight: Tensor, *, each
 @lru_cache(maxsize=256)
 def _code(form: Form, work: Work) -> Code:
     from tenfold.so3._code import compiled
-    from tenfold.so3.products._aligned_code import NAME, written
+    from tenfold.so3._simd import llvm
+    from tenfold.so3.products import _aligned_code, _aligned_form, _edge_frames, _edge_writer
 
-    return compiled(written(form, work), NAME)
+    writers = (_aligned_code, _aligned_form, _edge_frames, _edge_writer, llvm)
+    return compiled(lambda: _aligned_code.written(form, work), _aligned_code.NAME, f"{form} {work}", writers)
 
 
 def run(form: Form, rows: int, kind: str, like: Tensor, flags: dict[str, bool], given: dict[str, Any]) -> None:

@@ -55,6 +55,31 @@ class Writer:
         builder.cbranch(builder.icmp_signed("<", following, last), loop, done)
         builder.position_at_end(done)
 
+    def edges(self, size: int, body: Callable[[Any, Any, Any, Any], None]) -> None:
+        """Rows of so many components that begin with zeros, and what is done for each of their edges.
+
+        The body gets the row, where it is, an edge and the one after it.
+        """
+
+        def row(number: Any) -> None:
+            to = self.at(self.given["to"], self.times(size, number))
+
+            def clear(place: Any) -> None:
+                self.store(llvm.zero(self.vector), self.at(to, place))
+
+            self.loop(_I64(0), self.builder.mul(self.given["width"], _I64(size)), BYTES, clear)
+            last = self.whole("starts", self.builder.add(number, _I64(1)))
+
+            def edge(place: Any) -> None:
+                following = self.builder.add(place, _I64(1))
+                inside = self.builder.icmp_signed("<", following, last)
+                ahead = self.whole("order", self.builder.select(inside, following, place))
+                body(number, to, self.whole("order", place), ahead)
+
+            self.loop(self.whole("starts", number), last, 1, edge)
+
+        self.loop(self.given["first"], self.given["last"], 1, row)
+
     def at(self, base: Any, *offsets: Any) -> Any:
         for offset in offsets:
             base = self.builder.gep(base, [_I64(offset) if isinstance(offset, int) else offset])
@@ -86,6 +111,15 @@ class Writer:
         if total is None:
             return product if sign > 0 else self.builder.fneg(product)
         return (self.builder.fadd if sign > 0 else self.builder.fsub)(total, product, flags=_CONTRACT)
+
+    def across(self, value: Any) -> Any:
+        """The sum of all lanes, halves first: an order that does not depend on the compiler."""
+        lanes = self.lanes
+        while lanes > 1:
+            lanes //= 2
+            halves = (llvm.shuffle(self.builder, value, value, list(range(n, n + lanes))) for n in (0, lanes))
+            value = self.builder.fadd(*halves)
+        return self.builder.extract_element(value, llvm.I32(0))
 
     def entry(self, table: Any, place: int) -> Any:
         pointer = self.builder.bitcast(self.at(table, place * self.item), self.number.as_pointer())
