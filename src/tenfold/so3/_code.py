@@ -23,6 +23,8 @@ import llvmlite
 from llvmlite import binding, ir
 from platformdirs import user_cache_path
 
+import tenfold
+
 _DIGEST = 32
 
 _lock = threading.Lock()
@@ -63,7 +65,7 @@ def compiled(write: Callable[[], ir.Module], name: str, description: str, writer
     """
     with _lock:
         machine, described = _machine()
-        words = (described, name, *map(inspect.getsource, (*writers, sys.modules[__name__])), description)
+        words = (described, name, *map(_source, (*writers, sys.modules[__name__])), description)
         file = folder() / f"{hashlib.sha256(chr(0).join(words).encode()).hexdigest()}.o"
         found = _read(file)
         if found is None:
@@ -100,6 +102,13 @@ def _new_machine() -> binding.TargetMachine:
     triple, cpu, features = _target()
     target = binding.Target.from_triple(triple)
     return target.create_target_machine(cpu=cpu, features=features, opt=2, reloc="default", codemodel="jitdefault")
+
+
+def _source(module: ModuleType) -> str:
+    try:
+        return inspect.getsource(module)
+    except OSError:  # without sources there is one release and no editing
+        return tenfold.__version__
 
 
 def _read(file: Path) -> bytes | None:
