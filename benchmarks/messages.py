@@ -61,19 +61,16 @@ class _Aligned(nn.Module):
         self.taken: list[list[int]] = []
         self.convolutions = nn.ModuleList()
         self.irreps_out = Irreps("")
+        kind = SO2Convolution if convolution == "SO2Convolution" else SO2MixingConvolution
         for taken in _functions(irreps_in):
             for made in _functions(irreps_out):
                 inner, outer = (Irreps([i[n] for n in ns]) for i, ns in ((irreps_in, taken), (irreps_out, made)))
                 try:
-                    if convolution == "SO2Convolution":
-                        along = SO2Convolution(inner, outer, layout="mul_ir")
-                        layer: nn.Module = Convolution(along, edge_numel, hidden=(32,))
-                    else:
-                        layer = _Mixing(SO2MixingConvolution(inner, outer, layout="mul_ir"), edge_numel)
+                    along = kind(inner, outer, layout="mul_ir")
                 except Unsuited:  # as from scalars to pseudovectors
                     continue
                 self.taken.append(taken)
-                self.convolutions.append(layer)
+                self.convolutions.append(Convolution(along, edge_numel, hidden=(32,)))
                 self.irreps_out += outer
 
     def forward(self, features: Tensor, vectors: Tensor, known: Tensor, *, source: Tensor, target: Tensor) -> Tensor:
@@ -90,17 +87,3 @@ def _functions(irreps: Irreps) -> list[list[int]]:
     order = sorted(range(len(irreps)), key=lambda number: irreps[number].ir.l)
     functions = ([n for n in order if irreps[n].ir.p * (-1) ** irreps[n].ir.l == parity] for parity in (1, -1))
     return [function for function in functions if function]
-
-
-class _Mixing(nn.Module):
-    """Matrices that all edges share, and factors of each edge by a network."""
-
-    def __init__(self, along: SO2MixingConvolution, edge_numel: int) -> None:
-        super().__init__()
-        self.along = along
-        self.weight = nn.Parameter(torch.randn(along.weight_numel))
-        self.network = nn.Sequential(nn.Linear(edge_numel, 32), nn.SiLU(), nn.Linear(32, along.radial_numel))
-
-    def forward(self, features: Tensor, vectors: Tensor, known: Tensor, *, source: Tensor, target: Tensor) -> Tensor:
-        radial = self.network(known)
-        return self.along(features, vectors, self.weight, source=source, target=target, radial=radial)

@@ -99,11 +99,13 @@ def _function(question: Question, numbers: dict[str, np.ndarray]) -> Callable[..
         )
         return product
     source, target = torch.from_numpy(numbers["source"]), torch.from_numpy(numbers["target"])
-    harmonics = o3.Irreps.spherical_harmonics(q.filter_degree)
+    # Degrees, not irreps: torch.compile asks for the length of what is given, which e3nn's irrep refuses to tell.
+    harmonics = list(range(q.filter_degree + 1))
     if q.work == "edges":
         out = o3.Irreps([(c, (l3, (-1) ** (l1 + l2))) for l1, l2, l3 in paths])
         steps = [(l1, l2, number, "uvu", True) for number, (l1, l2, _) in enumerate(paths)]
-        product = o3.TensorProduct(features, harmonics, out, steps, shared_weights=False, internal_weights=False)
+        filters = o3.Irreps([(1, (degree, (-1) ** degree)) for degree in harmonics])
+        product = o3.TensorProduct(features, filters, out, steps, shared_weights=False, internal_weights=False)
 
         def edges(x: torch.Tensor, vectors: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
             along = o3.spherical_harmonics(harmonics, vectors, True, "component")
@@ -111,7 +113,7 @@ def _function(question: Question, numbers: dict[str, np.ndarray]) -> Callable[..
             return messages.new_zeros(q.rows, messages.shape[1]).index_add(0, target, messages)
 
         return edges
-    filters = o3.Irreps([(c, ir) for _, ir in harmonics])
+    filters = o3.Irreps([(c, (degree, (-1) ** degree)) for degree in harmonics])
     product = o3.TensorProduct(
         features,
         filters,

@@ -81,11 +81,6 @@ def test_products(name: str) -> None:
 def test_convolutions(name: str, edge_numel: int) -> None:
     torch.manual_seed(0)
     made = CONVOLUTIONS[name]()
-    if name == "so2 mixing" and edge_numel:
-        layer = Convolution(made, edge_numel, dtype=torch.float64)
-        with pytest.raises(DataError, match="all edges share it"):
-            layer(normal(4, 27), normal(5, 3), normal(5, 2), source=SOURCE, target=TARGET)
-        return
     layer = Convolution(made, edge_numel, dtype=torch.float64)
     known = normal(5, 2) if edge_numel else None
 
@@ -103,6 +98,18 @@ def test_convolutions(name: str, edge_numel: int) -> None:
         atol=1e-11,
     )
     kept(layer, features, vectors, known, source=SOURCE, target=TARGET)
+
+
+def test_a_network_makes_the_factors_of_edges_that_share_weights() -> None:
+    torch.manual_seed(0)
+    made = CONVOLUTIONS["so2 mixing"]()
+    layer = Convolution(made, 2, dtype=torch.float64)
+    features, vectors, known = normal(4, 27), normal(5, 3, seed=1), normal(5, 2, seed=2)
+    factors = layer.network(known)
+    assert factors.shape == (5, made.radial_numel)
+    expected = made(features, vectors, layer.weights(), source=SOURCE, target=TARGET, radial=factors)
+    assert torch.equal(layer(features, vectors, known, source=SOURCE, target=TARGET), expected)
+    assert not torch.equal(layer(features, vectors, 2 * known, source=SOURCE, target=TARGET), expected)
 
 
 def test_a_network_makes_weights_of_variance_one() -> None:

@@ -245,7 +245,7 @@ def test_threads_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nodes_that_are_not_there_are_told(name: str, wrong: int) -> None:
     case = small()
     getattr(case, name)[2] = wrong
-    with pytest.raises(DataError, match=rf"{name} has node {wrong}, but there are 3, counted from 0"):
+    with pytest.raises(DataError, match=rf"^{name} must be nodes from 0 to 2, not {wrong}$"):
         case.run(*case.given)
 
 

@@ -169,7 +169,7 @@ def test_frames_turn_with_space_up_to_a_turn_around_the_edge() -> None:
 
 
 def test_nodes_that_are_not_there_are_refused() -> None:
-    with pytest.raises(DataError, match=r"^source must be rows from 0 to 3, not 4$"):
+    with pytest.raises(DataError, match=r"^source must be nodes from 0 to 3, not 4$"):
         to_edge_frames(normal(4, SIZE, 3), edges(), SOURCE + 1, DEGREES, 9)
-    with pytest.raises(DataError, match=r"^target must be rows from 0 to 3, not -1$"):
+    with pytest.raises(DataError, match=r"^target must be nodes from 0 to 3, not -1$"):
         from_edge_frames(normal(7, SIZE, 3), edges(), SOURCE - 1, 4, DEGREES, 9)

@@ -13,6 +13,7 @@ from tenfold._arguments import whole_number
 from tenfold.errors import DataError
 from tenfold.nn.so3._weights import Weights
 from tenfold.so3.products import Convolution as Along
+from tenfold.so3.products import SO2MixingConvolution
 
 # The mean square of SiLU of a standard normal number, to the power -1/2.
 _SILU = 1.6765
@@ -22,7 +23,8 @@ class Convolution(nn.Module):
     """Any convolution of `tenfold.so3` as a layer.
 
     Its weights are those of a network with SiLU between its layers, of numbers that do not turn, such as functions of
-    the length of each edge; without such numbers, one parameter for all edges.
+    the length of each edge; without such numbers, one parameter for all edges. The weights of `SO2MixingConvolution`
+    are always a parameter: there the network makes its ``radial`` factors.
 
     Args:
         convolution: which one, like ``tn.so3.ClebschGordanConvolution("8x0e+8x1o", 2, "0e+1o")``.
@@ -51,12 +53,15 @@ class Convolution(nn.Module):
         self.irreps_in, self.irreps_out = convolution.irreps_in, convolution.irreps_out
         self.edge_numel = whole_number("edge_numel", edge_numel, 0)
         widths = [self.edge_numel, *(whole_number("each of hidden", width, 1) for width in hidden)]
-        self.weights = Weights((0,) if edge_numel else (convolution.weight_numel,), dtype=dtype, device=device)
+        made, kept = convolution.weight_numel, 0 if self.edge_numel else convolution.weight_numel
+        if isinstance(convolution, SO2MixingConvolution):
+            made, kept = convolution.radial_numel, convolution.weight_numel
+        self.weights = Weights((kept,), dtype=dtype, device=device)
         self.network = nn.Sequential()
-        if edge_numel:
+        if self.edge_numel:
             for before, after in pairwise(widths):
                 self.network.append(nn.Linear(before, after, dtype=dtype, device=device)).append(nn.SiLU())
-            self.network.append(nn.Linear(widths[-1], convolution.weight_numel, dtype=dtype, device=device))
+            self.network.append(nn.Linear(widths[-1], made, dtype=dtype, device=device))
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -89,6 +94,10 @@ class Convolution(nn.Module):
                 shape = "missing" if known is None else f"of shape {tuple(known.shape)}"
                 raise DataError(f"known must be of shape ({len(vectors)}, {self.edge_numel}), not {shape}")
             weight = self.network(known)
+            if isinstance(self.convolution, SO2MixingConvolution):
+                return self.convolution(
+                    features, vectors, self.weights(), source=source, target=target, nodes=nodes, radial=weight
+                )
         elif known is not None:
             raise DataError("known must be None: this layer has edge_numel=0")
         else:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tenfold.so3.irreps import Irreps
 from tenfold.so3.products import _aligned
+from tenfold.so3.products._aligned_form import Form
 from tenfold.so3.products._convolution import Convolution
 from tenfold.so3.products._registry import Unsuited
 from tenfold.so3.products._signals import Signal
@@ -15,7 +16,7 @@ from tenfold.so3.products._signals import Signal
 class AlignedConvolution(Convolution):
     """A filter that keeps channels apart, with weights for each of them or the same for all."""
 
-    _form: _aligned.Form
+    _form: Form
 
     def _signals(self, parity: bool, channelwise: bool) -> int:
         """Reads the irreps; 1 or -1 for the parity of what a filter multiplies with, 0 where none is asked for."""

@@ -153,6 +153,15 @@ def weighed(form: Sparse, left: Any, right: Any, out: Any) -> None:
 
 
 @compiled
+def directed(vectors: Any) -> bool:
+    """Whether no edge has length zero."""
+    none = 0
+    for e in range(len(vectors)):
+        none += vectors[e, 0] == 0 and vectors[e, 1] == 0 and vectors[e, 2] == 0
+    return none == 0
+
+
+@compiled
 def messages(
     first: int,
     last: int,
@@ -303,3 +312,214 @@ def gradients(
                     to_vectors[e, 0] = b * cosine + a * sine * up
                     to_vectors[e, 1] = -a * side
                     to_vectors[e, 2] = -b * sine + a * cosine * up
+
+
+@compiled
+def lies(around: Any, tilt: Any) -> Any:
+    """Cosines and sines of the two angles of a frame."""
+    largest = around.shape[1] - 1
+    if largest == 0:
+        return 1.0, 0.0, 1.0, 0.0
+    return float(around[0, 1]), float(around[1, 1]), float(tilt[1]), float(tilt[largest + 1])
+
+
+@compiled
+def seen_from(x: float, y: float, z: float, around: Any, tilt: Any) -> Any:
+    """A vector as the frame sees it."""
+    cosine, sine, up, side = lies(around, tilt)
+    flat = sine * x + cosine * z
+    return cosine * x - sine * z, side * flat + up * y, up * flat - side * y
+
+
+@compiled
+def swirled(given: Any, out: Any, side: Side, axis_x: float, axis_z: float) -> None:
+    """What a feature of a frame changes by when it is turned a little around its x and z, added to ``out``."""
+    for n in range(len(side.mixes)):
+        i, j = side.pairs[n, 0], side.pairs[n, 1]
+        # Narrow again, or all channels would be multiplied as wide numbers.
+        factor = out.dtype.type(side.mixes[n] * (axis_x if side.pairs[n, 2] == 0 else axis_z))
+        for c in range(given.shape[1]):
+            out[i, c] += factor * given[j, c]
+        for c in range(given.shape[1]):
+            out[j, c] -= factor * given[i, c]
+
+
+@compiled
+def weights_of(tables: Filter, given: Any, length: float, some: Any, none: Any) -> Any:
+    """The weights of the frame of an edge; two arrays are there to write them to."""
+    now = given
+    if len(tables.given.starts) > 1:
+        mapped(tables.given, now, some)
+        now = some
+    if length == 0:
+        mapped(tables.none, now, none)
+        now = none
+    return now
+
+
+@compiled
+def messages_along(
+    first: int,
+    last: int,
+    given: Any,
+    vectors: Any,
+    weight: Any,
+    on_given: Any,
+    on_vectors: Any,
+    on_weight: Any,
+    source: Any,
+    order: Any,
+    starts: Any,
+    out: Any,
+    inner: Side,
+    outer: Side,
+    turns: Turns,
+    tables: Filter,
+) -> None:
+    """How `messages` change where features, vectors and weights do; what has no rows does not."""
+    largest, channels, kind = len(turns.places) - 2, given.shape[2], given.dtype
+    around, tilt = np.empty((2, largest + 1), kind), np.empty(2 * largest + 1, kind)
+    blocks, room = np.empty(turns.waves.shape[1], kind), np.empty((2 * largest + 1, channels), kind)
+    seen = np.empty((len(tables.by_in.starts) - 1, channels), kind)
+    made = np.empty((len(tables.by_out.starts) - 1, channels), kind)
+    lead, total = np.zeros_like(seen), np.empty_like(made)
+    factors = np.empty(len(tables.by_out.value), kind)
+    some = np.empty((len(tables.by_weight.starts) - 1, weight.shape[2]), kind)
+    none, other = np.empty_like(some), np.empty_like(some)
+    each, moved = weight.shape[0] > 1, len(on_vectors) > 0
+    for row in range(first, last):
+        for place in range(starts[row], starts[row + 1]):
+            e = order[place]
+            x, y, z = float(vectors[e, 0]), float(vectors[e, 1]), float(vectors[e, 2])
+            length = frame(x, y, z, turns, around, tilt, blocks)
+            now = weights_of(tables, weight[e] if each else weight[0], length, some, none)
+            into(given[source[e]], seen, inner, turns, around, blocks, room)
+            if len(on_given):
+                into(on_given[source[e]], lead, inner, turns, around, blocks, room)
+            else:
+                lead[:] = 0
+            total[:] = 0
+            if moved and length != 0:
+                d = seen_from(float(on_vectors[e, 0]), float(on_vectors[e, 1]), float(on_vectors[e, 2]), around, tilt)
+                axis_x, axis_z = d[2] / length, -d[0] / length
+                swirled(seen, lead, inner, -axis_x, -axis_z)
+                applied(tables.by_out, seen, now, made, factors)
+                swirled(made, total, outer, axis_x, axis_z)
+            applied(tables.by_out, lead, now, made, factors)
+            added(made, total)
+            if len(on_weight):
+                change = weights_of(tables, on_weight[e] if each else on_weight[0], length, other, none)
+                applied(tables.by_out, seen, change, made, factors)
+                added(made, total)
+            back(total, out[row], outer, turns, around, blocks, room)
+
+
+@compiled
+def gradients_along(
+    first: int,
+    last: int,
+    parts: int,
+    coming: Any,
+    given: Any,
+    vectors: Any,
+    weight: Any,
+    on_given: Any,
+    on_vectors: Any,
+    on_weight: Any,
+    target: Any,
+    source: Any,
+    order: Any,
+    starts: Any,
+    to_given: Any,
+    to_weight: Any,
+    to_vectors: Any,
+    inner: Side,
+    outer: Side,
+    turns: Turns,
+    tables: Filter,
+) -> None:
+    """How `gradients` change where features, vectors and weights do."""
+    largest, channels, kind = len(turns.places) - 2, given.shape[2], given.dtype
+    around, tilt = np.empty((2, largest + 1), kind), np.empty(2 * largest + 1, kind)
+    blocks, room = np.empty(turns.waves.shape[1], kind), np.empty((2 * largest + 1, channels), kind)
+    seen = np.empty((len(tables.by_in.starts) - 1, channels), kind)
+    made = np.empty((len(tables.by_out.starts) - 1, channels), kind)
+    behind, before, lead, total = np.empty_like(made), np.empty_like(seen), np.empty_like(seen), np.empty_like(seen)
+    shaken = np.empty_like(made)
+    factors = np.empty(len(tables.by_out.value), kind)
+    some = np.empty((len(tables.by_weight.starts) - 1, weight.shape[2]), kind)
+    none, other = np.empty_like(some), np.empty_like(some)
+    toward, more, fewer = np.empty_like(some), np.empty_like(some), np.empty_like(some)
+    mine = np.empty((to_weight.shape[1], to_weight.shape[2]), kind)
+    each, moved, rows = weight.shape[0] > 1, len(on_vectors) > 0, len(starts) - 1
+    for number in range(first, last):
+        for row in range(rows * number // parts, rows * (number + 1) // parts):
+            for place in range(starts[row], starts[row + 1]):
+                e = order[place]
+                x, y, z = float(vectors[e, 0]), float(vectors[e, 1]), float(vectors[e, 2])
+                length = frame(x, y, z, turns, around, tilt, blocks)
+                now = weights_of(tables, weight[e] if each else weight[0], length, some, none)
+                into(given[source[e]], seen, inner, turns, around, blocks, room)
+                into(coming[target[e]], behind, outer, turns, around, blocks, room)
+                if len(on_given):
+                    into(on_given[source[e]], lead, inner, turns, around, blocks, room)
+                else:
+                    lead[:] = 0
+                total[:] = 0
+                # Torques, and what the turn itself has to do with the vector.
+                a, b, c_x, c_z, axis_x, axis_z, d = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, (0.0, 0.0, 0.0)
+                turning = moved and length != 0
+                if turning:
+                    d = seen_from(
+                        float(on_vectors[e, 0]), float(on_vectors[e, 1]), float(on_vectors[e, 2]), around, tilt
+                    )
+                    axis_x, axis_z = d[2] / length, -d[0] / length
+                    swirled(seen, lead, inner, -axis_x, -axis_z)
+                applied(tables.by_in, behind, now, before, factors)
+                applied(tables.by_out, lead, now, made, factors)
+                a, b = twisted(behind, made, outer, a, b, 1.0)
+                a, b = twisted(before, lead, inner, a, b, -1.0)
+                weighed(tables.by_weight, behind, lead, toward)
+                if turning:
+                    swirled(before, total, inner, axis_x, axis_z)
+                    c_x, c_z = twisted(before, seen, inner, c_x, c_z, -1.0)
+                    applied(tables.by_out, seen, now, made, factors)
+                    c_x, c_z = twisted(behind, made, outer, c_x, c_z, 1.0)
+                    shaken[:] = 0
+                    swirled(behind, shaken, outer, -axis_x, -axis_z)
+                    a, b = twisted(shaken, made, outer, a, b, 1.0)
+                    applied(tables.by_in, shaken, now, before, factors)
+                    a, b = twisted(before, seen, inner, a, b, -1.0)
+                    added(before, total)
+                    weighed(tables.by_weight, shaken, seen, more)
+                    added(more, toward)
+                if len(on_weight):
+                    change = weights_of(tables, on_weight[e] if each else on_weight[0], length, other, none)
+                    applied(tables.by_out, seen, change, made, factors)
+                    a, b = twisted(behind, made, outer, a, b, 1.0)
+                    applied(tables.by_in, behind, change, before, factors)
+                    a, b = twisted(before, seen, inner, a, b, -1.0)
+                    added(before, total)
+                back(total, to_given[row], inner, turns, around, blocks, room)
+                got = toward
+                if length == 0:
+                    mapped(tables.none_back, toward, fewer)
+                    got = fewer
+                if len(tables.given.starts) > 1:
+                    mapped(tables.given_back, got, mine)
+                    got = mine
+                if each:
+                    to_weight[e] = got
+                else:
+                    added(got, to_weight[number])
+                if length == 0:
+                    to_vectors[e] = 0
+                    continue
+                # As the frame sees it: what turns the edge, and what changes the turn that goes with a change.
+                v_x = (d[1] / length * c_z - b) / length
+                v_y = -(axis_x * c_x + axis_z * c_z) / length
+                v_z = (a - d[1] / length * c_x) / length
+                cosine, sine, up, side = lies(around, tilt)
+                to_vectors[e, 0] = cosine * v_x + sine * (side * v_y + up * v_z)
+                to_vectors[e, 1] = up * v_y - side * v_z
+                to_vectors[e, 2] = -sine * v_x + cosine * (side * v_y + up * v_z)

@@ -20,8 +20,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tenfold.errors import DataError
 from tenfold.so3._wigner3j import real_3j
+from tenfold.so3.products._ends import check_ends
 from tenfold.so3.wigner_d import wigner_d, wigner_d_from_angles
 
 if TYPE_CHECKING:
@@ -90,29 +90,23 @@ def torque(
 
 def turn_of(vectors: Float[Tensor, "edges 3"], change: Float[Tensor, "edges 3"]) -> Float[Tensor, "edges 3"]:
     """The rotation, around an axis across the edge, that goes with a change of its vector; none for length zero."""
-    return torch.linalg.cross(vectors, change) * _inverse_square(vectors)
+    scaled, scale, inverse = _scaled(vectors)
+    return torch.linalg.cross(scaled, change / scale) * inverse
 
 
 def turn_of_backward(
     vectors: Float[Tensor, "edges 3"], change: Float[Tensor, "edges 3"], coming: Float[Tensor, "edges 3"]
 ) -> Float[Tensor, "edges 3"]:
     """The gradient of ``(coming * turn_of(vectors, change)).sum()`` with respect to vectors."""
-    inverse = _inverse_square(vectors)
+    scaled, scale, inverse = _scaled(vectors)
     along = (coming * turn_of(vectors, change)).sum(dim=-1, keepdim=True)
-    return (torch.linalg.cross(change, coming) - 2 * along * vectors) * inverse
+    return (torch.linalg.cross(change / scale, coming) - 2 * along * scaled) * inverse / scale
 
 
 def change_of(vectors: Float[Tensor, "edges 3"], turn: Float[Tensor, "edges 3"]) -> Float[Tensor, "edges 3"]:
     """The gradient with respect to vectors where that with respect to their rotation is known."""
-    return torch.linalg.cross(turn, vectors) * _inverse_square(vectors)
-
-
-def check_ends(name: str, index: Tensor | None, rows: int) -> None:
-    """Raises `DataError` where an edge ends at a node that there is not."""
-    if index is not None and index.numel():
-        low, high = (int(number) for number in torch.aminmax(index))
-        if low < 0 or high >= rows:
-            raise DataError(f"{name} must be rows from 0 to {rows - 1}, not {low if low < 0 else high}")
+    scaled, scale, inverse = _scaled(vectors)
+    return torch.linalg.cross(turn, scaled) * inverse / scale
 
 
 def plain_frames(
@@ -386,11 +380,18 @@ def _(degree: int) -> Tensor:
     return torch.empty(3, 2 * degree + 1, 2 * degree + 1, dtype=torch.float64)
 
 
-def _inverse_square(vectors: Tensor) -> Tensor:
-    """One over the square of the length; zero for length zero, with derivatives of zero."""
-    square = vectors.square().sum(dim=-1, keepdim=True)
-    zero = square == 0
-    return torch.where(zero, 0.0, 1 / torch.where(zero, 1.0, square))
+def _scaled(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Vectors in units of their largest entry, these, and one over the squares of the former's lengths.
+
+    Squares of what is given might be too large for numbers or too small. For length zero the last is zero, with
+    derivatives of zero. Nothing depends on the units, so they are not differentiated.
+    """
+    scale = vectors.detach().abs().amax(dim=-1, keepdim=True)
+    zero = scale == 0
+    scale = torch.where(zero, 1.0, scale)
+    scaled = vectors / scale
+    square = torch.where(zero, 1.0, scaled.square().sum(dim=-1, keepdim=True))
+    return scaled, scale, torch.where(zero, 0.0, 1 / square)
 
 
 def _kernels() -> Any:

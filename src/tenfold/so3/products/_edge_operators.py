@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tenfold.errors import DataError
 from tenfold.so3._memory import empty
 from tenfold.so3._simd import BYTES
 from tenfold.so3.products._edge_paths import read, tables
+from tenfold.so3.products._ends import check_ends
 
 # Features, filters and weights, or what changes or derivatives they have.
 _Three = tuple[Tensor, Tensor, Tensor]
@@ -156,9 +156,7 @@ def _arrays(features: Tensor, filters: Tensor, weight: Tensor) -> tuple[Any, ...
 def _ends(name: str, ends: Tensor | None, nodes: int) -> Any:
     if ends is None:
         return None
-    if len(ends) and not (int(ends.min()) >= 0 and int(ends.max()) < nodes):
-        wrong = int(ends[(ends < 0) | (ends >= nodes)][0])
-        raise DataError(f"{name} has node {wrong}, but there are {nodes}, counted from 0")
+    check_ends(name, ends, nodes)
     return ends.contiguous().numpy()
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tenfold.so3.irreps import Given
 from tenfold.so3.layouts import Layout
-from tenfold.so3.products._aligned import Form
 from tenfold.so3.products._aligned_convolution import AlignedConvolution
+from tenfold.so3.products._aligned_form import Form
 from tenfold.so3.products._registry import Unsuited
 
 

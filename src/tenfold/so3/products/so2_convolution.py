@@ -12,8 +12,8 @@ from tenfold._arguments import quoted, whole_number
 from tenfold.errors import DataError, TenfoldError
 from tenfold.so3.irreps import Given
 from tenfold.so3.layouts import Layout
-from tenfold.so3.products._aligned import Form
 from tenfold.so3.products._aligned_convolution import AlignedConvolution
+from tenfold.so3.products._aligned_form import Form
 from tenfold.so3.products._registry import Unsuited
 
 Weights = Literal["frame", "paths"]

@@ -13,8 +13,8 @@ from tenfold._arguments import whole_number
 from tenfold.errors import DataError
 from tenfold.so3.irreps import Given
 from tenfold.so3.layouts import Layout
-from tenfold.so3.products._aligned import Form, Slot
 from tenfold.so3.products._aligned_convolution import signal
+from tenfold.so3.products._aligned_form import Form, Slot
 from tenfold.so3.products._convolution import Convolution
 from tenfold.so3.products._edge_frames import from_edge_frames, to_edge_frames
 from tenfold.so3.products._registry import Unsuited
