@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tenfold._arguments import whole_number
 from tenfold.errors import DataError
+from tenfold.so3._given import value_of
 from tenfold.so3.irreps import Given
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._aligned import Form, Slot
@@ -120,7 +121,7 @@ class SO2MixingConvolution(Convolution):
         seen = to_edge_frames(inner.components(features, self.layout), vectors, source, inner.degrees, orders)
         made = self._mixed(seen, numbers)
         zero = (vectors == 0).all(dim=-1)
-        if torch.compiler.is_compiling() or bool(zero.any()):
+        if value_of(zero.any()) != 0:
             blind = numbers.new_tensor(self._blind)
             made = torch.where(
                 zero[:, None, None], self._mixed(seen, torch.einsum("rs,sio->rio", blind, numbers)), made
