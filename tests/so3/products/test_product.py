@@ -78,7 +78,7 @@ def test_batches_broadcast(left: Any, right: Any, weight: Any, out: Any) -> None
         ((drawn(2, 3), drawn(2, 1).double(), drawn(2)), "left is torch.float32 and right torch.float64: convert one"),
         ((drawn(2, 3), drawn(2, 1), drawn(2).half()), "left is torch.float32 and weight torch.float16: convert one"),
         ((drawn(2, 3).long(), drawn(2, 1), drawn(2)), "must be floating, not torch.int64"),
-        ((drawn(2, 3), drawn(2, 1).to("meta"), drawn(2)), "not torch.float32 on cpu and torch.float32 on meta"),
+        ((drawn(2, 3), drawn(2, 1).to("meta"), drawn(2)), "left is on cpu and right on meta: move one"),
     ],
 )
 def test_what_does_not_fit(tensors: tuple[Tensor, ...], word: str) -> None:

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tenfold.so3._transforms import followed
 from tenfold.so3._wigner3j import real_3j
 from tenfold.so3.products import _sphere_tables as tables
 
@@ -136,6 +137,24 @@ def dense(
     return out
 
 
+def plain(
+    left: Float[Tensor, "batch left mul"],
+    right: Float[Tensor, "batch right mul"],
+    kind: str,
+    degrees: tuple[int, int, int],
+) -> Float[Tensor, "batch out mul"]:
+    """`dense` for all rows at once, nothing written over: what `torch.func` and forward mode differentiate."""
+    rings, steps = tables.sizes(total(kind, degrees))
+    into_left, into_right, back = _dense_tables(kind, degrees, rings, steps, left.dtype, left.device)
+    points = rings * steps
+    first, second = (into_left @ left).unflatten(1, (-1, points)), (into_right @ right).unflatten(1, (-1, points))
+    fields: list[Tensor | None] = [None] * (back.shape[1] // points)
+    for a, b, c, sign in form(kind, degrees, rings, steps).terms:
+        part, before = sign * first[:, a] * second[:, b], fields[c]
+        fields[c] = part if before is None else before + part
+    return back @ torch.cat([field for field in fields if field is not None], dim=1)
+
+
 def _combined(first: Tensor, second: Tensor, terms: tuple[tuple[int, int, int, int], ...], fields: int) -> Tensor:
     found = first.new_zeros(fields, *first.shape[1:])
     for a, b, c, sign in terms:
@@ -236,6 +255,19 @@ def faster(degrees: tuple[int, int, int], dtype: torch.dtype, device: torch.devi
 def _wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def on_sphere_anyhow(
+    left: Float[Tensor, "batch left mul"],
+    right: Float[Tensor, "batch right mul"],
+    kind: str,
+    degrees: tuple[int, int, int],
+    method: str,
+) -> Float[Tensor, "batch out mul"]:
+    """`on_sphere`, or its plain version where that could not be differentiated."""
+    if followed(left, right):
+        return plain(left, right, kind, degrees)
+    return on_sphere(left, right, kind, degrees, method)
 
 
 @torch.library.custom_op("tenfold::so3_on_sphere", mutates_args=())

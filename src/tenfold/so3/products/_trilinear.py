@@ -18,6 +18,7 @@ from torch import Tensor
 from tenfold.errors import DataError
 from tenfold.so3 import _memory
 from tenfold.so3._simd import BYTES
+from tenfold.so3._transforms import followed
 from tenfold.so3.products._terms import Terms
 from tenfold.so3.products._trilinear_plan import Plan, plan_of
 
@@ -60,17 +61,9 @@ def trilinear(
     ):
         shape = f"({batch} or 1, {paths}, {channels} or 1)"
         raise DataError(f"weight must be of shape {shape}, not {tuple(weight.shape)}")
-    if _differentiated_by_functions():
+    if followed(left, right, weight):
         return _plain_forward(left, right, weight, None, None, plan_of(terms.key))
     return _forward(left, right, weight, None, None, terms.key)
-
-
-def _differentiated_by_functions() -> bool:
-    """Whether this runs in `torch.func.grad` and the like, which do not know how operators are differentiated."""
-    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
-        return False
-    levels = torch._C._functorch.get_interpreter_stack() or []
-    return any(level.key() != torch._C._functorch.TransformType.Vmap for level in levels)
 
 
 @torch.library.custom_op("tenfold::so3_trilinear", mutates_args=())

@@ -12,7 +12,7 @@ from tenfold.so3.irreps import Given, Irreps
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._registry import product_method
 from tenfold.so3.products._signal_product import SignalNormalization, SignalProduct, Weights, choice
-from tenfold.so3.products._sphere_grid import on_sphere
+from tenfold.so3.products._sphere_grid import on_sphere_anyhow
 
 GridMethod = Literal["auto", "dense", "separable"]
 
@@ -68,7 +68,7 @@ class GauntGrid(SignalProduct):
         right: Float[Tensor, "batch dim2 mul"],
         degrees: tuple[int, int, int],
     ) -> Float[Tensor, "batch out mul"]:
-        return on_sphere(left, right, "multiply", degrees, self.method)
+        return on_sphere_anyhow(left, right, "multiply", degrees, self.method)
 
 
 @product_method("gaunt_grid", complete=False, summary="functions on the sphere multiplied on a grid")

@@ -12,7 +12,7 @@ from tenfold.so3.irreps import Irreps
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._registry import product_method
 from tenfold.so3.products._signal_product import SignalProduct
-from tenfold.so3.products._sphere_grid import on_sphere
+from tenfold.so3.products._sphere_grid import on_sphere_anyhow
 
 
 class Poisson(SignalProduct):
@@ -44,7 +44,7 @@ class Poisson(SignalProduct):
         right: Float[Tensor, "batch dim2 mul"],
         degrees: tuple[int, int, int],
     ) -> Float[Tensor, "batch out mul"]:
-        return on_sphere(left, right, "bracket", degrees, "dense")
+        return on_sphere_anyhow(left, right, "bracket", degrees, "dense")
 
 
 @product_method("poisson", complete=False, summary="the bracket of functions on the sphere: odd sums of degrees alone")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tenfold._arguments import whole_number
 from tenfold.errors import DataError
-from tenfold.so3._given import value_of
+from tenfold.so3._given import check_tensor, value_of
 from tenfold.so3.irreps import Given
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._aligned import Form, Slot
@@ -90,6 +90,8 @@ class SO2MixingConvolution(Convolution):
         Raises:
             DataError: weights are those of edges, or factors are not as many as they should be; else as there.
         """
+        if weight is not None:
+            check_tensor("weight", weight)
         if weight is not None and weight.ndim != 1:
             raise DataError(f"weight must be of shape ({self.weight_numel},): all edges share it; radial is of edges")
         if radial is None:

@@ -14,7 +14,7 @@ from tenfold.so3.irreps import Given, Irreps
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._registry import product_method
 from tenfold.so3.products._signal_product import SignalNormalization, SignalProduct, Weights
-from tenfold.so3.products._sphere_grid import on_sphere
+from tenfold.so3.products._sphere_grid import on_sphere_anyhow
 from tenfold.so3.products._sum import Sum
 from tenfold.so3.products.gaunt_grid import GauntGrid
 
@@ -44,7 +44,7 @@ class VectorCross(SignalProduct):
         right: Float[Tensor, "batch dim2 mul"],
         degrees: tuple[int, int, int],
     ) -> Float[Tensor, "batch out mul"]:
-        return on_sphere(left, right, "cross", degrees, "dense")
+        return on_sphere_anyhow(left, right, "cross", degrees, "dense")
 
 
 @cache
