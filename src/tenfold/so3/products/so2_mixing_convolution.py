@@ -13,7 +13,7 @@ from tenfold._arguments import whole_number
 from tenfold.errors import DataError
 from tenfold.so3._given import check_tensor, value_of
 from tenfold.so3.irreps import Given
-from tenfold.so3.layouts import Layout
+from tenfold.so3.layouts import Layout, check
 from tenfold.so3.products._aligned import Form, Slot
 from tenfold.so3.products._aligned_convolution import signal
 from tenfold.so3.products._convolution import Convolution
@@ -96,6 +96,9 @@ class SO2MixingConvolution(Convolution):
             raise DataError(f"weight must be of shape ({self.weight_numel},): all edges share it; radial is of edges")
         if radial is None:
             return super().__call__(features, vectors, weight, source=source, target=target, nodes=nodes)
+        check(features, self.irreps_in, self.layout)
+        for name, tensor in (("vectors", vectors), ("radial", radial)):
+            check_tensor(name, tensor)
         if radial.shape != (len(vectors), self.radial_numel) or radial.dtype != features.dtype:
             expected = f"({len(vectors)}, {self.radial_numel}) and {features.dtype}"
             raise DataError(f"radial must be of shape {expected}, not {tuple(radial.shape)} and {radial.dtype}")
