@@ -110,6 +110,11 @@ def test_what_falls_apart_is_called_so() -> None:
     sizes = {"i": 3, "j": 4, "k": 5, "l": 6, "a": 2, "b": 3}
     assert label(Structure("i a, a j, k b, b l -> i j k l", **sizes)) == "separate parts 2·3"
     assert label(Structure("i a, a j, k -> i j k", i=3, j=4, k=5, a=2)) == "separate parts 2"
+    # More than five ranks are no name; the pattern has them.
+    ends = [(f"x{n}", f"y{n}", f"b{n}") for n in range(6)]
+    terms = ", ".join(f"{one} {bond}, {bond} {other}" for one, other, bond in ends)
+    pattern = f"{terms} -> {' '.join(name for one, other, _ in ends for name in (one, other))}"
+    assert label(Structure(pattern, **{name: 2 for end in ends for name in end})) == "separate parts 2·2·2·2·…"
     assert label(Structure("i, j, k -> i j k", i=3, j=4, k=5)) == "outer product"
 
 

@@ -10,7 +10,7 @@ import torch
 
 from tenfold.errors import TenfoldError
 from tenfold.so3 import Irreps, advise, tensor_product
-from tenfold.so3.expressiveness import interactability
+from tenfold.so3.freedom import interactability
 from tenfold.so3.products import ClebschGordan, Unsuited, product_methods
 
 SIGNAL = "3x0e+3x1o+3x2e"
@@ -65,7 +65,15 @@ def test_advice_is_a_table_of_what_was_measured() -> None:
     assert (rows["gaunt_grid"].paths, rows["gaunt_grid"].freedom) == (4, 4)
     assert 0 < exact.seconds < exact.gradient_seconds
     assert rows[advice.complete].paths == 4
-    assert "clebsch_gordan" in repr(advice)
+    assert rows[advice.freest].freedom == 4
+    last = repr(advice).splitlines()[-3:]
+    assert last[0] == f"paths: which of the 4 triples of these irreps meet; fastest with all of them: {advice.complete}"
+    assert last[1].endswith(f"fastest with most: {advice.freest}")
+    assert last[2].endswith(f": {advice.fastest}")
+    # Weights that are factors of degrees reach less than one for each path where there are more paths than factors.
+    larger = advise("0e+1o+2e", "0e+1o+2e", "0e+1o+2e", batch=2, channels=1)
+    freedoms = {row.method: row.freedom for row in larger.rows}
+    assert (freedoms["gaunt_grid"], freedoms["clebsch_gordan"], larger.freest) == (7, 11, "clebsch_gordan")
     lacking = advise("0e+1e", "0e+1e", "0e+1e", batch=5, channels=2)
     refused = {row.method for row in lacking.rows if row.refused}
     assert "gaunt_grid" in refused

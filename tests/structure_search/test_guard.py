@@ -94,6 +94,12 @@ def test_what_is_kept_for_the_end_changes_nothing_before() -> None:
     assert one.fit.error == pytest.approx(relative_error(data, one.network))
 
 
+def test_there_is_no_guard_where_nothing_is_held_out() -> None:
+    whole = torch.rand(4, 5, 6, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(tn.errors.TenfoldError, match=r"^guard answers for held-out cells, and none are held out of"):
+        searched(whole, guard=True)
+
+
 @pytest.mark.slow
 def test_answers_do_not_depend_on_who_fits() -> None:
     one, two = searched(noisy(), guard=True), searched(noisy(), guard=True, workers=2)

@@ -167,7 +167,12 @@ def test_a_loss_stands_in_for_data(tmp_path: Path) -> None:
     assert distance(search.network, ARRAY) ** 2 == pytest.approx(search.error, rel=1e-9)
     assert "loss" in str(search)
     search.report(tmp_path / "page.html")
-    assert ">loss<" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert ">loss<" in page
+    assert "<h1>a loss</h1>" in page
+    assert "A loss has no data to compare with" in page
+    assert "from the data" not in page
+    assert not any(line.strip().startswith("data ") for line in str(search).splitlines())
     search.save(tmp_path / "found.tn")
     assert tn.load(tmp_path / "found.tn").structure == search.structure
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tenfold.claims._registry import Measurement, Number, claim
 from tenfold.so3 import GauntGrid, Irreps, tensor_product
-from tenfold.so3.expressiveness import expressivity, interactability
+from tenfold.so3.freedom import degrees_of_freedom, interactability
 from tenfold.so3.products import Product
 
 # Degrees of left, right and out; what a Clebsch-Gordan product reaches with paths of even sums, and with all of them;
@@ -47,7 +47,7 @@ def tensor_product_expressivity(*, seed: int = 0) -> Measurement:
         }
         shown = []
         for (name, (product, allowed)), wanted in zip(products.items(), expected, strict=True):
-            reached = expressivity(product, seed=seed)
+            reached = degrees_of_freedom(product, seed=seed)
             met = {(one.left.l, one.right.l, one.out.l) for one in interactability(product, seed=seed)}
             paths = _triangles(degrees, allowed)
             numbers |= {f"{name}, {degrees}: expressivity": reached, f"{name}, {degrees}: interactions": len(met)}

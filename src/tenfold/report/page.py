@@ -69,7 +69,7 @@ def render(fit: Fit, *, data: Any = None, search: Search | None = None, saved: s
     cores, cores_note = components.panels(fit) if summed else factors.panels(fit)
     pictured = pictures.rows(fit, original)
     return _template().render(
-        title=shorten(str(fit.source or "array"), 80),
+        title=shorten(fit.subject, 80),
         head=_head(fit, search),
         use=_use(fit, search, saved),
         facts=_facts(fit) if search is None else _facts_of_search(fit, search),
@@ -126,7 +126,8 @@ def _head(fit: Fit, search: Search | None) -> dict[str, Any]:
         else ""
     )
     return {
-        "source": str(fit.source or "an array"),
+        "source": str(fit.source or f"{'a' if fit.of_loss else 'an'} {fit.subject}"),
+        "of_loss": fit.of_loss,
         "shape": times(fit.shape),
         "axes": " × ".join(axis.name for axis in axes),
         "dtype": str(fit.source_dtype or ""),

@@ -71,7 +71,7 @@ def plot_search(search: Search) -> Figure:
     draw_path(right, search)
     fig.suptitle(
         plain(
-            f"{search.fit.source or 'array'}: {search.parameters:,} parameters, error {number(search.error)}, "
+            f"{search.fit.subject}: {search.parameters:,} parameters, error {number(search.error)}, "
             f"{search.counted:,} evaluations",
             90,
         ),

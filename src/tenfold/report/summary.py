@@ -47,7 +47,7 @@ def plot(fit: Fit) -> Figure:
         draw_front(middle[0], fit)
     draw_error(right, fit, fit.data)
     fig.suptitle(
-        plain(f"{fit.source or 'array'}: {fit.measure} {number(fit.error)}, ratio {number(fit.ratio)}", 90),
+        plain(f"{fit.subject}: {fit.measure} {number(fit.error)}, ratio {number(fit.ratio)}", 90),
         color=INK,
         size=11,
     )

@@ -15,6 +15,7 @@ from tenfold.so3.advise import advise
 from tenfold.so3.cartesian import CartesianTensor
 from tenfold.so3.coupling import clebsch_gordan, gaunt, wigner_3j
 from tenfold.so3.equivariance import assert_equivariant, equivariance_error
+from tenfold.so3.freedom import degrees_of_freedom, interactability
 from tenfold.so3.irreps import Block, Irrep, Irreps, Path
 from tenfold.so3.layouts import Layout, join, relayout, split
 from tenfold.so3.pointwise import check_pointwise
@@ -63,11 +64,13 @@ __all__ = [
     "assert_equivariant",
     "check_pointwise",
     "clebsch_gordan",
+    "degrees_of_freedom",
     "equivariance_error",
     "expressivity",
     "from_mandel",
     "from_voigt",
     "gaunt",
+    "interactability",
     "join",
     "matrix_to_angles",
     "quaternion_to_matrix",

@@ -19,6 +19,7 @@ from torch import Tensor
 from tenfold.so3._harmonics_plain import plain_harmonics, recurrence, scale
 from tenfold.so3._memory import empty
 from tenfold.so3._shares import shared
+from tenfold.so3._transforms import followed
 
 # Harmonics below which threads wait for each other longer than they work.
 _WORTH_THREADS = 2**20
@@ -35,9 +36,7 @@ def served(vectors: Tensor) -> bool:
     """Whether the kernels do this: numbers on the CPU, and no transform of functions that would look into them."""
     if vectors.device.type != "cpu" or vectors.dtype not in (torch.float32, torch.float64):
         return False
-    if torch._C._are_functorch_transforms_active():
-        return False
-    return torch.compiler.is_compiling() or torch.autograd.forward_ad.unpack_dual(vectors).tangent is None
+    return not (torch._C._are_functorch_transforms_active() or followed(vectors))
 
 
 @torch.library.custom_op("tenfold::so3_harmonics", mutates_args=(), device_types="cpu")

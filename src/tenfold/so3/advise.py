@@ -13,7 +13,7 @@ from torch import Tensor
 from tenfold._arguments import whole_number
 from tenfold._tables import columns
 from tenfold.errors import TenfoldError
-from tenfold.so3.expressiveness import expressivity, interactability
+from tenfold.so3.freedom import degrees_of_freedom, interactability
 from tenfold.so3.irreps import Given, Irreps
 from tenfold.so3.products import Product, Unsuited, product_methods
 
@@ -70,12 +70,17 @@ class Advice:
         return self._fastest(self.paths)
 
     @property
+    def freest(self) -> str | None:
+        """The fastest of those whose weights reach most."""
+        return self._fastest(1, max((row.freedom for row in self.rows), default=0))
+
+    @property
     def fastest(self) -> str | None:
         """The fastest of all."""
         return self._fastest(1)
 
-    def _fastest(self, paths: int) -> str | None:
-        able = [row for row in self.rows if not row.refused and row.paths >= paths]
+    def _fastest(self, paths: int, freedom: int = 0) -> str | None:
+        able = [row for row in self.rows if not row.refused and row.paths >= paths and row.freedom >= freedom]
         return min(able, key=lambda row: row.gradient_seconds).method if able else None
 
     def __repr__(self) -> str:
@@ -97,8 +102,13 @@ class Advice:
             columns(header, shown, right=(1, 2, 3, 4, 5)),
         ]
         lines += [f"{row.method}: not here, {row.refused}" for row in self.rows if row.refused]
-        if self.complete:
-            lines.append(f"all paths: {self.complete}; the fastest: {self.fastest}")
+        if able:
+            every = self.complete or "none of these"
+            lines += [
+                f"paths: which of the {self.paths} triples of these irreps meet; fastest with all of them: {every}",
+                f"freedom: how many numbers weights choose for one channel; fastest with most: {self.freest}",
+                f"fastest of all, whatever it lacks: {self.fastest}",
+            ]
         return "\n".join(lines)
 
 
@@ -146,7 +156,7 @@ def advise(
             rows.append(Advised(name, refused=str(reason)))
             continue
         forward, gradient = _timed(large, batch, torch.device(device), dtype)
-        rows.append(Advised(name, len(interactability(small)), expressivity(small), forward, gradient))
+        rows.append(Advised(name, len(interactability(small)), degrees_of_freedom(small), forward, gradient))
     paths = len({(single[0][p.left].ir, single[1][p.right].ir, p.ir) for p in single[0].paths(single[1], single[2])})
     rows.sort(key=lambda row: (bool(row.refused), -row.paths, row.gradient_seconds))
     return Advice(tuple(rows), paths, batch, channels, str(device), torch.get_num_threads())

@@ -15,6 +15,7 @@ from torch import Tensor
 from tenfold._arguments import quoted
 from tenfold.errors import DataError, TenfoldError
 from tenfold.so3._cartesian_basis import Symmetry, cartesian_basis
+from tenfold.so3._given import check_tensor
 from tenfold.so3._tables import cartesian_tensor
 from tenfold.so3.irreps import Irrep, Irreps
 
@@ -71,6 +72,7 @@ class CartesianTensor:
         Cost: a matrix product with ``3^rank irreps.dim`` numbers.
         """
         axes = (3,) * self.rank
+        check_tensor("tensor", tensor)
         if tensor.shape[max(0, tensor.ndim - self.rank) :] != axes:
             raise DataError(f"tensor of shape {tuple(tensor.shape)} must end with {axes}, the axes of '{self.formula}'")
         flat = tensor.reshape(*tensor.shape[: tensor.ndim - self.rank], 3**self.rank)
@@ -82,6 +84,7 @@ class CartesianTensor:
         Raises:
             DataError: the last axis has not ``irreps.dim`` entries, or the numbers are whole.
         """
+        check_tensor("features", features)
         if features.ndim == 0 or features.shape[-1] != self.irreps.dim:
             shape = tuple(features.shape)
             raise DataError(f"features of shape {shape} must end with the {self.irreps.dim} of '{self.irreps}'")

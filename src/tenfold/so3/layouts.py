@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tenfold._arguments import closest, quoted
 from tenfold.errors import DataError, TenfoldError
+from tenfold.so3._given import check_tensor
 from tenfold.so3.irreps import Given, Irreps
 
 Layout = Literal["mul_ir", "ir_mul"]
@@ -50,6 +51,8 @@ def join(
     known(layout)
     if not blocks:
         raise DataError("blocks must be at least one tensor: of none there is no shape to return")
+    for number, block in enumerate(blocks):
+        check_tensor(f"blocks[{number}]", block)
     return torch.cat([(b if layout == "mul_ir" else b.transpose(-1, -2)).flatten(-2) for b in blocks], dim=-1)
 
 
@@ -73,11 +76,12 @@ def relayout(
     return join(split(features, irreps, source), target)
 
 
-def check(features: Tensor, irreps: Irreps, layout: Layout) -> None:
+def check(features: Tensor, irreps: Irreps, layout: Layout, name: str = "features") -> None:
     """Raises where features cannot be of these irreps, or there is no such layout."""
     known(layout)
+    check_tensor(name, features)
     if features.ndim == 0 or features.shape[-1] != irreps.dim:
-        raise DataError(f"features of shape {tuple(features.shape)} must end with the {irreps.dim} of '{irreps}'")
+        raise DataError(f"{name} of shape {tuple(features.shape)} must end with the {irreps.dim} of '{irreps}'")
 
 
 def known(layout: Layout) -> None:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tenfold.errors import DataError
+from tenfold.so3._given import check_tensor
 from tenfold.so3.irreps import Given, Irreps
 from tenfold.so3.layouts import Layout, check, join, split
 from tenfold.so3.rotations import is_improper
@@ -29,6 +30,7 @@ def rotate(
     """
     irreps = Irreps(irreps)
     check(features, irreps, layout)
+    check_tensor("matrices", matrices)
     try:
         torch.broadcast_shapes(features.shape[:-1], matrices.shape[:-2])
     except RuntimeError as error:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tenfold._arguments import whole_number
 from tenfold.errors import DataError
+from tenfold.so3._given import check_floating, check_tensor, value_of
 
 # Matrices further than this from orthogonal are a mistake, not roundoff.
 _ORTHOGONAL = 1e-3
@@ -16,7 +17,12 @@ _ORTHOGONAL = 1e-3
 def angles_to_matrix(
     alpha: Float[Tensor, "*batch"], beta: Float[Tensor, "*batch"], gamma: Float[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch 3 3"]:
-    """``R_y(alpha) R_x(beta) R_y(gamma)``, e3nn's Euler angles; their batches broadcast."""
+    """``R_y(alpha) R_x(beta) R_y(gamma)``, e3nn's Euler angles; their batches broadcast.
+
+    Raises `DataError` where angles are no floating tensors.
+    """
+    for name, angle in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+        check_floating(name, angle)
     return _around(alpha, 1) @ _around(beta, 0) @ _around(gamma, 1)
 
 
@@ -31,7 +37,7 @@ def matrix_to_angles(
         DataError: they are not 3 x 3, not orthogonal, or contain a reflection.
     """
     check_rotations(matrices)
-    if _number(is_improper(matrices).any()) == 1:
+    if value_of(is_improper(matrices).any()) == 1:
         raise DataError("matrices must be rotations: one has determinant -1")
     x, y, z = matrices[..., 0, 1], matrices[..., 1, 1], matrices[..., 2, 1]
     alpha = torch.atan2(x, z)
@@ -48,13 +54,14 @@ def quaternion_to_matrix(quaternions: Float[Tensor, "*batch 4"]) -> Float[Tensor
     Raises:
         DataError: the last axis is not 4, or a quaternion is zero or not finite.
     """
+    check_tensor("quaternions", quaternions)
     if quaternions.ndim == 0 or quaternions.shape[-1] != 4 or not quaternions.is_floating_point():
         raise DataError(
             f"quaternions of shape {tuple(quaternions.shape)} and {quaternions.dtype} must be floating with w, x, y, z "
             "on the last axis"
         )
     length = torch.linalg.vector_norm(quaternions, dim=-1, keepdim=True)
-    if _number((torch.isfinite(length) & (length > 0)).all()) == 0:
+    if value_of((torch.isfinite(length) & (length > 0)).all()) == 0:
         raise DataError("quaternions must be finite and not zero")
     w, x, y, z = (quaternions / length).unbind(-1)
     rows = (
@@ -75,7 +82,8 @@ def random_rotations(
 
 
 def check_rotations(matrices: Tensor) -> None:
-    """Raises `DataError` unless these are orthogonal 3 x 3 matrices up to roundoff, where `_number` can tell."""
+    """Raises `DataError` unless these are orthogonal 3 x 3 matrices up to roundoff, where `value_of` can tell."""
+    check_tensor("matrices", matrices)
     if matrices.shape[-2:] != (3, 3) or not matrices.is_floating_point():
         raise DataError(
             f"matrices of shape {tuple(matrices.shape)} and {matrices.dtype} must be floating and end with 3 x 3"
@@ -83,7 +91,7 @@ def check_rotations(matrices: Tensor) -> None:
     if not matrices.numel():
         return
     given = matrices.detach()
-    off = _number((given @ given.mT - torch.eye(3, dtype=given.dtype, device=given.device)).abs().max())
+    off = value_of((given @ given.mT - torch.eye(3, dtype=given.dtype, device=given.device)).abs().max())
     if off is not None and not off <= max(_ORTHOGONAL, 16 * torch.finfo(given.dtype).eps):
         raise DataError(f"matrices must be orthogonal: R R^T differs from the identity by {off:.2g}")
 
@@ -92,16 +100,6 @@ def is_improper(matrices: Tensor) -> Tensor:
     """Which orthogonal matrices contain a reflection."""
     # There are no determinants of half precision.
     return torch.linalg.det(matrices.detach().float()) < 0
-
-
-def _number(tensor: Tensor) -> float | None:
-    """The number in a tensor of one; none while compilers or `torch.vmap` look on, for whom it has no value yet."""
-    if torch.compiler.is_compiling():
-        return None
-    try:
-        return float(tensor)
-    except RuntimeError:
-        return None
 
 
 def _around(angle: Tensor, axis: int) -> Tensor:

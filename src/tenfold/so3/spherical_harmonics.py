@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tenfold._arguments import closest, quoted, whole_number
 from tenfold.errors import DataError, TenfoldError
+from tenfold.so3._given import check_floating
 from tenfold.so3._harmonics import evaluated, served
 from tenfold.so3._harmonics_plain import plain_harmonics
 from tenfold.so3.irreps import Irreps
@@ -58,10 +59,9 @@ def spherical_harmonics(
         raise TenfoldError(
             f"normalization must be 'integral', 'component' or 'norm', not {quoted(normalization)}{hint}"
         )
+    check_floating("vectors", vectors)
     if vectors.ndim == 0 or vectors.shape[-1] != 3:
         raise DataError(f"vectors of shape {tuple(vectors.shape)} must have x, y and z on the last axis, 3 numbers")
-    if not vectors.is_floating_point():
-        raise DataError(f"vectors must be floating, not {vectors.dtype}")
     if not wanted:
         return vectors[..., :0]
     if not served(vectors):

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tenfold.errors import DataError
+from tenfold.so3._given import check_tensor
 
 _PAIRS = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
@@ -83,6 +84,7 @@ def _mean(like: Tensor, weight: float) -> Tensor:
 def _check(name: str, tensor: Tensor, rank: int, axes: tuple[int, ...]) -> None:
     if rank not in (2, 4):
         raise DataError(f"rank must be 2 or 4, not {rank!r}")
+    check_tensor(name, tensor)
     if tensor.ndim < len(axes) or tuple(tensor.shape[-len(axes) :]) != axes or not tensor.is_floating_point():
         raise DataError(
             f"{name} of shape {tuple(tensor.shape)} and {tensor.dtype} must be floating and end with {axes}"

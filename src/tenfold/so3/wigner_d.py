@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tenfold._arguments import whole_number
 from tenfold.errors import DataError
+from tenfold.so3._given import check_floating
 from tenfold.so3._tables import real_3j_tensor
 from tenfold.so3.rotations import check_rotations, quaternion_to_matrix
 
@@ -61,7 +62,9 @@ def wigner_d_from_angles(
     2007.
     """
     degree = whole_number("degree", degree, 0)
-    if not (alpha.is_floating_point() and alpha.dtype == beta.dtype == gamma.dtype):
+    for name, angle in (("alpha", alpha), ("beta", beta), ("gamma", gamma)):
+        check_floating(name, angle)
+    if not (alpha.dtype == beta.dtype == gamma.dtype):
         raise DataError(f"angles must be of one floating dtype, not {alpha.dtype}, {beta.dtype} and {gamma.dtype}")
     try:
         alpha, beta, gamma = torch.broadcast_tensors(alpha, beta, gamma)

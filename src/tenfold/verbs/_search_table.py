@@ -20,8 +20,12 @@ def table(search: Search) -> str:
     """The result of a search as a two-column table and its front, plain text."""
     fit, structure = search.fit, search.structure
     sizes = ", ".join(f"{bond}={structure.sizes[bond]}" for bond in structure.inner_indices)
+    shape = f"{' x '.join(map(str, fit.shape)) or 'scalar'} {fit.source_dtype}"
+    given = ("data", f"{fit.subject}: {shape}")
+    if fit.of_loss:
+        given = ("given", f"{'' if fit.source is None else f'{fit.source}, '}a loss of networks of shape {shape}")
     rows = [
-        ("data", f"{fit.source or 'array'}: {' x '.join(map(str, fit.shape)) or 'scalar'} {fit.source_dtype}"),
+        given,
         ("asked for", search.target + ("" if search.met else "; NOT reached")),
         ("space", in_words(search.space)),
         ("method", f"{search.method}, seed {search.seed}"),

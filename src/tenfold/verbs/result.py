@@ -76,6 +76,11 @@ class Fit:
         return "loss" if self.of_loss else "relative error"
 
     @property
+    def subject(self) -> str:
+        """What it was fitted to: the name that the data or the loss came with, else "array" or "loss"."""
+        return str(self.source or ("loss" if self.of_loss else "array"))
+
+    @property
     def structure(self) -> Structure:
         return self.network.structure
 

@@ -147,6 +147,9 @@ def search(
             raise TenfoldError("shape is given without loss; data has a shape of its own")
         ready = prepare(data, dtype=dtype, dims=dims, coordinates=coordinates, units=units)
         target: Target = target_of(ready.whole, test=_TEST)
+        if guard and (not isinstance(target, Observed) or target.held is None):
+            why = "so few" if isinstance(target, Observed) else "an array without missing ones"
+            raise TenfoldError(f"guard answers for held-out cells, and none are held out of {why}; leave it out")
         about = _of_data(ready)
     else:
         given = {"guard": bool(guard), "coordinates": coordinates is not None, "units": units is not None}

@@ -230,6 +230,8 @@ _STOPPED = {
     "answers": "the held-out cells have answered as often as they may",
     "interrupted": "interrupted; this is the best until then",
 }
+# Ranks of separate parts that fit beside their name.
+_SHOWN_RANKS = 5
 _PLAIN = (
     "error",
     "tested",
@@ -251,8 +253,10 @@ def label(structure: Structure, called: str = "network") -> str:
     if called == "network" and structure.order > 1 and _parts(structure) > 1:
         called = "separate parts" if structure.inner_indices else "outer product"
     family = (formats.name(structure) or called).replace("_", " ")
-    ranks = [structure.sizes[index] for index in bonds_along(structure)]
-    return f"{family} {'·'.join(map(str, ranks))}" if ranks else family
+    ranks = [str(structure.sizes[index]) for index in bonds_along(structure)]
+    if called == "separate parts" and len(ranks) > _SHOWN_RANKS:  # no chain in which each has its place
+        ranks = [*ranks[: _SHOWN_RANKS - 1], "…"]
+    return f"{family} {'·'.join(ranks)}" if ranks else family
 
 
 def _parts(structure: Structure) -> int:

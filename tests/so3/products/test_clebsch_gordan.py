@@ -431,5 +431,5 @@ def test_options_that_are_none() -> None:
 
 
 def test_mixed_dtypes() -> None:
-    with pytest.raises(DataError, match="one dtype on one device"):
+    with pytest.raises(DataError, match="convert one of them"):
         MIXED(drawn(2, 16).float(), drawn(2, 9), drawn(MIXED.weight_numel))

@@ -67,18 +67,18 @@ def test_batches_broadcast(left: Any, right: Any, weight: Any, out: Any) -> None
 @pytest.mark.parametrize(
     ("tensors", "word"),
     [
-        ((drawn(2, 4), drawn(2, 1), drawn(2)), "features of shape (2, 4) must end with the 3 of '1x1o'"),
-        ((drawn(2, 3), drawn(2, 3), drawn(2)), "features of shape (2, 3) must end with the 1 of '1x0e'"),
-        ((torch.tensor(1.0), drawn(2, 1), drawn(2)), "features of shape ()"),
-        ((drawn(2, 3), drawn(2, 1)), "weight must end with 2 numbers, not have none"),
+        ((drawn(2, 4), drawn(2, 1), drawn(2)), "left of shape (2, 4) must end with the 3 of '1x1o'"),
+        ((drawn(2, 3), drawn(2, 3), drawn(2)), "right of shape (2, 3) must end with the 1 of '1x0e'"),
+        ((torch.tensor(1.0), drawn(2, 1), drawn(2)), "left of shape ()"),
+        ((drawn(2, 3), drawn(2, 1)), "weight must end with 2 numbers, and is missing"),
         ((drawn(2, 3), drawn(2, 1), drawn(3)), "weight must end with 2 numbers, not have shape (3,)"),
         ((drawn(2, 3), drawn(2, 1), torch.tensor(1.0)), "weight must end with 2 numbers, not have shape ()"),
         ((drawn(2, 3), drawn(3, 1), drawn(2)), "batches of shape (2,) and (3,) and () do not broadcast"),
         ((drawn(2, 3), drawn(2, 1), drawn(3, 2)), "do not broadcast"),
-        ((drawn(2, 3), drawn(2, 1).double(), drawn(2)), "not torch.float32 on cpu and torch.float64 on cpu"),
-        ((drawn(2, 3), drawn(2, 1), drawn(2).half()), "not torch.float32 on cpu and torch.float16 on cpu"),
+        ((drawn(2, 3), drawn(2, 1).double(), drawn(2)), "left is torch.float32 and right torch.float64: convert one"),
+        ((drawn(2, 3), drawn(2, 1), drawn(2).half()), "left is torch.float32 and weight torch.float16: convert one"),
         ((drawn(2, 3).long(), drawn(2, 1), drawn(2)), "must be floating, not torch.int64"),
-        ((drawn(2, 3), drawn(2, 1).to("meta"), drawn(2)), "not torch.float32 on cpu and torch.float32 on meta"),
+        ((drawn(2, 3), drawn(2, 1).to("meta"), drawn(2)), "left is on cpu and right on meta: move one"),
     ],
 )
 def test_what_does_not_fit(tensors: tuple[Tensor, ...], word: str) -> None:

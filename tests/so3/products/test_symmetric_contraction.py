@@ -366,7 +366,7 @@ def test_operators_are_what_torch_expects() -> None:
         (lambda x, w, s: (x[:, :-1], w, s), "must end with the 27"),
         (lambda x, w, s: (x, None, None), "weight must end with"),
         (lambda x, w, s: (x, w[:, :-1], s), "weight must end with"),
-        (lambda x, w, s: (x.float(), w, s), "one dtype on one device"),
+        (lambda x, w, s: (x.float(), w, s), "convert one of them"),
         (lambda x, w, s: (x, w, s[:-1]), "must be one for each feature"),
         (lambda x, w, s: (x, w, s.int()), "species must be torch.int64"),
         (lambda x, w, s: (x, w, s + 2), "species 3 has no row"),

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from sympy.physics.wigner import wigner_9j
+from tenfold.so3.expressiveness import expressivity, interactability
 from torch import Tensor
 
 from tenfold.so3 import Irreps, random_rotations, relayout, rotate, spherical_harmonics, wigner_3j
 from tenfold.so3._wigner3j import complex_3j
-from tenfold.so3.expressiveness import expressivity, interactability
 from tenfold.so3.products import Product, Unsuited, product_methods
 from tenfold.so3.products.gaunt_grid import GauntGrid
 from tenfold.so3.products.vector_signal import VectorCross, VectorSignal, cross_factor

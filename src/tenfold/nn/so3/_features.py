@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tenfold._arguments import quoted, real_number
 from tenfold.errors import DataError, TenfoldError
+from tenfold.so3._given import check_floating
 from tenfold.so3.irreps import Irreps
 from tenfold.so3.layouts import Layout, check
 
@@ -15,8 +16,7 @@ from tenfold.so3.layouts import Layout, check
 def check_features(features: Tensor, irreps: Irreps, layout: Layout, parameter: Tensor | None = None) -> None:
     """Raises `DataError` where features are not floating, not of these irreps, or not of the parameter's dtype."""
     check(features, irreps, layout)
-    if not features.is_floating_point():
-        raise DataError(f"features must be floating, not {features.dtype}: convert them with features.float()")
+    check_floating("features", features)
     # Under autocast torch itself converts.
     if parameter is None or parameter.dtype == features.dtype or torch.is_autocast_enabled(features.device.type):
         return

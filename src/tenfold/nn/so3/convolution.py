@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tenfold._arguments import whole_number
 from tenfold.errors import DataError
 from tenfold.nn.so3._weights import Weights
+from tenfold.so3._given import check_tensor
 from tenfold.so3.products import Convolution as Along
 from tenfold.so3.products import SO2MixingConvolution
 
@@ -90,6 +91,8 @@ class Convolution(nn.Module):
             DataError: shapes or dtypes do not fit, or ``known`` is missing or not wanted.
         """
         if self.edge_numel:
+            if known is not None:
+                check_tensor("known", known)
             if known is None or known.shape != (len(vectors), self.edge_numel):
                 shape = "missing" if known is None else f"of shape {tuple(known.shape)}"
                 raise DataError(f"known must be of shape ({len(vectors)}, {self.edge_numel}), not {shape}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tenfold.errors import DataError
 from tenfold.nn.so3._features import check_features
+from tenfold.so3._given import check_tensor
 from tenfold.so3.irreps import Given, Irrep, Irreps
 from tenfold.so3.layouts import Layout, known
 
@@ -91,6 +92,9 @@ class Linear(nn.Module):
         Raises:
             DataError: there are not as many numbers as this layer has.
         """
+        check_tensor("weight", weight)
+        if bias is not None:
+            check_tensor("bias", bias)
         biases = 0 if bias is None else bias.numel()
         own = 0 if self.bias is None else self.bias.numel()
         if weight.numel() != self.weight.numel() or biases != own:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tenfold.so3._transforms import followed
 from tenfold.so3.irreps import Irreps
 from tenfold.so3.products import _aligned
 from tenfold.so3.products._aligned_form import Form
@@ -44,7 +45,8 @@ class AlignedConvolution(Convolution):
             1 if weight.ndim == 1 else len(weight), self.weight_numel // self._copies, self._copies
         )
         seen = self._inner.components(features, self.layout)
-        made = _aligned.messages(self._form, seen, vectors, factors, source, target, nodes)
+        run = _aligned.plain_messages if followed(features, vectors, weight) else _aligned.messages
+        made = run(self._form, seen, vectors, factors, source, target, nodes)
         return self._outer.features(made, self.layout)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tenfold._arguments import whole_number
 from tenfold.errors import DataError
+from tenfold.so3._given import check_tensor
 from tenfold.so3.irreps import Given, Irreps
 from tenfold.so3.layouts import Layout, check, known
 from tenfold.so3.products._product import uniform
@@ -65,20 +66,25 @@ class Convolution(ABC):
         check(features, self.irreps_in, self.layout)
         if features.ndim != 2:
             raise DataError(f"features of shape {tuple(features.shape)} must have two axes, nodes and {self.irreps_in}")
+        check_tensor("vectors", vectors)
         if vectors.ndim != 2 or vectors.shape[-1] != 3:
             raise DataError(f"vectors of shape {tuple(vectors.shape)} must have two axes, edges and x, y, z")
         # Not len, which would fix the number of edges where a graph is exported.
         edges = vectors.shape[0]
-        given = [features, vectors]
         if self.weight_numel:
+            if weight is not None:
+                check_tensor("weight", weight)
             if weight is None or weight.shape not in ((edges, self.weight_numel), (self.weight_numel,)):
                 shape = "missing" if weight is None else f"of shape {tuple(weight.shape)}"
                 raise DataError(f"weight must be of shape ({edges}, {self.weight_numel}), not {shape}")
-            given.append(weight)
-        elif weight is not None:
-            raise DataError(f"weight must be None: {type(self).__name__} of these irreps takes none")
-        uniform(given)
+            features, vectors, weight = uniform(features=features, vectors=vectors, weight=weight)
+        else:
+            if weight is not None:
+                raise DataError(f"weight must be None: {type(self).__name__} of these irreps takes none")
+            features, vectors = uniform(features=features, vectors=vectors)
         for name, ends in (("source", source), ("target", target)):
+            if ends is not None:
+                check_tensor(name, ends)
             if ends is not None and (ends.shape != (edges,) or ends.dtype != torch.int64):
                 raise DataError(f"{name} must be {edges} of torch.int64, not {tuple(ends.shape)} of {ends.dtype}")
         if source is None and features.shape[0] != edges:

@@ -20,9 +20,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tenfold.so3._transforms import followed
 from tenfold.so3._wigner3j import real_3j
 from tenfold.so3.products._ends import check_ends
-from tenfold.so3.wigner_d import wigner_d, wigner_d_from_angles
+from tenfold.so3.wigner_d import wigner_d, wigner_d_all, wigner_d_from_angles
 
 if TYPE_CHECKING:
     from tenfold.so3.products._edge_frame_kernels import Side, Turns
@@ -49,6 +50,8 @@ def to_edge_frames(
 
     Cost: ``O(L^3)`` for each edge and channel; besides the result nothing is kept for an edge.
     """
+    if followed(features, vectors):
+        return plain_to_frames(gathered(features, source), plain_frames(vectors, degrees, orders))
     return _to_frames(features, vectors, source, list(degrees), orders)
 
 
@@ -61,6 +64,8 @@ def from_edge_frames(
     orders: int,
 ) -> Float[Tensor, "rows component mul"]:
     """The way back, with the transpose: summed at the nodes of ``target``, or one row for each edge without it."""
+    if followed(seen, vectors):
+        return summed(plain_from_frames(seen, plain_frames(vectors, degrees, orders)), target, nodes)
     return _from_frames(seen, vectors, target, nodes, list(degrees), orders)
 
 
@@ -113,8 +118,10 @@ def plain_frames(
     vectors: Float[Tensor, "edges 3"], degrees: Sequence[int], orders: int
 ) -> list[Float[Tensor, "edges component kept"]]:
     """The frames as matrices, one for each degree: their columns are the components kept, up to an order."""
-    x, y, z = vectors.unbind(-1)
-    scale = vectors.abs().amax(dim=-1).clamp(min=torch.finfo(vectors.dtype).tiny)
+    transformed = followed(vectors)
+    given = vectors.detach() if transformed else vectors
+    x, y, z = given.unbind(-1)
+    scale = given.abs().amax(dim=-1).clamp(min=torch.finfo(vectors.dtype).tiny)
     x, y, z = x / scale, y / scale, z / scale
     alpha, beta = torch.atan2(x, z), torch.atan2(torch.hypot(x, z), y)
     found = []
@@ -122,7 +129,25 @@ def plain_frames(
         kept = min(degree, orders)
         turned = wigner_d_from_angles(degree, alpha, beta, torch.zeros_like(beta))
         found.append(turned[..., degree - kept : degree + kept + 1])
-    return found
+    if not transformed:
+        return found
+    # Angles have no derivatives at the poles. What turns the edge from where it is to where it goes has them.
+    turn = wigner_d_all(max(degrees), _turn_from_itself(vectors))
+    return [turn[degree] @ frame for degree, frame in zip(degrees, found, strict=True)]
+
+
+def _turn_from_itself(vectors: Float[Tensor, "edges 3"]) -> Float[Tensor, "edges 3 3"]:
+    """The least rotation from the direction of a vector to itself: the identity, with the derivatives of a turn."""
+    scale = vectors.detach().abs().amax(dim=-1, keepdim=True)
+    away = torch.where(scale == 0, vectors.new_tensor([0.0, 1.0, 0.0]), vectors / torch.where(scale == 0, 1.0, scale))
+    direction = away / torch.linalg.vector_norm(away, dim=-1, keepdim=True)
+    before = direction.detach()
+    x, y, z = torch.linalg.cross(before, direction).unbind(-1)
+    zero = torch.zeros_like(x)
+    rows = ((zero, -z, y), (z, zero, -x), (-y, x, zero))
+    around = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+    cosine = (before * direction).sum(dim=-1)[..., None, None]
+    return torch.eye(3, dtype=vectors.dtype, device=vectors.device) + around + around @ around / (1 + cosine)
 
 
 def plain_to_frames(

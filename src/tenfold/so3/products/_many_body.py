@@ -10,9 +10,10 @@ from torch import Tensor
 
 from tenfold._arguments import whole_number
 from tenfold.errors import DataError
+from tenfold.so3._given import check_floating, check_tensor
 from tenfold.so3.irreps import Given, Irreps
 from tenfold.so3.layouts import Layout, check, known
-from tenfold.so3.products._product import broadcast, uniform
+from tenfold.so3.products._product import broadcast, check_weight, uniform
 
 
 class ManyBodyProduct(ABC):
@@ -61,14 +62,11 @@ class ManyBodyProduct(ABC):
             if weight is not None or species is not None:
                 name = "species" if weight is None else "weight"
                 raise DataError(f"{name} must be None: {type(self).__name__} of these irreps takes no weights")
-            uniform([features])
+            check_floating("features", features)
             batch = features.shape[:-1]
             made = self._product(features.reshape(-1, self.irreps_in.dim), None, None)
             return made.reshape(*batch, self.irreps_out.dim)
-        if weight is None or weight.ndim == 0 or weight.shape[-1] != self.weight_numel:
-            shape = "none" if weight is None else f"shape {tuple(weight.shape)}"
-            raise DataError(f"weight must end with {self.weight_numel} numbers, not have {shape}")
-        uniform([features, weight])
+        features, weight = uniform(features=features, weight=check_weight(weight, self.weight_numel))
         if species is not None:
             self._check_species(features, weight, species)
             batch, table, rows = features.shape[:-1], weight, species.reshape(-1)
@@ -84,6 +82,7 @@ class ManyBodyProduct(ABC):
         return self._product(flat, table, rows).reshape(*batch, self.irreps_out.dim)
 
     def _check_species(self, features: Tensor, weight: Tensor, species: Tensor) -> None:
+        check_tensor("species", species)
         if species.dtype != torch.int64 or species.device != features.device:
             one, other = f"{species.dtype} on {species.device}", f"torch.int64 on {features.device}"
             raise DataError(f"species must be {other}, not {one}")

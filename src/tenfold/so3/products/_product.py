@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tenfold.errors import DataError
+from tenfold.so3._given import check_floating, check_tensor
 from tenfold.so3.irreps import Given, Irreps
 from tenfold.so3.layouts import Layout, check, known
 
@@ -48,18 +49,17 @@ class Product(ABC):
         Raises:
             DataError: shapes, dtypes or devices do not fit, or weights are missing or not wanted.
         """
-        check(left, self.irreps_in1, self.layout)
-        check(right, self.irreps_in2, self.layout)
-        given = [left, right]
+        check(left, self.irreps_in1, self.layout, "left")
+        check(right, self.irreps_in2, self.layout, "right")
         if self.weight_numel:
-            if weight is None or weight.ndim == 0 or weight.shape[-1] != self.weight_numel:
-                shape = "none" if weight is None else f"shape {tuple(weight.shape)}"
-                raise DataError(f"weight must end with {self.weight_numel} numbers, not have {shape}")
-            given.append(weight)
-        elif weight is not None:
-            raise DataError(f"weight must be None: {type(self).__name__} of these irreps takes none")
-        uniform(given)
-        batch = broadcast([tensor.shape[:-1] for tensor in given])
+            weight = check_weight(weight, self.weight_numel)
+            left, right, weight = uniform(left=left, right=right, weight=weight)
+            batch = broadcast([tensor.shape[:-1] for tensor in (left, right, weight)])
+        else:
+            if weight is not None:
+                raise DataError(f"weight must be None: {type(self).__name__} of these irreps takes none")
+            left, right = uniform(left=left, right=right)
+            batch = broadcast([tensor.shape[:-1] for tensor in (left, right)])
         flat = [self._flat(tensor, batch) for tensor in (left, right)]
         shared = weight is None or weight.ndim == 1
         factors = weight if weight is None or shared else self._flat(weight, batch)
@@ -95,15 +95,42 @@ class Product(ABC):
         return f"{type(self).__name__}({self.irreps_in1} x {self.irreps_in2} -> {self.irreps_out}{weights})"
 
 
-def uniform(tensors: list[Tensor]) -> None:
-    """Raises `DataError` where tensors are not floating, or not of one dtype on one device."""
-    first = tensors[0]
-    for tensor in tensors:
-        if not tensor.is_floating_point():
-            raise DataError(f"features and weights must be floating, not {tensor.dtype}")
-        if tensor.dtype != first.dtype or tensor.device != first.device:
-            one, other = (f"{t.dtype} on {t.device}" for t in (first, tensor))
-            raise DataError(f"features and weights must be of one dtype on one device, not {one} and {other}")
+def check_weight(weight: Tensor | None, numel: int) -> Tensor:
+    """The weights. Raises `DataError` where they are missing, or the last axis has not so many numbers."""
+    if weight is None:
+        raise DataError(f"weight must end with {numel} numbers, and is missing")
+    check_tensor("weight", weight)
+    if weight.ndim == 0 or weight.shape[-1] != numel:
+        raise DataError(f"weight must end with {numel} numbers, not have shape {tuple(weight.shape)}")
+    return weight
+
+
+def uniform(**tensors: Tensor) -> list[Tensor]:
+    """Tensors of one dtype. Under autocast that is the widest of theirs, as where torch adds or joins tensors.
+
+    Raises `DataError` where they are not floating, not on one device or, without autocast, not of one dtype.
+    """
+    for name, tensor in tensors.items():
+        check_floating(name, tensor)
+    (first_name, first), *others = tensors.items()
+    mixed = False
+    for name, tensor in others:
+        if tensor.device != first.device:
+            raise DataError(f"{first_name} is on {first.device} and {name} on {tensor.device}: move one to the other")
+        if tensor.dtype != first.dtype:
+            mixed = True
+            if not torch.is_autocast_enabled(first.device.type):
+                raise DataError(
+                    f"{first_name} is {first.dtype} and {name} {tensor.dtype}: convert one of them, as by "
+                    f"{name}.to({first.dtype})"
+                )
+    found = list(tensors.values())
+    if not mixed:
+        return found
+    widest = first.dtype
+    for tensor in found:
+        widest = torch.promote_types(widest, tensor.dtype)
+    return [tensor.to(widest) for tensor in found]
 
 
 def broadcast(batches: list[torch.Size]) -> torch.Size:

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tenfold.so3._transforms import followed
 from tenfold.so3._wigner3j import real_3j
 from tenfold.so3.products import _sphere_tables as tables
 from tenfold.so3.products._signals import chosen, filled, spread
@@ -135,6 +136,24 @@ def dense(
     return out
 
 
+def plain(
+    left: Float[Tensor, "batch left mul"],
+    right: Float[Tensor, "batch right mul"],
+    kind: str,
+    degrees: tuple[int, int, int],
+) -> Float[Tensor, "batch out mul"]:
+    """`dense` for all rows at once, nothing written over: what `torch.func` and forward mode differentiate."""
+    rings, steps = tables.sizes(total(kind, degrees))
+    into_left, into_right, back = _dense_tables(kind, degrees, rings, steps, left.dtype, left.device)
+    points = rings * steps
+    first, second = (into_left @ left).unflatten(1, (-1, points)), (into_right @ right).unflatten(1, (-1, points))
+    fields: list[Tensor | None] = [None] * (back.shape[1] // points)
+    for a, b, c, sign in form(kind, degrees, rings, steps).terms:
+        part, before = sign * first[:, a] * second[:, b], fields[c]
+        fields[c] = part if before is None else before + part
+    return back @ torch.cat([field for field in fields if field is not None], dim=1)
+
+
 def _combined(first: Tensor, second: Tensor, terms: tuple[tuple[int, int, int, int], ...], fields: int) -> Tensor:
     found = first.new_zeros(fields, *first.shape[1:])
     for a, b, c, sign in terms:
@@ -236,6 +255,10 @@ def on_sphere(
         method: ``"dense"``, ``"separable"`` or ``"auto"``; without a kernel there is one way only for kinds but
             ``"multiply"``.
     """
+    if followed(left, right):
+        one, two = filled(left, degrees[0]), filled(right, degrees[1])
+        limits = (degrees[0][-1], degrees[1][-1], degrees[2][-1])
+        return chosen(plain(one, two, kind, limits), degrees[2]) * spread(scale, degrees[2], left)
     (out,) = _multiplied([left, right], [0, 1], [0, 1, 0], [2], kind, *map(list, degrees), list(scale), method)
     return out
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tenfold.errors import DataError
+from tenfold.so3._transforms import followed
 from tenfold.so3.products import _trilinear_loops, _trilinear_plain, _trilinear_written
 from tenfold.so3.products._terms import Terms
 from tenfold.so3.products._trilinear_plan import plan_of
@@ -53,17 +54,9 @@ def trilinear(
     ):
         shape = f"({batch} or 1, {paths}, {channels} or 1)"
         raise DataError(f"weight must be of shape {shape}, not {tuple(weight.shape)}")
-    if _differentiated_by_functions():
+    if followed(left, right, weight):
         return _trilinear_plain.forward(left, right, weight, None, None, plan_of(terms.key))
     return _forward(left, right, weight, None, None, terms.key)
-
-
-def _differentiated_by_functions() -> bool:
-    """Whether this runs in `torch.func.grad` and the like, which do not know how operators are differentiated."""
-    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
-        return False
-    levels = torch._C._functorch.get_interpreter_stack() or []
-    return any(level.key() != torch._C._functorch.TransformType.Vmap for level in levels)
 
 
 @torch.library.custom_op("tenfold::so3_trilinear", mutates_args=())

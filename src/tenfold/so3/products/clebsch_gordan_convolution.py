@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tenfold._arguments import whole_number
 from tenfold.errors import TenfoldError
+from tenfold.so3._transforms import followed
 from tenfold.so3.irreps import Given, Irreps, Path
 from tenfold.so3.layouts import Layout, relayout
 from tenfold.so3.products._convolution import Convolution
@@ -95,8 +96,8 @@ class ClebschGordanConvolution(Convolution):
         given = given if given.ndim == 2 else given.expand(edges, -1)
         channels_last = relayout(features, self.irreps_in, self.layout, "ir_mul")
         rows = edges if target is None else nodes
-        # Operators with derivatives of their own do not go through the transforms of `torch.func`.
-        if features.device.type == "cpu" and not torch._C._are_functorch_transforms_active():
+        transformed = torch._C._are_functorch_transforms_active() or followed(channels_last, filters, given)
+        if features.device.type == "cpu" and not transformed:
             dtype = features.dtype if features.dtype in _WIDE else torch.float32
             tensors = (tensor.to(dtype) for tensor in (channels_last, filters, given))
             found = edge_messages(*tensors, source, target, rows, self._text).to(features.dtype)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tenfold._arguments import quoted, whole_number
 from tenfold.errors import DataError, TenfoldError
+from tenfold.so3._given import check_floating
 from tenfold.so3.irreps import Given
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._aligned_convolution import AlignedConvolution
@@ -102,6 +103,7 @@ class SO2Convolution(AlignedConvolution):
         form = Form(
             "paths", self._form.inner, self._form.outer, self.degree, self.m_max, self._form.even, self._form.odd
         )
+        check_floating("weight", weight)
         matrix = torch.from_numpy(form.mixing()).to(weight)
         matrix, channels = matrix.T if back else matrix, self._copies
         if weight.ndim == 0 or weight.shape[-1] != matrix.shape[1] * channels:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from tenfold._arguments import whole_number
 from tenfold.errors import DataError
+from tenfold.so3._given import check_tensor, value_of
 from tenfold.so3.irreps import Given
-from tenfold.so3.layouts import Layout
+from tenfold.so3.layouts import Layout, check
 from tenfold.so3.products._aligned_convolution import signal
 from tenfold.so3.products._aligned_form import Form, Slot
 from tenfold.so3.products._convolution import Convolution
@@ -89,10 +90,15 @@ class SO2MixingConvolution(Convolution):
         Raises:
             DataError: weights are those of edges, or factors are not as many as they should be; else as there.
         """
+        if weight is not None:
+            check_tensor("weight", weight)
         if weight is not None and weight.ndim != 1:
             raise DataError(f"weight must be of shape ({self.weight_numel},): all edges share it; radial is of edges")
         if radial is None:
             return super().__call__(features, vectors, weight, source=source, target=target, nodes=nodes)
+        check(features, self.irreps_in, self.layout)
+        for name, tensor in (("vectors", vectors), ("radial", radial)):
+            check_tensor(name, tensor)
         if radial.shape != (len(vectors), self.radial_numel) or radial.dtype != features.dtype:
             expected = f"({len(vectors)}, {self.radial_numel}) and {features.dtype}"
             raise DataError(f"radial must be of shape {expected}, not {tuple(radial.shape)} and {radial.dtype}")
@@ -120,7 +126,7 @@ class SO2MixingConvolution(Convolution):
         seen = to_edge_frames(inner.components(features, self.layout), vectors, source, inner.degrees, orders)
         made = self._mixed(seen, numbers)
         zero = (vectors == 0).all(dim=-1)
-        if torch.compiler.is_compiling() or bool(zero.any()):
+        if value_of(zero.any()) != 0:
             blind = numbers.new_tensor(self._blind)
             made = torch.where(
                 zero[:, None, None], self._mixed(seen, torch.einsum("rs,sio->rio", blind, numbers)), made

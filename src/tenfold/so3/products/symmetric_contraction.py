@@ -12,6 +12,8 @@ from torch import Tensor
 
 from tenfold._arguments import closest, quoted
 from tenfold.errors import DataError, TenfoldError
+from tenfold.so3._given import check_floating
+from tenfold.so3._transforms import followed
 from tenfold.so3.irreps import Given, Irrep, Irreps
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._couplings import symmetric_couplings
@@ -117,6 +119,7 @@ class SymmetricContraction(ManyBodyProduct):
             DataError: the shape is another one, or the tensors do not turn as the irrep does.
             TenfoldError: there is no such block or degree.
         """
+        check_floating("tensors", tensors)
         size, dim = polynomials(*self._key).components[0], self.irreps_out[block].ir.dim
         if dim == 1 and (tensors.ndim == 2 or tensors.shape[0] != 1):
             tensors = tensors[None]
@@ -156,7 +159,7 @@ class SymmetricContraction(ManyBodyProduct):
                 f"backend 'polynomials' takes torch.float32 and torch.float64 on the CPU, not {features.dtype} on "
                 f"{features.device}: use 'dense'"
             )
-        if self.backend != "dense" and compiled:
+        if self.backend != "dense" and compiled and not followed(features, weight):
             found = symmetric_polynomials(inside, table, species, *self._key)
         else:
             found = self._horner(inside, table, species)

@@ -1,4 +1,4 @@
-"""What a product can express: how many independent bilinear maps, and between which irreps."""
+"""What a product can express: how many dimensions of bilinear maps, and between which irreps."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Interaction:
         return f"{self.left} x {self.right} -> {self.out}"
 
 
-def expressivity(product: Product, seed: int = 0) -> int:
+def degrees_of_freedom(product: Product, seed: int = 0) -> int:
     """How many dimensions of bilinear maps weights reach: the rank of the map's derivative at random weights.
 
     Of a Clebsch-Gordan product it is the number of paths; where weights are factors of degrees, two less than the
-    number of factors. A product without weights has expressivity 0.
+    number of factors; of a product without weights, zero. The paper calls it expressivity.
 
     Cost: one backward pass through all coefficients for each weight, and a few more.
     Paper: "The Price of Freedom: Exploring Expressivity and Runtime Tradeoffs in Equivariant Tensor Products", 2025.

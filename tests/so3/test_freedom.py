@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tenfold.so3 import Irreps, wigner_3j
-from tenfold.so3.expressiveness import Interaction, expressivity, interactability
+from tenfold.so3.freedom import Interaction, degrees_of_freedom, interactability
 from tenfold.so3.products import Product
 from tenfold.so3.products.gaunt_fourier import GauntFourier
 from tenfold.so3.products.gaunt_grid import GauntGrid
@@ -46,7 +46,7 @@ COUNTS = {(1, 1, 1): (4, 4, 5), (2, 2, 2): (7, 11, 15), (2, 2, 4): (9, 14, 19), 
 def test_weights_of_degrees_reach_two_less_than_their_number(make, degrees, counts) -> None:
     irreps = [Irreps.harmonics(degree) for degree in degrees]
     product = make(*irreps, weights="degree")
-    assert expressivity(product) == counts[0] == product.weight_numel - 2
+    assert degrees_of_freedom(product) == counts[0] == product.weight_numel - 2
     found = interactability(product)
     assert len(found) == counts[1]
     assert all((one.left.l + one.right.l + one.out.l) % 2 == 0 for one in found)
@@ -56,15 +56,17 @@ def test_weights_of_degrees_reach_two_less_than_their_number(make, degrees, coun
 def test_a_weight_for_each_path_reaches_as_many_as_paths(degrees, counts) -> None:
     left, right, out = (Irreps.harmonics(degree) for degree in degrees)
     product = EveryPath(left, right, out)
-    assert expressivity(product) == counts[1] == len(interactability(product))
+    assert degrees_of_freedom(product) == counts[1] == len(interactability(product))
     every = Irreps([block.ir for block in Irreps([(1, (n, p)) for n in range(degrees[2] + 1) for p in (1, -1)])])
     product = EveryPath(left, right, every)
-    assert expressivity(product) == counts[2] == len(interactability(product))
+    assert degrees_of_freedom(product) == counts[2] == len(interactability(product))
 
 
 def test_more_products_of_rank_one_reach_more_until_all_even_paths_are_free() -> None:
     irreps = Irreps.harmonics(2)
-    found = [expressivity(GauntGrid(irreps, irreps, irreps, weights="degree", rank=rank)) for rank in (1, 2, 3, 4)]
+    found = [
+        degrees_of_freedom(GauntGrid(irreps, irreps, irreps, weights="degree", rank=rank)) for rank in (1, 2, 3, 4)
+    ]
     assert found[0] == 7
     assert found == sorted(found)
     assert found[-1] == 11
@@ -82,11 +84,11 @@ def test_channels_count_each_for_itself_and_without_weights_there_is_nothing_to_
     irreps = Irreps("3x0e+3x1o")
     for layout in ("mul_ir", "ir_mul"):
         product = GauntGrid(irreps, irreps, irreps, weights="degree", layout=layout)
-        assert expressivity(product) == 3 * 4
+        assert degrees_of_freedom(product) == 3 * 4
         assert [str(one) for one in interactability(product)] == [
             "0e x 0e -> 0e",
             "0e x 1o -> 1o",
             "1o x 0e -> 1o",
             "1o x 1o -> 0e",
         ]
-    assert expressivity(GauntGrid(irreps, irreps, irreps)) == 0
+    assert degrees_of_freedom(GauntGrid(irreps, irreps, irreps)) == 0
