@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from sympy.physics.wigner import wigner_9j
-from tenfold.so3.expressiveness import expressivity, interactability
 from torch import Tensor
 
 from tenfold.so3 import Irreps, random_rotations, relayout, rotate, spherical_harmonics, wigner_3j
 from tenfold.so3._wigner3j import complex_3j
+from tenfold.so3.freedom import degrees_of_freedom, interactability
 from tenfold.so3.products import Product, Unsuited, product_methods
 from tenfold.so3.products.gaunt_grid import GauntGrid
 from tenfold.so3.products.vector_signal import VectorCross, VectorSignal, cross_factor
@@ -163,7 +163,7 @@ def test_two_products_with_weights_reach_every_odd_path_up_to_degree_three(rank:
     irreps = Irreps.harmonics(3)
     product = VectorCross(irreps, irreps, "1e+2o+3e", weights="degree", rank=rank)
     assert len(interactability(product)) == 11
-    assert expressivity(product) == reached
+    assert degrees_of_freedom(product) == reached
 
 
 def test_other_fields_add_no_odd_path_and_have_all_even_ones_but_that_of_scalars() -> None:

@@ -12,6 +12,7 @@ from tenfold.so3.irreps import Irreps
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._registry import product_method
 from tenfold.so3.products._signal_product import SignalProduct
+from tenfold.so3.products._sphere_grid import on_sphere
 
 
 class Poisson(SignalProduct):
