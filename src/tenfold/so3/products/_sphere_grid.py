@@ -413,3 +413,14 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
 
 
 _multiplied.register_autograd(_backward, setup_context=_keep)
+
+
+@torch.library.register_vmap("tenfold::so3_on_sphere")
+def _(info: Any, dims: Any, given: Sequence[Tensor], *options: Any) -> tuple[list[Tensor], list[int]]:
+    size = info.batch_size
+    merged = [
+        (one.expand(size, *one.shape) if dim is None else one.movedim(dim, 0)).flatten(0, 1)
+        for one, dim in zip(given, dims[0], strict=True)
+    ]
+    found = _multiplied(merged, *options)
+    return [one.unflatten(0, (size, -1)) for one in found], [0] * len(found)
