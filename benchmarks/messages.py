@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from tenfold.nn.so3 import Convolution, Gate, Linear
-from tenfold.so3 import ClebschGordanConvolution, Irreps, SO2Convolution, SO2MixingConvolution
+from tenfold.so3 import ClebschGordanConvolution, GauntConvolution, Irreps, SO2Convolution, SO2MixingConvolution
 from tenfold.so3.products import Unsuited
 
-CONVOLUTIONS = ("ClebschGordanConvolution", "SO2Convolution", "SO2MixingConvolution")
+CONVOLUTIONS = ("ClebschGordanConvolution", "SO2Convolution", "SO2MixingConvolution", "GauntConvolution")
 
 
 def lengths_known(vectors: Tensor, centres: Tensor) -> Tensor:
@@ -68,6 +68,9 @@ class _Aligned(nn.Module):
                     if convolution == "SO2Convolution":
                         along = SO2Convolution(inner, outer, layout="mul_ir")
                         layer: nn.Module = Convolution(along, edge_numel, hidden=(32,))
+                    elif convolution == "GauntConvolution":
+                        filtered = GauntConvolution(inner, 2, outer, layout="mul_ir")
+                        layer = Convolution(filtered, edge_numel, hidden=(32,))
                     else:
                         layer = _Mixing(SO2MixingConvolution(inner, outer, layout="mul_ir"), edge_numel)
                 except Unsuited:  # as from scalars to pseudovectors
