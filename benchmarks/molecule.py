@@ -21,12 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.messages import CONVOLUTIONS, Layer, lengths_known
-from tenfold.nn.so3 import Linear, ManyBody, TensorProduct
-from tenfold.so3 import GridPower, Irreps, SymmetricContraction, tensor_product
+from tenfold.nn.so3 import Linear, ManyBody
+from tenfold.so3 import Irreps, SymmetricContraction
 
-PRODUCTS = ("clebsch_gordan", "gaunt_grid", "gaunt_poisson", "vector_signal")
-POWERS = ("SymmetricContraction", "GridPower")
-METHODS = (*CONVOLUTIONS, *PRODUCTS, *POWERS)
+METHODS = (*CONVOLUTIONS, "SymmetricContraction")
 _ELEMENTS = {"H": 0, "C": 1, "O": 2}
 _SCALARS = Irreps("16x0e")
 _IRREPS = Irreps("16x0e+16x1o+16x2e")
@@ -69,21 +67,14 @@ class Potential(nn.Module):
         self.register_buffer("elements", elements)
         self.register_buffer("centres", _CENTRES)
         self.embedding = nn.Embedding(len(_ELEMENTS), _SCALARS.dim)
-        convolution = method if method in CONVOLUTIONS else "ClebschGordanConvolution"
+        contracted = method == "SymmetricContraction"
+        convolution = "ClebschGordanConvolution" if contracted else method
         # What an edge is told of its length it is told in a place of its own for each pair of elements.
         known = len(_CENTRES) * len(_ELEMENTS) ** 2
         self.first = Layer(convolution, _SCALARS, _IRREPS, known, neighbours=atoms - 1)
         irreps = self.first.irreps_out
-        self.power = self.product = self.other = self.mix = None
-        if method == "SymmetricContraction":
-            self.power = ManyBody(SymmetricContraction(irreps, irreps, 3), len(_ELEMENTS))
-        elif method == "GridPower":
-            self.power = ManyBody(GridPower(irreps, irreps, 3, rank=4), len(_ELEMENTS))
-        elif method in PRODUCTS:
-            self.product = TensorProduct(tensor_product(irreps, irreps, irreps, method=method))
-            self.other = Linear(irreps, irreps)
-        if method not in CONVOLUTIONS:
-            self.mix = Linear(irreps, irreps)
+        self.power = ManyBody(SymmetricContraction(irreps, irreps, 3), len(_ELEMENTS)) if contracted else None
+        self.mix = Linear(irreps, irreps) if contracted else None
         self.second = Layer(convolution, irreps, _SCALARS, known, neighbours=atoms - 1)
         self.last = Linear(self.second.irreps_out + _SCALARS, "1x0e", bias=True)
 
@@ -99,10 +90,8 @@ class Potential(nn.Module):
         bells = len(_ELEMENTS) * lengths_known(vectors, self.centres)
         known = (bells[:, :, None] * kinds[:, None]).flatten(1)
         features = self.first(embedded, vectors, known, source, target)
-        if self.power is not None:
+        if self.power is not None and self.mix is not None:
             features = features + self.mix(self.power(features, elements))
-        if self.product is not None:
-            features = features + self.mix(self.product(features, self.other(features)))
         heard = self.second(features, vectors, known, source, target)
         scalars = features[:, : _SCALARS.dim]
         energies = self.last(torch.cat([heard, scalars], dim=-1))
