@@ -224,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=machine.cores())
     parser.add_argument("--rounds", type=int, default=15, help="at most (default 15)")
     parser.add_argument("--seconds", type=float, default=4.0, help="for the rounds of each question (default 4)")
-    parser.add_argument("--ready", type=float, default=45.0, help="for peers to compile a question (default 45)")
+    parser.add_argument("--ready", type=float, default=120.0, help="for peers to compile a question (default 120)")
     parser.add_argument("--peers", type=Path, default=Path(".venv-peers"), help="their environment")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers there, after every question")
     parser.add_argument("--continue", dest="go_on", action="store_true", help="keep what FILE has, measure the rest")
