@@ -5,18 +5,15 @@ Linux resets the peak of a process on request, so that making the input does not
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from benchmarks import machine, peers
+from benchmarks.resident import growth
 from benchmarks.tasks import tasks
-
-_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def table(name: str, *, smoke: bool, threads: int) -> str:
@@ -47,13 +44,6 @@ def _peaks(name: str, *, smoke: bool, threads: int) -> Iterator[tuple[str, str, 
         number += 1
 
 
-def _kilobytes(field: str) -> int:
-    for line in _STATUS.read_text(encoding="utf-8").splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1])
-    raise RuntimeError(f"{_STATUS} has no {field}; memory is measured on Linux only")
-
-
 def main(name: str, smoke: str, number: str, threads: str) -> None:
     """Measure one contender and print what was found as JSON."""
     for package in ("scipy.linalg", "tensorly", "pyttb", "tntorch", "torchtt"):
@@ -63,12 +53,9 @@ def main(name: str, smoke: str, number: str, threads: str) -> None:
     peak, note = None, contender.missing
     if not note:
         with machine.threads(int(threads)):
-            gc.collect()
-            # 5 sets the peak of the resident memory to what it is now.
-            _RESET.write_text("5", encoding="ascii")
-            before = _kilobytes("VmRSS")
-            contender.run()
-            peak = max(_kilobytes("VmHWM") - before, 0) / 1024
+            peak = growth(contender.run)
+            if peak is None:
+                raise RuntimeError("memory is measured on Linux only")
     found = {"label": case.label, "who": contender.name, "peak": peak, "note": note, "count": len(case.contenders)}
     print(json.dumps(found))
 

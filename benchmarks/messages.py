@@ -7,10 +7,11 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from tenfold.nn.so3 import Convolution, Gate, Linear
-from tenfold.so3 import ClebschGordanConvolution, Irreps, SO2Convolution, SO2MixingConvolution
+from tenfold.so3 import ClebschGordanConvolution, GauntConvolution, Irreps, SO2Convolution, SO2MixingConvolution
+from tenfold.so3.products import Convolution as Along
 from tenfold.so3.products import Unsuited
 
-CONVOLUTIONS = ("ClebschGordanConvolution", "SO2Convolution", "SO2MixingConvolution")
+CONVOLUTIONS = ("ClebschGordanConvolution", "SO2Convolution", "SO2MixingConvolution", "GauntConvolution")
 
 
 def lengths_known(vectors: Tensor, centres: Tensor) -> Tensor:
@@ -61,12 +62,16 @@ class _Aligned(nn.Module):
         self.taken: list[list[int]] = []
         self.convolutions = nn.ModuleList()
         self.irreps_out = Irreps("")
-        kind = SO2Convolution if convolution == "SO2Convolution" else SO2MixingConvolution
         for taken in _functions(irreps_in):
             for made in _functions(irreps_out):
                 inner, outer = (Irreps([i[n] for n in ns]) for i, ns in ((irreps_in, taken), (irreps_out, made)))
                 try:
-                    along = kind(inner, outer, layout="mul_ir")
+                    if convolution == "SO2Convolution":
+                        along: Along = SO2Convolution(inner, outer, layout="mul_ir")
+                    elif convolution == "GauntConvolution":
+                        along = GauntConvolution(inner, 2, outer, layout="mul_ir")
+                    else:
+                        along = SO2MixingConvolution(inner, outer, layout="mul_ir")
                 except Unsuited:  # as from scalars to pseudovectors
                     continue
                 self.taken.append(taken)

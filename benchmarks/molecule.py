@@ -20,11 +20,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.messages import Layer, lengths_known
+from benchmarks.messages import CONVOLUTIONS, Layer, lengths_known
 from tenfold.nn.so3 import Linear, ManyBody
 from tenfold.so3 import Irreps, SymmetricContraction
 
-METHODS = ("ClebschGordanConvolution", "SO2Convolution", "SO2MixingConvolution", "SymmetricContraction")
+METHODS = (*CONVOLUTIONS, "SymmetricContraction")
 _ELEMENTS = {"H": 0, "C": 1, "O": 2}
 _SCALARS = Irreps("16x0e")
 _IRREPS = Irreps("16x0e+16x1o+16x2e")

@@ -36,7 +36,7 @@ PRODUCTS = ("clebsch_gordan", "gaunt_grid", "gaunt_poisson", "vector_signal")
 POWERS = ("SymmetricContraction", "GridPower")
 METHODS = (*CONVOLUTIONS, *PRODUCTS, *POWERS)
 # Functions on the sphere multiplied point by point, without what is made like a cross product.
-WITHOUT_A_HAND = ("gaunt_grid", "GridPower")
+WITHOUT_A_HAND = ("GauntConvolution", "gaunt_grid", "GridPower")
 
 IRREPS_OUT = "8x0e+1x0o"
 _CHANNELS = 8

@@ -80,8 +80,7 @@ def _function(question: Question, numbers: dict[str, np.ndarray]) -> Callable[..
     q, c = question, question.channels
     features = o3.Irreps([(c, (degree, (-1) ** degree)) for degree in range(q.degree + 1)])
     if q.work == "harmonics":
-        irreps = o3.Irreps.spherical_harmonics(q.degree)
-        return lambda vectors: o3.spherical_harmonics(irreps, vectors, True, "component")
+        return o3.SphericalHarmonics(o3.Irreps.spherical_harmonics(q.degree), True, "component")
     paths = _paths(q)
     if q.work == "full":
         out = o3.Irreps([(c, (l3, (-1) ** (l1 + l2))) for l1, l2, l3 in paths])
@@ -99,21 +98,20 @@ def _function(question: Question, numbers: dict[str, np.ndarray]) -> Callable[..
         )
         return product
     source, target = torch.from_numpy(numbers["source"]), torch.from_numpy(numbers["target"])
-    # Degrees, not irreps: torch.compile asks for the length of what is given, which e3nn's irrep refuses to tell.
-    harmonics = list(range(q.filter_degree + 1))
+    harmonics = o3.Irreps.spherical_harmonics(q.filter_degree)
     if q.work == "edges":
         out = o3.Irreps([(c, (l3, (-1) ** (l1 + l2))) for l1, l2, l3 in paths])
         steps = [(l1, l2, number, "uvu", True) for number, (l1, l2, _) in enumerate(paths)]
-        filters = o3.Irreps([(1, (degree, (-1) ** degree)) for degree in harmonics])
-        product = o3.TensorProduct(features, filters, out, steps, shared_weights=False, internal_weights=False)
+        product = o3.TensorProduct(features, harmonics, out, steps, shared_weights=False, internal_weights=False)
+        directions = o3.SphericalHarmonics(harmonics, True, "component")
 
         def edges(x: torch.Tensor, vectors: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-            along = o3.spherical_harmonics(harmonics, vectors, True, "component")
+            along = directions(vectors)
             messages = product(x[source], along, weight)
             return messages.new_zeros(q.rows, messages.shape[1]).index_add(0, target, messages)
 
         return edges
-    filters = o3.Irreps([(c, (degree, (-1) ** degree)) for degree in harmonics])
+    filters = o3.Irreps([(c, ir) for _, ir in harmonics])
     product = o3.TensorProduct(
         features,
         filters,
@@ -126,8 +124,10 @@ def _function(question: Question, numbers: dict[str, np.ndarray]) -> Callable[..
         irrep_normalization="none",
     )
 
+    directions = o3.SphericalHarmonics(harmonics, True, "integral")
+
     def filtered(x: torch.Tensor, vectors: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        along = o3.spherical_harmonics(harmonics, vectors, True, "integral")
+        along = directions(vectors)
         weights = weight.view(len(weight), q.filter_degree + 1, c)
         made = [
             (weights[:, n, :, None] * along[:, None, n * n : (n + 1) ** 2]).flatten(1)

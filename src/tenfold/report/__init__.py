@@ -5,6 +5,7 @@
     print(tenfold.report.text(structure))       # the network in a terminal
     tenfold.report.plot(fit)                    # network, error against size and residual in one figure
     tenfold.report.plot_search(search)          # network, error against size and path of a search in one figure
+    tenfold.report.plot_signals(features, "0e+1o+2e")  # features that turn with space, as functions on the sphere
 
 matplotlib is imported when something is drawn, and never through pyplot: no global state is touched.
 """
@@ -18,17 +19,19 @@ _HOME = {
     "draw": "tenfold.report.drawing",
     "plot": "tenfold.report.summary",
     "plot_search": "tenfold.report.searched",
+    "plot_signals": "tenfold.report.signals",
     "text": "tenfold.report.plain",
     "write": "tenfold.report.page",
 }
 
-__all__ = ["draw", "plot", "plot_search", "text", "write"]
+__all__ = ["draw", "plot", "plot_search", "plot_signals", "text", "write"]
 
 if TYPE_CHECKING:
     from tenfold.report.drawing import draw
     from tenfold.report.page import write
     from tenfold.report.plain import text
     from tenfold.report.searched import plot_search
+    from tenfold.report.signals import plot_signals
     from tenfold.report.summary import plot
 
 

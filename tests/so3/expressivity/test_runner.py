@@ -132,6 +132,7 @@ def test_only_pseudoscalars_tell_the_hand() -> None:
         assert not separates(map_of(neighbours, 3), chiral_in_fours())
     assert [separates(map_of(n, 3, -1), chiral()) for n in (2, 3, 4)] == [False, True, True]
     assert [separates(map_of(n, 3, -1), chiral_in_fours()) for n in (2, 3, 4)] == [False, False, True]
+    assert not separates(map_of(4, 2, -1), chiral_in_fours())
     # Its triples are equal with their hand.
     assert [separates(map_of(n, 3, -1), four_body()) for n in (2, 3)] == [False, False]
 

@@ -6,7 +6,7 @@ print(suite)
 
 from __future__ import annotations
 
-from tenfold.so3.expressivity.runner import Outcome, Suite, difference, separates, suite
+from tenfold.so3.expressivity.runner import FeaturesOf, Outcome, Suite, difference, separates, suite
 from tenfold.so3.expressivity.structures import (
     Geometry,
     Pair,
@@ -22,6 +22,7 @@ from tenfold.so3.expressivity.structures import (
 )
 
 __all__ = [
+    "FeaturesOf",
     "Geometry",
     "Outcome",
     "Pair",

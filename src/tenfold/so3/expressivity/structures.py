@@ -142,10 +142,13 @@ def chiral() -> Pair:
 
 
 def chiral_in_fours() -> Pair:
-    """A scalene triangle, a neighbour above or below its plane: mirror images, but no three of them are chiral."""
+    """A scalene triangle, a neighbour above or below its plane: mirror images, but no three of them are chiral.
+
+    All neighbours are equally far, and harmonics below degree 3, added up, make no pseudoscalar of them.
+    """
     shared = [(3, 0, -4), (0, 0, 5), (-4, 0, -3)]
     first, second = [*shared, (0, 5, 0)], [*shared, (0, -5, 0)]
-    return Pair("hand of four", _star(first), _star(second), "pseudoscalars of 4 neighbours", mirrored=True)
+    return Pair("hand of four", _star(first), _star(second), "pseudoscalars of 4 neighbours, degree 3", mirrored=True)
 
 
 def controls() -> tuple[Pair, ...]:
