@@ -18,6 +18,7 @@ from torch import Tensor
 from tenfold.errors import DataError
 from tenfold.so3 import _memory
 from tenfold.so3._simd import BYTES
+from tenfold.so3.products import _trilinear_triton
 from tenfold.so3.products._terms import Terms
 from tenfold.so3.products._trilinear_plan import Plan, plan_of
 
@@ -78,6 +79,8 @@ def _forward(
     left: Tensor, right: Tensor, weight: Tensor | None, left2: Tensor | None, right2: Tensor | None, key: str
 ) -> Tensor:
     """The sum over ``weight * (left * right + left2 * right2)``, the second product if there is one."""
+    if _trilinear_triton.serves(left):
+        return _trilinear_triton.forward(left, right, weight, left2, right2, key)
     plan, given = plan_of(key), _kernel_dtype(left)
     batch, channels = len(left), left.shape[2]
     if given is None:
@@ -97,6 +100,8 @@ def _(
 @torch.library.custom_op("tenfold::so3_trilinear_gradients", mutates_args=())
 def _gradients(left: Tensor, right: Tensor, weight: Tensor | None, grad: Tensor, key: str) -> tuple[Tensor, Tensor]:
     """What ``grad`` gives back to left and right."""
+    if _trilinear_triton.serves(left):
+        return _trilinear_triton.gradients(left, right, weight, grad, key)
     plan, given = plan_of(key), _kernel_dtype(left)
     if given is None:
         return _plain_gradients(left, right, weight, grad, plan)
@@ -126,6 +131,8 @@ def _weights(
     narrow: bool,
 ) -> Tensor:
     """What ``grad`` gives back to weights: one row for all if they are shared, one channel if they are narrow."""
+    if _trilinear_triton.serves(left):
+        return _trilinear_triton.weights(left, right, grad, left2, right2, key, shared, narrow)
     plan, given = plan_of(key), _kernel_dtype(left)
     batch, channels = len(left), left.shape[2]
     if given is None:
