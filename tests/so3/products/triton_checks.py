@@ -1,4 +1,4 @@
-"""Kernels of Triton against sums of torch, by Triton's interpreter: `test_trilinear_triton` runs this in its own process.
+"""Kernels of Triton against sums of torch, by Triton's interpreter; `test_trilinear_triton` starts it.
 
 The interpreter has to be chosen before Triton is loaded, and then serves the whole process.
 """

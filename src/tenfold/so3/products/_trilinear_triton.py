@@ -28,6 +28,8 @@ _SEGMENT = 256
 _TILE = 128
 # Sums over rows are cut into not more parts, at places that depend on the shapes only.
 _PARTS = 256
+# A product and the sum it goes into are one instruction, whatever Triton's own default is.
+_OPTIONS = {"num_warps": 4, "enable_fp_fusion": True}
 
 
 @lru_cache(maxsize=1)
@@ -187,7 +189,7 @@ def _launch(
         constants.append(step)
     numbers += [] if depth is None else [depth]
     with _device(left):
-        kernel[(grid,)](*tensors, *numbers, *constants, _kind(left.dtype))
+        kernel[(grid,)](*tensors, *numbers, *constants, _kind(left.dtype), **_OPTIONS)
 
 
 @dataclass(frozen=True)
@@ -294,4 +296,5 @@ def _contract(
             SUMMED=summed,
             NARROW=narrow,
             NUMBER=_kind(x.dtype),
+            **_OPTIONS,
         )
