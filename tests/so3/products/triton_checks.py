@@ -13,10 +13,9 @@ from torch import Tensor
 
 from tenfold.so3.products import _trilinear
 from tenfold.so3.products import _trilinear_triton as kernels
+from tenfold.so3.products import _trilinear_triton_text as text
 from tenfold.so3.products._terms import Coupling, Terms, terms
 from tenfold.so3.products._trilinear_plan import plan_of
-
-WRITTEN_OUT = [True, False]
 
 
 def paths(degree: int, *, separate: bool) -> Terms:
@@ -85,7 +84,11 @@ def every_kernel(
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("separate", [False, True])
 def test_they_are_the_sums_of_torch(written_out: bool, separate: bool, dtype: torch.dtype) -> None:
-    every_kernel(paths(2, separate=separate), 5, 3, 3, 5, 3, dtype)
+    every_kernel(paths(1, separate=separate), 5, 3, 3, 5, 3, dtype)
+
+
+def test_more_paths_than_one_segment(written_out: bool) -> None:
+    every_kernel(paths(2, separate=False), 2, 3, 1, 2, 3, torch.float64)
 
 
 @pytest.mark.parametrize(
@@ -114,8 +117,12 @@ def test_sums_over_many_rows_are_cut_into_parts(written_out: bool, monkeypatch: 
         close(found, _trilinear._plain_weights(left, right, grad, None, None, plan, True, narrow))
 
 
-def test_components_that_are_kept_or_read_again(written_out: bool) -> None:
-    every_kernel(paths(4, separate=False), 2, 2, 1, 2, 2, torch.float64)
+@pytest.mark.parametrize("separate", [False, True])
+def test_components_that_are_read_again(separate: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text, "_KEPT", 3)
+    for made in (text.forward, text.gradients, text.weights):
+        made.cache_clear()
+    every_kernel(paths(2, separate=separate), 2, 2, 2, 2, 2, torch.float64)
 
 
 @pytest.mark.parametrize(("batch", "channels"), [(0, 4), (3, 0), (0, 0)])
@@ -144,10 +151,9 @@ def test_rows_and_channels_know_nothing_of_each_other(written_out: bool) -> None
     coefficients = paths(1, separate=False)
     left, right, grad = (drawn(5, 4, 21, seed=seed) for seed in range(3))
     left[3, :, 17] = torch.nan
-    for pair in (kernels.gradients(left, right, None, grad, coefficients.key),):
-        bad = torch.stack([one.isnan().any(1) for one in pair])
-        assert not bad[0].any()
-        assert bad[1].nonzero().tolist() == [[3, 17]]
+    to_left, to_right = kernels.gradients(left, right, None, grad, coefficients.key)
+    assert not to_left.isnan().any()
+    assert to_right.isnan().any(1).nonzero().tolist() == [[3, 17]]
     broken = kernels.forward(left, right, None, None, None, coefficients.key).isnan().any(1)
     assert broken.nonzero().tolist() == [[3, 17]]
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from tenfold.so3.products._terms import read
 from tenfold.so3.products._trilinear_plan import plan_of
 
-# Terms that are written out; compiling them takes time in proportion.
-_WRITTEN_OUT = 1000
+# Terms that are written out: paths up to degree three. Compiling takes time that grows faster than their number.
+_WRITTEN_OUT = 700
 # Terms that a program which reads tables takes, at least.
 _SEGMENT = 256
 # Channels and rows of a program are so many numbers together, for 128 threads.

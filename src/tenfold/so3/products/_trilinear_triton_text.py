@@ -101,7 +101,7 @@ class _Text:
                     self._store("out", self.outs, out, f"o{out}")
             self._forget(group)
         for out in np.flatnonzero(np.bincount(plan.end_out, minlength=self.outs) == 0):
-            self._store("out", self.outs, int(out), "tl.zeros((ROWS, LANES), NUMBER)")
+            self._store("out", self.outs, int(out), "tl.zeros((ROWS * LANES,), NUMBER)")
         return self._whole()
 
     def gradients(self) -> str:
@@ -130,7 +130,7 @@ class _Text:
                 if last_right[j] == pair:
                     self._store_right(j, f"b{j}")
             self._forget(group)
-        zeros = "tl.zeros((ROWS, LANES), NUMBER)"
+        zeros = "tl.zeros((ROWS * LANES,), NUMBER)"
         for i in sorted(set(range(self.lefts)) - begun[0]):
             self._store("to_left", self.lefts, i, zeros)
         for j in sorted(set(range(self.rights)) - begun[1]):
@@ -142,7 +142,7 @@ class _Text:
         self._tiles()
         every = range(self.paths)
         if self.summed:
-            self.lines += [f"    w{path} = tl.zeros((ROWS, LANES), NUMBER)" for path in every]
+            self.lines += [f"    w{path} = tl.zeros((ROWS * LANES,), NUMBER)" for path in every]
             self.lines.append("    for step in range(depth):")
         self._rows()
         begun: set[int] = set(every) if self.summed else set()
@@ -161,7 +161,7 @@ class _Text:
             if self.summed:
                 self._store_weight(path, f"w{path}")
             elif path not in begun:
-                self._store_weight(path, "tl.zeros((ROWS, LANES), NUMBER)")
+                self._store_weight(path, "tl.zeros((ROWS * LANES,), NUMBER)")
         return self._whole()
 
     # --- parts
@@ -174,11 +174,12 @@ class _Text:
             "    across = tl.cdiv(channels, LANES)",
             "    tile = tl.program_id(0) % across",
             "    slab = tl.program_id(0) // across",
-            "    lanes = tile * LANES + tl.arange(0, LANES)[None, :]",
+            "    place = tl.arange(0, ROWS * LANES)",
+            "    lanes = tile * LANES + place % LANES",
         ]
 
     def _rows(self) -> None:
-        self._line(f"rows = {'(slab * depth + step)' if self.summed else 'slab'} * ROWS + tl.arange(0, ROWS)[:, None]")
+        self._line(f"rows = {'(slab * depth + step)' if self.summed else 'slab'} * ROWS + place // LANES")
         self._line("inside = (rows < batch) & (lanes < channels)")
         self._line("row = rows.to(tl.int64)")
         sizes = {"left": self.lefts, "right": self.rights, "grad": self.outs}
@@ -240,24 +241,31 @@ class _Text:
         self._line(f"tl.store({name}_ptr + {place}, {value}, inside)")
 
     def _store_right(self, number: int, value: str) -> None:
-        if not self.narrow:
+        if self.narrow:
+            self._store_row("to_right", self.rights, number, value)
+        else:
             self._store("to_right", self.rights, number, value)
-            return
-        place = f"row * ({self.rights} * across) + {number} * across + tile"
-        self._line(f"tl.store(to_right_ptr + {place}, tl.sum({value}, axis=1, keep_dims=True), rows < batch)")
+
+    def _store_row(self, name: str, size: int, number: int, value: str) -> None:
+        """Summed over the channels of this tile."""
+        self._line("heights = slab * ROWS + tl.arange(0, ROWS)")
+        place = f"heights.to(tl.int64) * ({size} * across) + {number} * across + tile"
+        total = f"tl.sum(tl.reshape({value}, (ROWS, LANES)), axis=1)"
+        self._line(f"tl.store({name}_ptr + {place}, {total}, heights < batch)")
 
     def _store_weight(self, path: int, value: str) -> None:
-        height, width, columns, kept = "row", "channels", "lanes", "inside"
-        if self.narrow:
-            value, width, columns, kept = f"tl.sum({value}, axis=1, keep_dims=True)", "across", "tile", "rows < batch"
-        if self.summed:
-            value, height = f"tl.sum({value}, axis=0, keep_dims=True)", "slab.to(tl.int64)"
-            kept = "lanes >= 0" if self.narrow else "lanes < channels"
-        if self.summed and self.narrow:
-            columns, kept = "tile + tl.zeros((1, 1), tl.int32)", "tl.zeros((1, 1), tl.int32) == 0"
-        place = f"{height} * ({self.paths} * {width}) + {path} * {width} + {columns}"
-        line = f"tl.store(to_weight_ptr + {place}, {value}, {kept})"
-        self.lines.append(f"    {line}") if self.summed else self._line(line)
+        if not self.summed and not self.narrow:
+            self._store("to_weight", self.paths, path, value)
+        elif not self.summed:
+            self._store_row("to_weight", self.paths, path, value)
+        elif self.narrow:
+            place = f"slab.to(tl.int64) * ({self.paths} * across) + {path} * across + tile"
+            self.lines.append(f"    tl.store(to_weight_ptr + {place}, tl.sum({value}, axis=0))")
+        else:
+            total = f"tl.sum(tl.reshape({value}, (ROWS, LANES)), axis=0)"
+            place = f"slab.to(tl.int64) * ({self.paths} * channels) + {path} * channels + columns"
+            self.lines.append("    columns = tile * LANES + tl.arange(0, LANES)")
+            self.lines.append(f"    tl.store(to_weight_ptr + {place}, {total}, columns < channels)")
 
     def _whole(self) -> str:
         return "\n".join([*self.head, *self.lines]) + "\n"
