@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ PEERS: dict[str, tuple[tuple[str, str], ...]] = {
     "contraction": (("mace", ""),),
     "harmonics": (("e3nn", ""), ("e3nn", "compiled"), ("e3nn_jax", ""), ("sphericart", "")),
 }
+# Those that compute on a GPU as they are run here.
+ON_GPUS = ("e3nn", "cuequivariance", "mace")
 # Relative to the largest entry: single precision, sums of hundreds of terms.
 AGREEMENT = 2e-4
 
@@ -73,11 +76,12 @@ def measure(question: Question, python: str, rounds: int, seconds: float, thread
         peers = [
             stack.enter_context(Peer(python, library, variant, question, folder / "numbers.npz", threads))
             for library, variant in PEERS[question.work]
+            if question.device == "cpu" or library in ON_GPUS
         ]
         # MACE chooses its own weights and tells them after its results.
         asked = 1 if question.mode == "forward" else len([name for name in given if name.startswith("input_")])
         asked += question.mode == "double"
-        run, results = ours.prepare(question, given, peers[0].results[asked:])
+        run, results = ours.prepare(question, given, peers[0].results[asked:] if peers else ())
         differences = [_difference(peer.results[:asked], results) if not peer.missing else None for peer in peers]
         able = [number for number, peer in enumerate(peers) if not peer.missing]
         mine: list[float] = []
@@ -110,16 +114,23 @@ def _difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
     return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) for a, b in pairs)
 
 
-def bandwidth() -> float:
+def bandwidth(device: str) -> float:
     """Bytes in a second that a copy of 256 MB reads and writes, with the threads as they are."""
-    source = torch.ones(2**25)
+    source = torch.ones(2**25, device=device)
     target = torch.empty_like(source)
     best = float("inf")
     for _ in range(7):
         before = time.perf_counter()
         target.copy_(source)
+        if device == "cuda":
+            torch.cuda.synchronize()
         best = min(best, time.perf_counter() - before)
     return 2 * source.nbytes / best
+
+
+def _gpu(device: str) -> dict[str, str]:
+    """What stands in the place of the processor."""
+    return {"processor": torch.cuda.get_device_name()} if device == "cuda" else {}
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -156,21 +167,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES))
     parser.add_argument("--degrees", nargs="+", type=int, help="only these")
     parser.add_argument("--threads", type=int, default=machine.cores())
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where torch computes (default cpu)")
     parser.add_argument("--rounds", type=int, default=15, help="at most (default 15)")
     parser.add_argument("--seconds", type=float, default=20.0, help="for each question (default 20)")
     parser.add_argument("--peers", type=Path, default=Path(".venv-peers"), help="their environment")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the numbers there")
     chosen = parser.parse_args(arguments)
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU here (torch.cuda.is_available() is False); use --device cpu")
     python = python_of(chosen.peers)
     with machine.threads(chosen.threads):
         record: dict[str, Any] = {
-            "machine": machine.description(chosen.threads),
-            "bandwidth": bandwidth(),
+            "machine": machine.description(chosen.threads) | _gpu(chosen.device),
+            "bandwidth": bandwidth(chosen.device),
             "cases": [],
         }
         for question in questions(chosen.works, chosen.modes, chosen.smoke):
             if chosen.degrees and question.degree not in chosen.degrees:
                 continue
+            question = replace(question, device=chosen.device)
             rounds, seconds = (3, 1.0) if chosen.smoke else (chosen.rounds, chosen.seconds)
             record["cases"].append(measure(question, python, rounds, seconds, chosen.threads))
             print(question.label, file=sys.stderr, flush=True)
