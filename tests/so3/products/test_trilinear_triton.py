@@ -94,7 +94,7 @@ def test_they_compile_for_gpus_without_one(tmp_path: Path) -> None:
 
 def test_triton_is_loaded_by_those_who_need_it_only() -> None:
     code = (
-        "import sys, torch, tenfold as tn; product = tn.so3.ClebschGordan('0e+1o', '0e+1o', '0e+1o');"
+        "import sys, torch, tenfold as tn; product = tn.so3.tensor_product('0e+1o', '0e+1o', '0e+1o');"
         "product(torch.ones(1, 4), torch.ones(1, 4), product.random_weight());"
         "print([name for name in sys.modules if name.partition('.')[0] == 'triton'])"
     )
