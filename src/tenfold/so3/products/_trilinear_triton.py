@@ -117,14 +117,14 @@ def weights(
         width = math.ceil(channels / tile.lanes) if narrow else channels
         sums = left.new_empty(parts, plan.sizes[3], width, dtype=_number(left.dtype))
     if len(plan.end_values) > _WRITTEN_OUT:
-        flags = {"summed": shared, "narrow": narrow, "depth": depth}
-        _contract(sums, left, right, grad, left2, right2, role="weights", key=key, **flags)
+        second = (left2, right2)
+        _contract(sums, left, right, grad, *second, role="weights", key=key, summed=shared, narrow=narrow, depth=depth)
     else:
         from tenfold.so3.products import _trilinear_triton_text as text
 
         kernel = text.weights(key, second=left2 is not None, summed=shared, narrow=narrow)
-        second = [] if left2 is None else [left2, right2]
-        _launch(kernel, [sums, left, right, *second, grad], left, right, None, depth if shared else None)
+        given = [] if left2 is None else [left2, right2]
+        _launch(kernel, [sums, left, right, *given, grad], left, right, None, depth if shared else None)
     axes = [axis for axis, gone in ((0, shared), (2, narrow)) if gone]
     return sums.sum(axes, keepdim=True).to(left.dtype) if axes else to_weight
 

@@ -7,7 +7,7 @@ import triton.language as tl
 
 
 @triton.jit(do_not_specialize=["batch", "segments", "depth", "targets", "x_size", "y_size"])
-def contract(
+def contract(  # type: ignore[no-untyped-def]
     out_ptr,
     x_ptr,
     y_ptr,

@@ -100,8 +100,8 @@ class _Text:
                 if not left_over[out]:
                     self._store("out", self.outs, out, f"o{out}")
             self._forget(group)
-        for out in np.flatnonzero(np.bincount(plan.end_out, minlength=self.outs) == 0):
-            self._store("out", self.outs, int(out), "tl.zeros((ROWS * LANES,), NUMBER)")
+        for unused in sorted(set(range(self.outs)) - begun):
+            self._store("out", self.outs, unused, "tl.zeros((ROWS * LANES,), NUMBER)")
         return self._whole()
 
     def gradients(self) -> str:
