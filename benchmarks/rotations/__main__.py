@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ PEERS: dict[str, tuple[tuple[str, str], ...]] = {
     "contraction": (("mace", ""),),
     "harmonics": (("e3nn", ""), ("e3nn", "compiled"), ("e3nn_jax", ""), ("sphericart", "")),
 }
+# Those that compute on a GPU as they are run here.
+ON_GPUS = ("e3nn", "cuequivariance", "mace")
 # Relative to the largest entry: single precision, sums of hundreds of terms.
 AGREEMENT = 2e-4
 
@@ -91,6 +93,7 @@ def measure(
         peers = [
             stack.enter_context(Peer(python, library, variant, threads, patience.ready))
             for library, variant in PEERS[group[0].work]
+            if group[0].device == "cpu" or library in ON_GPUS
         ]
         for peer in peers:
             known = late.get((peer.name, group[0].work))
@@ -114,7 +117,7 @@ def _measured(question: Question, peers: list[Peer], folder: Path, patience: Pat
     # MACE chooses its own weights and tells them after its results.
     asked = 1 if question.mode == "forward" else len([name for name in given if name.startswith("input_")])
     asked += question.mode == "double"
-    run, results = ours.prepare(question, given, peers[0].results[asked:])
+    run, results = ours.prepare(question, given, peers[0].results[asked:] if peers else ())
     differences = [_difference(peer.results[:asked], results) if not peer.missing else None for peer in peers]
     able = [number for number, peer in enumerate(peers) if not peer.missing]
     memory = growth(run)
@@ -201,16 +204,23 @@ def _difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
     return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) for a, b in pairs)
 
 
-def bandwidth() -> float:
+def bandwidth(device: str) -> float:
     """Bytes in a second that a copy of 256 MB reads and writes, with the threads as they are."""
-    source = torch.ones(2**25)
+    source = torch.ones(2**25, device=device)
     target = torch.empty_like(source)
     best = float("inf")
     for _ in range(7):
         before = time.perf_counter()
         target.copy_(source)
+        if device == "cuda":
+            torch.cuda.synchronize()
         best = min(best, time.perf_counter() - before)
     return 2 * source.nbytes / best
+
+
+def _gpu(device: str) -> dict[str, str]:
+    """What stands in the place of the processor."""
+    return {"processor": torch.cuda.get_device_name()} if device == "cuda" else {}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -222,6 +232,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--degrees", nargs="+", type=int, help="only these; growth is left out")
     parser.add_argument("--only", choices=("peers", "growth"), help="one of the two halves")
     parser.add_argument("--threads", type=int, default=machine.cores())
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where torch computes (default cpu)")
     parser.add_argument("--rounds", type=int, default=15, help="at most (default 15)")
     parser.add_argument("--seconds", type=float, default=4.0, help="for the rounds of each question (default 4)")
     parser.add_argument("--ready", type=float, default=120.0, help="for peers to compile a question (default 120)")
@@ -231,6 +242,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--table", metavar="FILE", type=Path, help="measure nothing, print the tables of such a file")
     parser.add_argument("--into", metavar="PAGE", type=Path, help="with --table: put them into a page of the docs")
     chosen = parser.parse_args(arguments)
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch finds no GPU here (torch.cuda.is_available() is False); use --device cpu")
     if chosen.table is not None:
         text = report.markdown(json.loads(chosen.table.read_text(encoding="utf-8")))
         if chosen.into is None:
@@ -245,8 +258,8 @@ def main(arguments: list[str] | None = None) -> int:
     patience = Patience(*((3, 1.0) if chosen.smoke else (chosen.rounds, chosen.seconds)), chosen.ready)
     with machine.threads(chosen.threads):
         record: dict[str, Any] = {
-            "machine": _machine(chosen.threads, python),
-            "bandwidth": bandwidth(),
+            "machine": _machine(chosen.threads, python) | _gpu(chosen.device),
+            "bandwidth": bandwidth(chosen.device),
             "cases": [],
             "growth": [],
         }
@@ -268,7 +281,7 @@ def _all(chosen: argparse.Namespace, record: dict[str, Any], python: str, patien
     known = {case["label"] for case in record["cases"]}
     late: dict[tuple[str, str], str] = {}
     for group in questions(chosen.works, chosen.modes, chosen.smoke) if chosen.only != "growth" else ():
-        left = [question for question in group if question.label not in known]
+        left = [replace(question, device=chosen.device) for question in group if question.label not in known]
         if not left or (chosen.degrees and group[0].degree not in chosen.degrees):
             continue
         for case in measure(left, python, patience, chosen.threads, late):
@@ -278,6 +291,7 @@ def _all(chosen: argparse.Namespace, record: dict[str, Any], python: str, patien
         return
     have = [(point["axis"], Question(**point["question"])) for point in record["growth"]]
     for axis, question in growing(chosen.works, [mode for mode in chosen.modes if mode != "double"], chosen.smoke):
+        question = replace(question, device=chosen.device)
         if (axis, question) not in have:
             record["growth"].append(grown(axis, question, 3 * patience.rounds, patience.seconds / 5))
             yield f"{question.label}, growing {axis}"

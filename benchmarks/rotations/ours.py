@@ -34,10 +34,12 @@ def prepare(
     names = [name.removeprefix("input_") for name in numbers if name.startswith("input_")]
     inputs = [_flat(question, name, numbers[f"input_{name}"]) for name in names]
     directions = [_flat(question, name, numbers[f"direction_{name}"]) for name in names]
-    run = runner(function, inputs, _flat(question, "result", numbers["cotangent"]), directions, question.mode)
+    run = runner(
+        function, inputs, _flat(question, "result", numbers["cotangent"]), directions, question.mode, question.device
+    )
     for _ in range(2):
         run()
-    found = [result.detach().numpy() for result in run()]
+    found = [result.detach().cpu().numpy() for result in run()]
     shapes = [numbers[f"input_{name}"].shape for name in names]
     shapes = [numbers["cotangent"].shape] if question.mode == "forward" else [*shapes, numbers["cotangent"].shape]
     return run, [array.reshape(shape) for array, shape in zip(found, shapes[: len(found)], strict=True)]
@@ -81,14 +83,14 @@ def _summed(question: Question, numbers: dict[str, np.ndarray], told: Sequence[n
 def _edges(question: Question, numbers: dict[str, np.ndarray], told: Sequence[np.ndarray]) -> Callable[..., Tensor]:
     features, kept = _features(question), _kept(question, (1,))
     made = ClebschGordanConvolution(features, question.filter_degree, kept, layout="ir_mul")
-    source, target = torch.from_numpy(numbers["source"]), torch.from_numpy(numbers["target"])
+    source, target = (torch.from_numpy(numbers[name]).to(question.device) for name in ("source", "target"))
     return lambda x, vectors, weight: made(x, vectors, weight, source=source, target=target)
 
 
 def _filter(question: Question, numbers: dict[str, np.ndarray], told: Sequence[np.ndarray]) -> Callable[..., Tensor]:
     features = _features(question)
     made = GauntConvolution(features, question.filter_degree, features, layout="ir_mul")
-    source, target = torch.from_numpy(numbers["source"]), torch.from_numpy(numbers["target"])
+    source, target = (torch.from_numpy(numbers[name]).to(question.device) for name in ("source", "target"))
     return lambda x, vectors, weight: made(x, vectors, weight, source=source, target=target)
 
 
@@ -102,6 +104,7 @@ def _contraction(
         coupling, weight = (torch.from_numpy(array).double() for array in told[number : number + 2])
         parts.append(made.change_of_basis(number // 6, coupling).T @ weight)
     weights = torch.cat([part.flatten() for part in parts]).float() if parts else made.random_weight()
+    weights = weights.to(question.device)
     return lambda x: made(x, weights)
 
 

@@ -1,4 +1,4 @@
-"""cuEquivariance on a processor: its polynomial of segments, by the only method that it has there."""
+"""cuEquivariance: its polynomial of segments; on a processor by the only method that it has there."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def prepare(
     names = [name.removeprefix("input_") for name in numbers if name.startswith("input_")]
     inputs = [_flat(name, numbers[f"input_{name}"]) for name in names]
     directions = [_flat(name, numbers[f"direction_{name}"]) for name in names]
-    return runner(function, inputs, _flat("result", numbers["cotangent"]), directions, question.mode)
+    return runner(function, inputs, _flat("result", numbers["cotangent"]), directions, question.mode, question.device)
 
 
 def arrays(question: Question, results: tuple[Any, ...]) -> list[np.ndarray]:
     """Results in channels last, which is its own layout."""
     found = []
     for array in results:
-        plain = array.detach().numpy()
+        plain = array.detach().cpu().numpy()
         found.append(plain if plain.shape[-1] == 3 else plain.reshape(len(plain), -1, question.channels))
     return found
 
@@ -52,6 +52,7 @@ def _coupling(l1: int, l2: int, l3: int) -> np.ndarray:
 def _function(question: Question, numbers: dict[str, np.ndarray]) -> Callable[..., torch.Tensor]:
     q, c = question, question.channels
     degrees = range(q.degree + 1)
+    method = "naive" if q.device == "cpu" else "uniform_1d"
     if q.work == "full":
         made = cue.SegmentedTensorProduct.from_subscripts("iu,ju,ku+ijk")
         for operand in (0, 1):
@@ -60,7 +61,7 @@ def _function(question: Question, numbers: dict[str, np.ndarray]) -> Callable[..
         for number, (l1, l2, l3) in enumerate(sorted_paths(q.degree, q.degree, q.degree)):
             made.add_segment(2, (2 * l3 + 1, c))
             made.add_path(l1, l2, number, c=_coupling(l1, l2, l3))
-        product = cuet.SegmentedPolynomial(cue.SegmentedPolynomial.eval_last_operand(made), method="naive")
+        product = cuet.SegmentedPolynomial(cue.SegmentedPolynomial.eval_last_operand(made), method=method).to(q.device)
         return lambda left, right: product([left, right])[0]
     if q.work != "edges":
         raise NotImplementedError(f"cuEquivariance has no such product as '{q.work}'")
@@ -74,12 +75,12 @@ def _function(question: Question, numbers: dict[str, np.ndarray]) -> Callable[..
         made.add_segment(0, (c,))
         made.add_segment(3, (2 * l3 + 1, c))
         made.add_path(number, l1, l2, number, c=_coupling(l1, l2, l3))
-    product = cuet.SegmentedPolynomial(cue.SegmentedPolynomial.eval_last_operand(made), method="naive")
+    product = cuet.SegmentedPolynomial(cue.SegmentedPolynomial.eval_last_operand(made), method=method).to(q.device)
     along = cuet.SegmentedPolynomial(
-        cue.descriptors.spherical_harmonics(cue.SO3(1), list(range(q.filter_degree + 1))).polynomial, method="naive"
-    )
-    source, target = torch.from_numpy(numbers["source"]), torch.from_numpy(numbers["target"])
-    rows = torch.empty(q.rows, 1)
+        cue.descriptors.spherical_harmonics(cue.SO3(1), list(range(q.filter_degree + 1))).polynomial, method=method
+    ).to(q.device)
+    source, target = (torch.from_numpy(numbers[name]).to(q.device) for name in ("source", "target"))
+    rows = torch.empty(q.rows, 1, device=q.device)
 
     def edges(features: torch.Tensor, vectors: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         filters = along([torch.nn.functional.normalize(vectors, dim=-1)])[0]

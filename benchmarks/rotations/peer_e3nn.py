@@ -23,13 +23,15 @@ def prepare(
     if variant == "compiled":
         e3nn.set_optimization_defaults(jit_script_fx=False)
     function = _function(question, numbers)
+    if isinstance(function, torch.nn.Module):
+        function = function.to(question.device)
     if variant == "compiled":
         function = torch.compile(function, fullgraph=True)
     names = [name.removeprefix("input_") for name in numbers if name.startswith("input_")]
     inputs = [torch.from_numpy(_to(question, name, numbers[f"input_{name}"])) for name in names]
     directions = [torch.from_numpy(_to(question, name, numbers[f"direction_{name}"])) for name in names]
     cotangent = torch.from_numpy(_to(question, "result", numbers["cotangent"]))
-    return runner(function, inputs, cotangent, directions, question.mode)
+    return runner(function, inputs, cotangent, directions, question.mode, question.device)
 
 
 def arrays(question: Question, results: tuple[Any, ...]) -> list[np.ndarray]:
@@ -42,7 +44,7 @@ def arrays(question: Question, results: tuple[Any, ...]) -> list[np.ndarray]:
         "harmonics": ["vectors"],
     }[question.work]
     kinds = ["result"] if question.mode == "forward" else [*names, "result"][: len(results)]
-    return [_back(question, kind, array.detach().numpy()) for kind, array in zip(kinds, results, strict=True)]
+    return [_back(question, kind, array.detach().cpu().numpy()) for kind, array in zip(kinds, results, strict=True)]
 
 
 def _blocks(question: Question, name: str) -> list[int] | None:
@@ -97,13 +99,14 @@ def _function(question: Question, numbers: dict[str, np.ndarray]) -> Callable[..
             irrep_normalization="none",
         )
         return product
-    source, target = torch.from_numpy(numbers["source"]), torch.from_numpy(numbers["target"])
+    source, target = (torch.from_numpy(numbers[name]).to(q.device) for name in ("source", "target"))
     harmonics = o3.Irreps.spherical_harmonics(q.filter_degree)
     if q.work == "edges":
         out = o3.Irreps([(c, (l3, (-1) ** (l1 + l2))) for l1, l2, l3 in paths])
         steps = [(l1, l2, number, "uvu", True) for number, (l1, l2, _) in enumerate(paths)]
         product = o3.TensorProduct(features, harmonics, out, steps, shared_weights=False, internal_weights=False)
-        directions = o3.SphericalHarmonics(harmonics, True, "component")
+        product = product.to(q.device)
+        directions = o3.SphericalHarmonics(harmonics, True, "component").to(q.device)
 
         def edges(x: torch.Tensor, vectors: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
             along = directions(vectors)
@@ -122,9 +125,9 @@ def _function(question: Question, numbers: dict[str, np.ndarray]) -> Callable[..
         ],
         path_normalization="path",
         irrep_normalization="none",
-    )
+    ).to(q.device)
 
-    directions = o3.SphericalHarmonics(harmonics, True, "integral")
+    directions = o3.SphericalHarmonics(harmonics, True, "integral").to(q.device)
 
     def filtered(x: torch.Tensor, vectors: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         along = directions(vectors)

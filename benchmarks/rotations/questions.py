@@ -28,6 +28,7 @@ class Question:
         rows: of features; nodes where there are edges.
         edges: how many.
         mode: values; values and first derivatives; or the derivatives of a function of first derivatives too.
+        device: where torch computes.
     """
 
     work: str
@@ -37,6 +38,7 @@ class Question:
     edges: int = 0
     filter_degree: int = 0
     mode: str = "forward"
+    device: str = "cpu"
 
     @property
     def label(self) -> str:

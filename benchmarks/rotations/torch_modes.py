@@ -15,13 +15,16 @@ def runner(
     cotangent: Tensor,
     directions: Sequence[Tensor],
     mode: str,
+    device: str = "cpu",
 ) -> Callable[[], tuple[Any, ...]]:
-    """What is timed.
+    """What is timed, until the device has done it.
 
     ``"double"`` is what forces ask for: gradients of the result along the cotangent, then those of these gradients
     along the directions, with respect to inputs and cotangent.
     """
-    leaves = [tensor.clone().requires_grad_(mode != "forward") for tensor in inputs]
+    device = torch.device(device)
+    leaves = [tensor.to(device, copy=True).requires_grad_(mode != "forward") for tensor in inputs]
+    cotangent, directions = cotangent.to(device), [direction.to(device) for direction in directions]
 
     def forward() -> tuple[Any, ...]:
         with torch.no_grad():
@@ -34,6 +37,13 @@ def runner(
 
     def double() -> tuple[Any, ...]:
         first = torch.autograd.grad(function(*leaves), leaves, seed, create_graph=True)
-        return torch.autograd.grad(first, [*leaves, seed], list(directions))
+        return torch.autograd.grad(first, [*leaves, seed], directions)
 
-    return {"forward": forward, "backward": backward, "double": double}[mode]
+    run = {"forward": forward, "backward": backward, "double": double}[mode]
+
+    def finished() -> tuple[Any, ...]:
+        found = run()
+        torch.cuda.synchronize(device)
+        return found
+
+    return finished if device.type == "cuda" else run

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.resident import growth
 from benchmarks.rotations import ours, report
@@ -36,8 +37,6 @@ def test_factors_are_those_of_gaunt_integrals() -> None:
 def test_layouts_are_those_of_irreps() -> None:
     array = np.random.default_rng(0).standard_normal((2, 9, 3)).astype(np.float32)
     flat = to_mul_ir(array, [0, 1, 2])
-    import torch
-
     expected = relayout(torch.from_numpy(array.reshape(2, -1)), "3x0e+3x1o+3x2e", "ir_mul", "mul_ir")
     assert np.array_equal(flat, expected.numpy())
     assert np.array_equal(from_mul_ir(flat, [0, 1, 2], 3), array)
@@ -169,3 +168,11 @@ def test_the_documentation_shows_the_measured_numbers(tmp_path: Path) -> None:
     assert copy.read_text(encoding="utf-8") == text
     with pytest.raises(ValueError, match="no '<!-- measured: begin -->'"):
         report.put("text", "a page")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--smoke", "--device", "cuda"])
+    assert caught.value.code == 2
+    assert "--device cuda: torch finds no GPU here" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from tenfold.errors import DataError
 from tenfold.so3._transforms import followed
-from tenfold.so3.products import _trilinear_loops, _trilinear_plain, _trilinear_written
+from tenfold.so3.products import _trilinear_loops, _trilinear_plain, _trilinear_triton, _trilinear_written
 from tenfold.so3.products._terms import Terms
 from tenfold.so3.products._trilinear_plan import plan_of
 from tenfold.so3.products._trilinear_written import Backward
@@ -64,6 +64,8 @@ def _forward(
     left: Tensor, right: Tensor, weight: Tensor | None, left2: Tensor | None, right2: Tensor | None, key: str
 ) -> Tensor:
     """The sum over ``weight * (left * right + left2 * right2)``, the second product if there is one."""
+    if _trilinear_triton.serves(left):
+        return _trilinear_triton.forward(left, right, weight, left2, right2, key)
     given = _kernel_dtype(left)
     if given is None:
         return _trilinear_plain.forward(left, right, weight, left2, right2, plan_of(key))
@@ -81,6 +83,8 @@ def _(
 @torch.library.custom_op("tenfold::so3_trilinear_gradients", mutates_args=())
 def _gradients(left: Tensor, right: Tensor, weight: Tensor | None, grad: Tensor, key: str) -> tuple[Tensor, Tensor]:
     """What ``grad`` gives back to left and right."""
+    if _trilinear_triton.serves(left):
+        return _trilinear_triton.gradients(left, right, weight, grad, key)
     given = _kernel_dtype(left)
     if given is None:
         return _trilinear_plain.gradients(left, right, weight, grad, plan_of(key))
@@ -107,6 +111,8 @@ def _weights(
     narrow: bool,
 ) -> Tensor:
     """What ``grad`` gives back to weights: one row for all if they are shared, one channel if they are narrow."""
+    if _trilinear_triton.serves(left):
+        return _trilinear_triton.weights(left, right, grad, left2, right2, key, shared, narrow)
     given = _kernel_dtype(left)
     if given is None:
         return _trilinear_plain.weights(left, right, grad, left2, right2, plan_of(key), shared, narrow)
@@ -134,9 +140,13 @@ def _(
 @torch.library.custom_op("tenfold::so3_trilinear_all", mutates_args=())
 def _all(left: Tensor, right: Tensor, weight: Tensor, grad: Tensor, key: str) -> tuple[Tensor, Tensor, Tensor]:
     """What ``grad`` gives back to left, right and weight: `_gradients` and `_weights`."""
+    shared, narrow = _shared_and_narrow(weight, left)
+    if _trilinear_triton.serves(left):
+        by_weight = _trilinear_triton.weights(left, right, grad, None, None, key, shared, narrow)
+        return (*_trilinear_triton.gradients(left, right, weight, grad, key), by_weight)
     given = _kernel_dtype(left)
     if given is None:
-        plan, (shared, narrow) = plan_of(key), _shared_and_narrow(weight, left)
+        plan = plan_of(key)
         by_weight = _trilinear_plain.weights(left, right, grad, None, None, plan, shared, narrow)
         return (*_trilinear_plain.gradients(left, right, weight, grad, plan), by_weight)
     shape = (weight.shape[0], weight.shape[2])
