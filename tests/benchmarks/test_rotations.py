@@ -107,7 +107,9 @@ def test_a_peer_answers_question_after_question_in_one_process(tmp_path: Path) -
         assert not peer.late
 
 
+@pytest.mark.peer
 def test_what_is_not_ready_in_time_is_asked_no_more(tmp_path: Path) -> None:
+    pytest.importorskip("e3nn")
     question = Question("harmonics", 1, channels=1, rows=5)
     np.savez(tmp_path / "numbers.npz", **numbers(question))
     with Peer(sys.executable, "e3nn", "", 1, patience=0.0) as peer:
