@@ -14,7 +14,7 @@ from tenfold.errors import TenfoldError
 from tenfold.so3 import Irreps, gaunt, random_rotations, relayout, rotate, spherical_harmonics, wigner_3j
 from tenfold.so3.products import Product, Unsuited, _sphere_kernels, product_methods
 from tenfold.so3.products._signal_product import SignalProduct
-from tenfold.so3.products._sphere_grid import _multiplied, dense, faster, on_sphere, separable
+from tenfold.so3.products._sphere_grid import multiplied, dense, faster, on_sphere, separable
 from tenfold.so3.products._sphere_kernels import multiply
 from tenfold.so3.products._sphere_plans import plan
 from tenfold.so3.products._sphere_tables import sizes
@@ -200,7 +200,7 @@ def test_sums_of_products_in_one_pass_are_those_of_dense_matrices(
     terms = [n for a, b in chosen_pairs for n in (a, b, wanted.index((roles[a] + 2) % 3))]
     scale = data.draw(st.lists(st.floats(0.5, 2), min_size=len(out), max_size=len(out)))
     found, plain = (
-        _multiplied(given_signals, roles, terms, wanted, kind, *degrees, scale, method)
+        multiplied(given_signals, roles, terms, wanted, kind, *degrees, scale, method)
         for method in ("separable", "dense")
     )
     for one, other in zip(found, plain, strict=True):

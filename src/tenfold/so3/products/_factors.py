@@ -24,17 +24,21 @@ class Factors:
 
     def __call__(self, weight: Float[Tensor, "*batch numel"]) -> list[Float[Tensor, "*batch component rank mul"]]:
         """For each signal, a factor for each component, with ranks beside channels."""
-        sizes = [self.rank * len(degrees) * channels for degrees, channels in self.signals]
-        found = []
-        for part, (degrees, channels) in zip(weight.split(sizes, dim=-1), self.signals, strict=True):
-            by_degree = part.unflatten(-1, (len(degrees), self.rank, channels))
-            found.append(
-                torch.cat(
-                    [
-                        by_degree[..., n : n + 1, :, :].expand(*weight.shape[:-1], 2 * degree + 1, -1, -1)
-                        for n, degree in enumerate(degrees)
-                    ],
-                    dim=-3,
-                )
+        return [
+            torch.cat(
+                [
+                    one[..., n : n + 1, :, :].expand(*weight.shape[:-1], 2 * degree + 1, -1, -1)
+                    for n, degree in enumerate(degrees)
+                ],
+                dim=-3,
             )
-        return found
+            for one, (degrees, _) in zip(self.by_degree(weight), self.signals, strict=True)
+        ]
+
+    def by_degree(self, weight: Float[Tensor, "*batch numel"]) -> list[Float[Tensor, "*batch degree rank mul"]]:
+        """For each signal, a factor for each degree."""
+        sizes = [self.rank * len(degrees) * channels for degrees, channels in self.signals]
+        return [
+            part.unflatten(-1, (len(degrees), self.rank, channels))
+            for part, (degrees, channels) in zip(weight.split(sizes, dim=-1), self.signals, strict=True)
+        ]

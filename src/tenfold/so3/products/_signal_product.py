@@ -12,12 +12,14 @@ from torch import Tensor
 
 from tenfold._arguments import closest, quoted, whole_number
 from tenfold.errors import TenfoldError
+from tenfold.so3._transforms import followed
 from tenfold.so3.irreps import Given, Irrep, Irreps
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._factors import Factors
 from tenfold.so3.products._product import Product
 from tenfold.so3.products._registry import Unsuited
 from tenfold.so3.products._signals import Signal, chosen, filled, spread
+from tenfold.so3.products._sphere_weighted import on_sphere_weighted
 
 Weights = Literal["none", "degree"]
 SignalNormalization = Literal["integral", "component"]
@@ -48,6 +50,9 @@ class SignalProduct(Product):
     turns = 1
     #: The smallest degree of what comes out.
     lowest = 0
+    #: What `tenfold.so3.products._sphere_grid.on_sphere` calls it, and by which method; "" where it is none of those.
+    kind = ""
+    method: str = "auto"
 
     def __init__(
         self,
@@ -124,7 +129,11 @@ class SignalProduct(Product):
     ) -> Float[Tensor, "batch out"]:
         first, second = self.left.components(left, self.layout), self.right.components(right, self.layout)
         channels = self.left.channels
-        if weight is not None and self._factors is not None:
+        if weight is not None and self._factors is not None and self._in_one_pass(first, second, weight):
+            factors = [one.reshape(-1, *one.shape[-3:]).squeeze(-2) for one in self._factors.by_degree(weight)]
+            factors[1] = factors[1].expand(-1, -1, channels)
+            found = self._weighted(first, second.expand(-1, -1, channels), factors)
+        elif weight is not None and self._factors is not None:
             one, two, three = self._factors(weight)
             first = (first[..., None, :] * one).flatten(-2)
             second = (second[..., None, :] * two).expand(-1, -1, -1, channels).flatten(-2)
@@ -139,6 +148,26 @@ class SignalProduct(Product):
         self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
     ) -> Float[Tensor, "batch out mul"]:
         """The product of signals with the degrees that they have, each degree out multiplied by its scale."""
+
+    def _in_one_pass(self, left: Tensor, right: Tensor, weight: Tensor) -> bool:
+        """Whether `_weighted` is how this product is taken with weights."""
+        return (
+            self.kind != ""
+            and self.rank == 1
+            and self.method != "dense"
+            and left.device.type == "cpu"
+            and not followed(left, right, weight)
+        )
+
+    def _weighted(
+        self,
+        left: Float[Tensor, "batch dim1 mul"],
+        right: Float[Tensor, "batch dim2 mul"],
+        factors: Sequence[Float[Tensor, "batch degree mul"]],
+    ) -> Float[Tensor, "batch out mul"]:
+        """`_scaled` with factors of left, right and out, by a kernel that multiplies by them on the way."""
+        assert self.kind != ""
+        return on_sphere_weighted((left, right), factors, self.kind, self._degrees, self.scale, self.method)
 
     @property
     def _degrees(self) -> tuple[tuple[int, ...], ...]:

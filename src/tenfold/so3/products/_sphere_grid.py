@@ -23,7 +23,7 @@ from tenfold.so3._transforms import followed
 from tenfold.so3._wigner3j import real_3j
 from tenfold.so3.products import _sphere_tables as tables
 from tenfold.so3.products._signals import chosen, filled, spread
-from tenfold.so3.products._sphere_plans import TERMS, plan
+from tenfold.so3.products._sphere_plans import TERMS, Plan, plan
 
 # What the values of a chunk may take: what stays in the second cache of a core, and what a GPU has to spare.
 _BYTES = {"cpu": 2**20, "cuda": 2**28}
@@ -259,7 +259,7 @@ def on_sphere(
         one, two = filled(left, degrees[0]), filled(right, degrees[1])
         limits = (degrees[0][-1], degrees[1][-1], degrees[2][-1])
         return chosen(plain(one, two, kind, limits), degrees[2]) * spread(scale, degrees[2], left)
-    (out,) = _multiplied([left, right], [0, 1], [0, 1, 0], [2], kind, *map(list, degrees), list(scale), method)
+    (out,) = multiplied([left, right], [0, 1], [0, 1, 0], [2], kind, *map(list, degrees), list(scale), method)
     return out
 
 
@@ -270,7 +270,7 @@ def operations(kind: str, degrees: tuple[tuple[int, ...], ...]) -> int:
 
 
 @torch.library.custom_op("tenfold::so3_on_sphere", mutates_args=())
-def _multiplied(
+def multiplied(
     given: Sequence[Tensor],
     roles: Sequence[int],
     terms: Sequence[int],
@@ -295,7 +295,7 @@ def _multiplied(
     triples = [(terms[n], terms[n + 1], terms[n + 2]) for n in range(0, len(terms), 3)]
     degrees = (tuple(left), tuple(right), tuple(out))
     dtype = given[0].dtype
-    if method != "dense" and (computed := _kernel_dtype(given[0])):
+    if method != "dense" and (computed := kernel_dtype(given[0])):
         found = _fused([one.to(computed) for one in given], roles, triples, wanted, kind, degrees, scale)
         return [one.to(dtype) for one in found]
     sums: list[Tensor | None] = [None] * len(wanted)
@@ -306,7 +306,7 @@ def _multiplied(
     return [one for one in sums if one is not None]
 
 
-def _kernel_dtype(like: Tensor) -> torch.dtype | None:
+def kernel_dtype(like: Tensor) -> torch.dtype | None:
     """What kernels compute in; None where there is none for this device or dtype."""
     if like.device.type != "cpu":
         return None
@@ -323,12 +323,19 @@ def _fused(
     scale: Sequence[float],
 ) -> list[Tensor]:
     """By a compiled kernel on an octant; for the CPU, single and double precision."""
-    from tenfold.so3.products._sphere_kernels import TILE, multiply  # loads Numba, which takes long
+    from tenfold.so3.products._sphere_kernels import multiply  # loads Numba, which takes long
+
+    made = plan_for(kind, degrees, scale, given[0].dtype)
+    return multiply([one.detach().contiguous() for one in given], roles, terms, wanted, made)
+
+
+def plan_for(kind: str, degrees: tuple[tuple[int, ...], ...], scale: Sequence[float], dtype: torch.dtype) -> Plan:
+    """The plan of a kernel for the CPU, in single or double precision."""
+    from tenfold.so3.products._sphere_kernels import TILE
 
     whole = total(kind, [one[-1] for one in degrees])
-    name = "float32" if given[0].dtype == torch.float32 else "float64"
-    made = plan(kind, degrees, tuple(scale), whole, TILE, name)
-    return multiply([one.detach().contiguous() for one in given], roles, terms, wanted, made)
+    name = "float32" if dtype == torch.float32 else "float64"
+    return plan(kind, degrees, tuple(scale), whole, TILE, name)
 
 
 def _plain(
@@ -357,7 +364,7 @@ def _plain(
     return found * factors if roles[2] == 2 else found
 
 
-@_multiplied.register_fake
+@multiplied.register_fake
 def _(
     given: Sequence[Tensor],
     roles: Sequence[int],
@@ -400,7 +407,7 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
         used = sorted({signal for one, two, _ in terms for signal in (one, two)})
         reached = sorted({to for _, _, to in terms})
         flat = [n for one, two, to in terms for n in (used.index(one), used.index(two), reached.index(to))]
-        found = _multiplied(
+        found = multiplied(
             [signals[n] for n in used],
             [roles[n] for n in used],
             flat,
@@ -412,7 +419,7 @@ def _backward(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
     return back, *[None] * (3 + len(ctx.options))
 
 
-_multiplied.register_autograd(_backward, setup_context=_keep)
+multiplied.register_autograd(_backward, setup_context=_keep)
 
 
 @torch.library.register_vmap("tenfold::so3_on_sphere")
@@ -422,5 +429,5 @@ def _(info: Any, dims: Any, given: Sequence[Tensor], *options: Any) -> tuple[lis
         (one.expand(size, *one.shape) if dim is None else one.movedim(dim, 0)).flatten(0, 1)
         for one, dim in zip(given, dims[0], strict=True)
     ]
-    found = _multiplied(merged, *options)
+    found = multiplied(merged, *options)
     return [one.unflatten(0, (size, -1)) for one in found], [0] * len(found)

@@ -155,6 +155,47 @@ def sums(
     return _step(8, write)(like)
 
 
+@intrinsic
+def scale(typing: Any, source: Any, apart: Any, factor: Any, target: Any, away: Any, count: Any, like: Any) -> Any:
+    """``target[n] = factor source[n]`` for a number of rows, ``apart`` and ``away``; the factor is a row too."""
+
+    def write(code: _Code, *arguments: ir.Value) -> None:
+        source, apart, factor, target, away, count = arguments
+        builder = code.builder
+        factors = [code.load(factor, v * BYTES) for v in range(_COUNT)]
+
+        def row(n: ir.Value) -> list[ir.Value]:
+            begin, to = builder.add(source, builder.mul(n, apart)), builder.add(target, builder.mul(n, away))
+            for v in range(_COUNT):
+                code.store(builder.fmul(factors[v], code.load(begin, v * BYTES)), to, v * BYTES)
+            return []
+
+        code.loop(count, [], row)
+
+    return _step(6, write)(like)
+
+
+@intrinsic
+def contract(typing: Any, left: Any, apart: Any, right: Any, away: Any, target: Any, count: Any, like: Any) -> Any:
+    """``target = sum_n left[n] right[n]`` for a number of rows, ``apart`` and ``away``."""
+
+    def write(code: _Code, *arguments: ir.Value) -> None:
+        left, apart, right, away, target, count = arguments
+        builder = code.builder
+
+        def row(n: ir.Value, *totals: ir.Value) -> list[ir.Value]:
+            one, two = builder.add(left, builder.mul(n, apart)), builder.add(right, builder.mul(n, away))
+            return [
+                code.multiply_add(code.load(one, v * BYTES), code.load(two, v * BYTES), totals[v])
+                for v in range(_COUNT)
+            ]
+
+        for v, total in enumerate(code.loop(count, [code.zero] * _COUNT, row)):
+            code.store(total, target, v * BYTES)
+
+    return _step(6, write)(like)
+
+
 # Kind j times kind k of two mirrors is of kind j ^ k.
 _PAIRS = [(j, k) for j in range(4) for k in range(4)]
 

@@ -37,6 +37,8 @@ class GauntGrid(SignalProduct):
     of Freedom: Exploring Expressivity and Runtime Tradeoffs in Equivariant Tensor Products", 2025.
     """
 
+    kind = "multiply"
+
     def __init__(
         self,
         irreps_in1: Given,
@@ -71,7 +73,7 @@ class GauntGrid(SignalProduct):
     def _scaled(
         self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
     ) -> Float[Tensor, "batch out mul"]:
-        return on_sphere(left, right, "multiply", self._degrees, self.scale, self.method)
+        return on_sphere(left, right, self.kind, self._degrees, self.scale, self.method)
 
 
 @product_method("gaunt_grid", complete=False, summary="functions on the sphere multiplied on a grid")

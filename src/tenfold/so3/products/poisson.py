@@ -27,6 +27,7 @@ class Poisson(SignalProduct):
     Papers: "The Price of Freedom: Exploring Expressivity and Runtime Tradeoffs in Equivariant Tensor Products", 2025.
     """
 
+    kind = "bracket"
     turns = -1
     lowest = 1
 
@@ -41,7 +42,7 @@ class Poisson(SignalProduct):
     def _scaled(
         self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
     ) -> Float[Tensor, "batch out mul"]:
-        return on_sphere(left, right, "bracket", self._degrees, self.scale)
+        return on_sphere(left, right, self.kind, self._degrees, self.scale)
 
 
 @product_method("poisson", complete=False, summary="the bracket of functions on the sphere: odd sums of degrees alone")

@@ -36,6 +36,7 @@ class VectorCross(SignalProduct):
     Paper: "The Price of Freedom: Exploring Expressivity and Runtime Tradeoffs in Equivariant Tensor Products", 2025.
     """
 
+    kind = "cross"
     turns = -1
     lowest = 1
 
@@ -46,7 +47,7 @@ class VectorCross(SignalProduct):
     def _scaled(
         self, left: Float[Tensor, "batch dim1 mul"], right: Float[Tensor, "batch dim2 mul"]
     ) -> Float[Tensor, "batch out mul"]:
-        return on_sphere(left, right, "cross", self._degrees, self.scale)
+        return on_sphere(left, right, self.kind, self._degrees, self.scale)
 
 
 @cache
