@@ -14,7 +14,7 @@ from tenfold.errors import TenfoldError
 from tenfold.so3 import Irreps, gaunt, random_rotations, relayout, rotate, spherical_harmonics, wigner_3j
 from tenfold.so3.products import Product, Unsuited, _sphere_kernels, product_methods
 from tenfold.so3.products._signal_product import SignalProduct
-from tenfold.so3.products._sphere_grid import multiplied, dense, faster, on_sphere, separable
+from tenfold.so3.products._sphere_grid import dense, faster, multiplied, on_sphere, separable
 from tenfold.so3.products._sphere_kernels import multiply
 from tenfold.so3.products._sphere_plans import plan
 from tenfold.so3.products._sphere_tables import sizes

@@ -250,9 +250,7 @@ def _scale(
 
 
 @compiled
-def _contract(
-    left: int, apart: int, right: int, sizes: Any, degrees: int, target: int, to: int, like: Any
-) -> None:
+def _contract(left: int, apart: int, right: int, sizes: Any, degrees: int, target: int, to: int, like: Any) -> None:
     """Products of components summed over the orders of each degree; those of the right lie in scratch."""
     for n in range(degrees):
         contract(left, apart, right, ROW, target, sizes[n], like)

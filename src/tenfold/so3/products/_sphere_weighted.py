@@ -6,7 +6,7 @@ in the caches there. The derivatives themselves are differentiated as sums of pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -156,9 +156,7 @@ def _fused(
     """By a compiled kernel; each signal has the role of its number."""
     from tenfold.so3.products._sphere_kernels import Weighted, multiply_weighted  # loads Numba, which takes long
 
-    signals, into, back = (
-        [tensor.detach().to(dtype).contiguous() for tensor in some] for some in (given, into, back)
-    )
+    signals, into, back = ([tensor.detach().to(dtype).contiguous() for tensor in some] for some in (given, into, back))
     sizes = [[2 * degree + 1 for degree in some] for some in degrees]
     weighted = Weighted(into, back, outs, against, sizes)
     made = plan_for(kind, degrees, scale, dtype)
@@ -260,9 +258,7 @@ def _backward_again(ctx: Any, grads: list[Tensor | None]) -> tuple[Any, ...]:
             terms.append((second, third, sums.setdefault(("moved", role), len(sums))))
     back: list[Tensor | None] = [None] * 6
     if terms:
-        made = multiplied(
-            times, roles, [n for term in terms for n in term], [role for _, role in sums], *ctx.options
-        )
+        made = multiplied(times, roles, [n for term in terms for n in term], [role for _, role in sums], *ctx.options)
         found = {place: made[n] for place, n in sums.items()}
         for role in range(3):
             still, turned = found.get(("still", role)), found.get(("moved", role))
