@@ -113,7 +113,7 @@ def _fill(
     def signal(tensor: Tensor | None, way: Way, gather: bool) -> list[int]:
         gathered, rings = place(way.components if gather else 0), place(p.rings * max(way.rows, 1))
         points = place(8 * way.fields * p.steps)
-        return [address(tensor), way.components, gathered, rings, points, way.rows, *way.polar, *way.around]
+        return [_address(tensor), way.components, gathered, rings, points, way.rows, *way.polar, *way.around]
 
     def factor(tensor: Tensor, role: int) -> list[int]:
         """Where factors are, how far those of the next item are, where they are gathered, and by which degrees."""
@@ -139,7 +139,7 @@ def _fill(
         )
         factors = np.array(
             [
-                [*factor(one, role), address(to), place(0 if direct else one.shape[1]), other]
+                [*factor(one, role), _address(to), place(0 if direct else one.shape[1]), other]
                 for one, role, to, other in zip(weighted.back, wanted, derivatives, weighted.against, strict=True)
             ]
         )
@@ -183,7 +183,7 @@ def _fill(
     shared(blocks, run, 1 if work < _WORTH_SHARING else None)
 
 
-def address(tensor: Tensor | None) -> int:
+def _address(tensor: Tensor | None) -> int:
     """Where a tensor begins; 0 where there is none."""
     return 0 if tensor is None else tensor.data_ptr()
 
