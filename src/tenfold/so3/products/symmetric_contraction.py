@@ -151,7 +151,7 @@ class SymmetricContraction(ManyBodyProduct):
         assert weight is not None or not self.weight_numel
         inside = _channels_last(features, self.irreps_in, self.layout)
         if weight is None:
-            return features.new_zeros(len(features), self.irreps_out.dim)
+            return features.new_zeros(features.shape[0], self.irreps_out.dim)
         table = weight.unflatten(-1, (-1, self.channels))
         compiled = features.device.type == "cpu" and features.dtype in _COMPILED
         if self.backend == "polynomials" and not compiled:
@@ -182,7 +182,7 @@ class SymmetricContraction(ManyBodyProduct):
                 weighted = torch.einsum("k...i,ekc->ec...i", tensors, part)
                 weighted = weighted if species is None else weighted[species]
                 total = weighted if total is None else weighted + total
-                total = torch.einsum("nc...i,nic->nc...", total.expand(len(features), *total.shape[1:]), features)
+                total = torch.einsum("nc...i,nic->nc...", total.expand(features.shape[0], *total.shape[1:]), features)
             assert total is not None  # a degree is at least 1
             found.append(total.transpose(1, 2))
         return torch.cat(found, dim=1)
