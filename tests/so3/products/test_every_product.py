@@ -245,3 +245,18 @@ def test_a_row_that_is_no_number_stays_alone(name: str) -> None:
 def test_functions_refuse_in_the_same_words(call: Callable[[], Any], name: str) -> None:
     with pytest.raises(TenfoldError, match=rf"^{name} must be a torch.Tensor, not of type (list|ndarray): "):
         call()
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_exported_for_any_number_of_rows(name: str) -> None:
+    one = MADE[name]()
+
+    class Layer(torch.nn.Module):
+        def forward(self, *given: Tensor) -> Tensor:
+            return one(*given)
+
+    given, more = drawn(one, 5), drawn(one, 9)
+    rows = torch.export.Dim("rows")
+    shapes = (tuple({0: rows} if tensor.ndim == 2 else None for tensor in given),)
+    exported = torch.export.export(Layer(), given, dynamic_shapes=shapes).module()
+    torch.testing.assert_close(exported(*more), one(*more), rtol=0, atol=1e-12)

@@ -399,3 +399,18 @@ def test_irreps_that_do_not_fit_are_named() -> None:
         SymmetricContraction("2x0e", "2x0e", 2, layout="muls")  # type: ignore[arg-type]
     with pytest.raises(TenfoldError, match="block 1 of degree 3"):
         SymmetricContraction("2x0e", "2x0e", 2).couplings(1, 3)
+
+
+def test_tables_that_are_made_while_it_is_exported_serve_afterwards() -> None:
+    """Tables of these irreps are made nowhere else: where they were kept as tracing sees them, nothing worked later."""
+    contraction = SymmetricContraction("1x0e+1x1e+1x3o", "1x1e+1x3o", 2, backend="dense")
+    features, weight = torch.randn(3, 11), contraction.random_weight()
+
+    class Layer(torch.nn.Module):
+        def forward(self, features: Tensor) -> Tensor:
+            return contraction(features, weight)
+
+    exported = torch.export.export(Layer(), (features,)).module()
+    expected = SymmetricContraction("1x0e+1x1e+1x3o", "1x1e+1x3o", 2)(features, weight)
+    for found in (contraction(features, weight), exported(features)):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -93,9 +93,9 @@ class Convolution(nn.Module):
         if self.edge_numel:
             if known is not None:
                 check_tensor("known", known)
-            if known is None or known.shape != (len(vectors), self.edge_numel):
+            if known is None or known.shape != (vectors.shape[0], self.edge_numel):
                 shape = "missing" if known is None else f"of shape {tuple(known.shape)}"
-                raise DataError(f"known must be of shape ({len(vectors)}, {self.edge_numel}), not {shape}")
+                raise DataError(f"known must be of shape ({vectors.shape[0]}, {self.edge_numel}), not {shape}")
             weight = self.network(known)
             if isinstance(self.convolution, SO2MixingConvolution):
                 return self.convolution(

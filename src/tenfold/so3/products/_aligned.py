@@ -54,14 +54,14 @@ def _messages(
     nodes: int,
     numbers: list[int],
 ) -> Tensor:
-    check_ends("source", source, len(features))
+    check_ends("source", source, features.shape[0])
     check_ends("target", target, nodes)
     form = Form.of(numbers)
     if not frames.by_kernel(features):
         return plain_messages(form, features, vectors, weight, source, target, nodes)
     from tenfold.so3._shares import shared
 
-    edges = len(vectors)
+    edges = vectors.shape[0]
     order, starts = frames.edges_of(target, edges, nodes)
     rows, size = len(starts) - 1, sum(2 * n + 1 for n in form.outer)
     if _aligned_written.suits(form, features, vectors, weight, each=False):
@@ -86,7 +86,7 @@ def _(
     nodes: int,
     numbers: list[int],
 ) -> Tensor:
-    rows = len(vectors) if target is None else nodes
+    rows = vectors.shape[0] if target is None else nodes
     return features.new_empty(rows, sum(2 * n + 1 for n in Form.of(numbers).outer), features.shape[2])
 
 
@@ -108,22 +108,22 @@ def _gradients(
         return plain_gradients(form, coming, features, vectors, weight, source, target, of_weight, of_vectors)
     from tenfold.so3._shares import shared
 
-    edges = len(vectors)
-    order, starts = frames.edges_of(source, edges, len(features))
+    edges = vectors.shape[0]
+    order, starts = frames.edges_of(source, edges, features.shape[0])
     if _aligned_written.suits(form, features, vectors, weight, each=of_weight):
         to_features = empty(tuple(features.shape), features.dtype)
-        to_weight = empty((len(weight) if of_weight else 0, *weight.shape[1:]), weight.dtype)
+        to_weight = empty((weight.shape[0] if of_weight else 0, *weight.shape[1:]), weight.dtype)
         to_vectors = vectors.new_empty(edges if of_vectors else 0, 3)
         named = {"features": features, "vectors": vectors, "weight": weight, "coming": coming}
         named |= {"to": to_features, "to_weight": to_weight, "to_vectors": to_vectors}
         flags = {"vectors": of_vectors, "weight": of_weight}
-        _written(form, len(features), "gradients", flags, named, _ends(target, edges), order, starts)
+        _written(form, features.shape[0], "gradients", flags, named, _ends(target, edges), order, starts)
         return to_features, to_weight, to_vectors
     parts = max(1, min(_PARTS, len(starts) - 1))
     to_features = torch.zeros_like(features, memory_format=torch.contiguous_format)
-    several = (parts if len(weight) == 1 else len(weight)) if of_weight else 0
+    several = (parts if weight.shape[0] == 1 else weight.shape[0]) if of_weight else 0
     # Zeros where sums begin; memory that is written only once need not be.
-    make = weight.new_zeros if len(weight) == 1 else weight.new_empty
+    make = weight.new_zeros if weight.shape[0] == 1 else weight.new_empty
     to_weight = make(several, *weight.shape[1:])
     to_vectors = vectors.new_empty(edges if of_vectors else 0, 3)
     given = (coming, features, vectors, weight)
@@ -132,7 +132,7 @@ def _gradients(
     with_tables = tables(form, features.dtype, 1 if of_vectors else 0)
     kernel, arrays = _kernels().gradients, (*map(_array, given), *ends, *map(_array, out))
     shared(parts, lambda first, last: kernel(first, last, parts, *arrays, *with_tables))
-    if of_weight and len(weight) == 1:
+    if of_weight and weight.shape[0] == 1:
         to_weight = to_weight.sum(dim=0, keepdim=True)
     return to_features, to_weight, to_vectors
 
@@ -149,8 +149,8 @@ def _(
     of_weight: bool,
     of_vectors: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    to_weight = weight.new_empty(len(weight) if of_weight else 0, *weight.shape[1:])
-    return features.new_empty(features.shape), to_weight, vectors.new_empty(len(vectors) if of_vectors else 0, 3)
+    to_weight = weight.new_empty(weight.shape[0] if of_weight else 0, *weight.shape[1:])
+    return features.new_empty(features.shape), to_weight, vectors.new_empty(vectors.shape[0] if of_vectors else 0, 3)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -207,18 +207,18 @@ def _second(
         return _composed(form, given, source, target)
     from tenfold.so3._shares import shared
 
-    edges = len(vectors)
+    edges = vectors.shape[0]
     if _aligned_written.suits(form, features, vectors, weight, each=True):
         names = ("coming", "features", "vectors", "weight", "on_features", "on_vectors", "on_weight")
         there = {name: tensor for name, tensor in zip(names, given, strict=True) if tensor is not None}
         flags = {name: f"on_{name}" in there for name in ("features", "vectors", "weight")}
         to = [empty(tuple(one.shape), one.dtype) for one in (coming, features, vectors, weight)]
-        order, starts = frames.edges_of(target, edges, len(coming))
+        order, starts = frames.edges_of(target, edges, coming.shape[0])
         along = flags | {"along": True}
-        _written(form, len(coming), "messages", along, there | {"to": to[0]}, _ends(source, edges), order, starts)
-        order, starts = frames.edges_of(source, edges, len(features))
+        _written(form, coming.shape[0], "messages", along, there | {"to": to[0]}, _ends(source, edges), order, starts)
+        order, starts = frames.edges_of(source, edges, features.shape[0])
         there |= {"to": to[1], "to_vectors": to[2], "to_weight": to[3]}
-        _written(form, len(features), "gradients", along, there, _ends(target, edges), order, starts)
+        _written(form, features.shape[0], "gradients", along, there, _ends(target, edges), order, starts)
         return to[0], to[1], to[2], to[3]
     kernels, with_tables = _kernels(), tables(form, features.dtype, 2)
     # What is not there is an array without rows.
@@ -228,17 +228,17 @@ def _second(
     ]
     ends = _ends(target, edges), _ends(source, edges)
     to_coming, to_features = (torch.zeros_like(one, memory_format=torch.contiguous_format) for one in given[:2])
-    grouped = frames.edges_of(target, edges, len(coming))
+    grouped = frames.edges_of(target, edges, coming.shape[0])
     into = (*arrays[1:], ends[1], *grouped, _array(to_coming))
-    shared(len(coming), lambda first, last: kernels.messages_along(first, last, *into, *with_tables))
-    grouped = frames.edges_of(source, edges, len(features))
-    parts = max(1, min(_PARTS, len(features)))
-    make = weight.new_zeros if len(weight) == 1 else weight.new_empty
-    to_weight = make(parts if len(weight) == 1 else len(weight), *weight.shape[1:])
+    shared(coming.shape[0], lambda first, last: kernels.messages_along(first, last, *into, *with_tables))
+    grouped = frames.edges_of(source, edges, features.shape[0])
+    parts = max(1, min(_PARTS, features.shape[0]))
+    make = weight.new_zeros if weight.shape[0] == 1 else weight.new_empty
+    to_weight = make(parts if weight.shape[0] == 1 else weight.shape[0], *weight.shape[1:])
     to_vectors = vectors.new_empty(edges, 3)
     back = (*arrays, *ends, *grouped, *map(_array, (to_features, to_weight, to_vectors)))
     shared(parts, lambda first, last: kernels.gradients_along(first, last, parts, *back, *with_tables))
-    if len(weight) == 1:
+    if weight.shape[0] == 1:
         to_weight = to_weight.sum(dim=0, keepdim=True)
     return to_coming, to_features, to_vectors, to_weight
 
@@ -300,7 +300,7 @@ def _composed(
     assert features is not None
     assert vectors is not None
     assert weight is not None
-    numbers, edges = form.numbers(), len(vectors)
+    numbers, edges = form.numbers(), vectors.shape[0]
     g, x = frames.gathered(coming, target), frames.gathered(features, source)
 
     def run(given: Tensor, factors: Tensor) -> Tensor:
@@ -334,7 +334,10 @@ def _composed(
         more = derived(g, x, on_weight)
         to_x, to_vectors = to_x + more[0], to_vectors + more[2]
         to_g = to_g + run(x, on_weight)
-    to_coming, to_features = frames.summed(to_g, target, len(coming)), frames.summed(to_x, source, len(features))
+    to_coming, to_features = (
+        frames.summed(to_g, target, coming.shape[0]),
+        frames.summed(to_x, source, features.shape[0]),
+    )
     return to_coming, to_features, to_vectors, to_weight
 
 

@@ -42,7 +42,7 @@ class AlignedConvolution(Convolution):
     ) -> Float[Tensor, "rows out"]:
         assert weight is not None
         factors = weight.reshape(
-            1 if weight.ndim == 1 else len(weight), self.weight_numel // self._copies, self._copies
+            1 if weight.ndim == 1 else weight.shape[0], self.weight_numel // self._copies, self._copies
         )
         seen = self._inner.components(features, self.layout)
         run = _aligned.plain_messages if followed(features, vectors, weight) else _aligned.messages

@@ -54,13 +54,13 @@ def plain_gradients(
         blind = torch.tensor(form.blind()).to(to_slots)
         to_slots = torch.where(_zero(vectors), blind.T @ to_slots, to_slots)
         to_weight = torch.tensor(form.mixing()).to(to_slots).T @ to_slots
-        if len(weight) == 1:
+        if weight.shape[0] == 1:
             to_weight = to_weight.sum(dim=0, keepdim=True)
     if of_vectors:
         made = frames.plain_from_frames(torch.einsum("ekic,eic->ekc", filters, seen), outer)
         to_turn = frames.plain_torque(g, made, form.outer) - frames.plain_torque(turned, x, form.inner)
         to_vectors = frames.change_of(vectors, to_turn)
-    to_features = frames.summed(turned, source, len(features))
+    to_features = frames.summed(turned, source, features.shape[0])
     return to_features.clone(), to_weight, to_vectors
 
 

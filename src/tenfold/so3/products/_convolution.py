@@ -74,7 +74,9 @@ class Convolution(ABC):
         if self.weight_numel:
             if weight is not None:
                 check_tensor("weight", weight)
-            if weight is None or weight.shape not in ((edges, self.weight_numel), (self.weight_numel,)):
+            # Of one length only: comparing others would keep a number of edges from graphs that are exported.
+            expected = (self.weight_numel,) if weight is not None and weight.ndim == 1 else (edges, self.weight_numel)
+            if weight is None or weight.ndim != len(expected) or weight.shape != expected:
                 shape = "missing" if weight is None else f"of shape {tuple(weight.shape)}"
                 raise DataError(f"weight must be of shape ({edges}, {self.weight_numel}), not {shape}")
             features, vectors, weight = uniform(features=features, vectors=vectors, weight=weight)

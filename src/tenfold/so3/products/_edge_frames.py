@@ -181,7 +181,7 @@ def plain_torque(
 ) -> Float[Tensor, "edges 3"]:
     """`torque` with a matrix for each edge."""
     sizes = [2 * n + 1 for n in degrees]
-    total = left.new_zeros(len(left), 3)
+    total = left.new_zeros(left.shape[0], 3)
     for degree, a, b in zip(degrees, left.split(sizes, dim=1), right.split(sizes, dim=1), strict=True):
         total = total + torch.einsum("eij,kij->ek", a @ b.mT, _generators(degree).to(left))
     return total
@@ -189,11 +189,11 @@ def plain_torque(
 
 @torch.library.custom_op("tenfold::so3_to_edge_frames", mutates_args=())
 def _to_frames(features: Tensor, vectors: Tensor, source: Tensor | None, degrees: list[int], orders: int) -> Tensor:
-    check_ends("source", source, len(features))
+    check_ends("source", source, features.shape[0])
     if not by_kernel(features):
         return plain_to_frames(gathered(features, source), plain_frames(vectors, degrees, orders))
     kernels = _kernels()
-    edges = len(vectors)
+    edges = vectors.shape[0]
     out = features.new_empty(edges, sum(2 * min(n, orders) + 1 for n in degrees), features.shape[2])
     ends = torch.arange(edges) if source is None else source.contiguous()
     from tenfold.so3._shares import shared
@@ -206,7 +206,7 @@ def _to_frames(features: Tensor, vectors: Tensor, source: Tensor | None, degrees
 
 @_to_frames.register_fake
 def _(features: Tensor, vectors: Tensor, source: Tensor | None, degrees: list[int], orders: int) -> Tensor:
-    return features.new_empty(len(vectors), sum(2 * min(n, orders) + 1 for n in degrees), features.shape[2])
+    return features.new_empty(vectors.shape[0], sum(2 * min(n, orders) + 1 for n in degrees), features.shape[2])
 
 
 def _keep_to(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -216,10 +216,10 @@ def _keep_to(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _to_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     features, vectors, source = ctx.saved_tensors
-    degrees, orders, nodes = ctx.degrees, ctx.orders, len(features)
+    degrees, orders, nodes = ctx.degrees, ctx.orders, features.shape[0]
     if not ctx.needs_input_grad[1]:
         return _from_frames(gradient, vectors, source, nodes, degrees, orders), None, None, None, None
-    turned = _from_frames(gradient, vectors, None, len(vectors), degrees, orders)
+    turned = _from_frames(gradient, vectors, None, vectors.shape[0], degrees, orders)
     along = change_of(vectors, torque(gathered(features, source), turned, degrees))
     return summed(turned, source, nodes), along, None, None, None
 
@@ -234,7 +234,7 @@ def _from_frames(
     kernels = _kernels()
     from tenfold.so3._shares import shared
 
-    order, starts = edges_of(target, len(vectors), nodes)
+    order, starts = edges_of(target, vectors.shape[0], nodes)
     out = seen.new_zeros(len(starts) - 1, sum(2 * n + 1 for n in degrees), seen.shape[2])
     arrays = (seen.contiguous().numpy(), vectors.contiguous().numpy(), order, starts, out.numpy())
     tables = (side(tuple(degrees), orders), turns(max(degrees), orders, seen.dtype))
@@ -244,7 +244,7 @@ def _from_frames(
 
 @_from_frames.register_fake
 def _(seen: Tensor, vectors: Tensor, target: Tensor | None, nodes: int, degrees: list[int], orders: int) -> Tensor:
-    rows = len(vectors) if target is None else nodes
+    rows = vectors.shape[0] if target is None else nodes
     return seen.new_empty(rows, sum(2 * n + 1 for n in degrees), seen.shape[2])
 
 
@@ -258,7 +258,7 @@ def _from_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     degrees, orders = ctx.degrees, ctx.orders
     along = None
     if ctx.needs_input_grad[1]:
-        turned = _from_frames(seen, vectors, None, len(vectors), degrees, orders)
+        turned = _from_frames(seen, vectors, None, vectors.shape[0], degrees, orders)
         along = change_of(vectors, torque(gathered(gradient, target), turned, degrees))
     return _to_frames(gradient, vectors, target, degrees, orders), along, None, None, None, None
 
@@ -296,7 +296,7 @@ def _torque(left: Tensor, right: Tensor, degrees: list[int]) -> Tensor:
         return plain_torque(left, right, degrees)
     from tenfold.so3._shares import shared
 
-    out = left.new_zeros(len(left), 3)
+    out = left.new_zeros(left.shape[0], 3)
     arrays = tuple(tensor.contiguous().numpy() for tensor in (left, right, out))
     tables, kernel = _mixes(tuple(degrees), left.dtype), _kernels().torques
     shared(len(out), lambda first, last: kernel(first, last, *arrays, *tables))
@@ -305,7 +305,7 @@ def _torque(left: Tensor, right: Tensor, degrees: list[int]) -> Tensor:
 
 @_torque.register_fake
 def _(left: Tensor, right: Tensor, degrees: list[int]) -> Tensor:
-    return left.new_empty(len(left), 3)
+    return left.new_empty(left.shape[0], 3)
 
 
 def _torque_backward(ctx: Any, coming: Tensor) -> tuple[Tensor | None, ...]:

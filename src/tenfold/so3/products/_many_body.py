@@ -77,7 +77,7 @@ class ManyBodyProduct(ABC):
                 table, rows = weight[None], None
             else:
                 table = weight.expand(*batch, self.weight_numel).reshape(-1, self.weight_numel)
-                rows = torch.arange(len(table), device=weight.device)
+                rows = torch.arange(table.shape[0], device=weight.device)
         flat = features.reshape(-1, self.irreps_in.dim)
         return self._product(flat, table, rows).reshape(*batch, self.irreps_out.dim)
 
@@ -95,9 +95,9 @@ class ManyBodyProduct(ABC):
         if torch.compiler.is_compiling() or not species.numel():
             return
         least, most = (int(bound) for bound in torch.aminmax(species))
-        if least < 0 or most >= len(weight):
+        if least < 0 or most >= weight.shape[0]:
             which = least if least < 0 else most
-            raise DataError(f"species {which} has no row in weight, which has {len(weight)}, counted from 0")
+            raise DataError(f"species {which} has no row in weight, which has {weight.shape[0]}, counted from 0")
 
     @abstractmethod
     def _product(

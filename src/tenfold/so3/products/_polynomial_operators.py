@@ -59,7 +59,7 @@ def _contract(
 ) -> Tensor:
     key = (irreps_in, irreps_out, correlation)
     out = _like(features, polynomials(*key).components[1])
-    units = _portions(species, len(features))
+    units = _portions(species, features.shape[0])
     arrays = (*_arrays(features, weight), *units, _tables(*key, features.dtype), out.numpy())
     kernel = _kernel("evaluate", key, [False, False])
     shared(len(units.species), lambda begin, end: kernel(*arrays, begin, end))
@@ -86,7 +86,7 @@ def _pull(
 ) -> tuple[Tensor, Tensor]:
     """Gradients for features and weights; an empty one where it is not wanted."""
     tables = _tables(irreps_in, irreps_out, correlation, features.dtype)
-    units = _portions(species, len(features))
+    units = _portions(species, features.shape[0])
     by_features, by_units = _targets(features, weight, units, wants)
     arrays = (*_arrays(features, weight), *units, tables, *_arrays(grad), by_features.numpy(), by_units)
     kernel = _kernel("pull", (irreps_in, irreps_out, correlation), wants)
@@ -122,7 +122,7 @@ def _push(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of ``sum(along * gradient for features)``, for features, weights and ``grad``."""
     tables = _tables(irreps_in, irreps_out, correlation, features.dtype)
-    units = _portions(species, len(features))
+    units = _portions(species, features.shape[0])
     out = _like(features, grad.shape[1])
     by_features, by_units = _targets(features, weight, units, wants)
     given = (*_arrays(features, weight), *units, tables, *_arrays(grad, along))
@@ -223,7 +223,7 @@ def _some(found: Any, wants: list[bool]) -> tuple[Tensor | None, ...]:
 
 
 def _like(features: Tensor, components: int) -> Tensor:
-    return features.new_empty(len(features), components, features.shape[-1])
+    return features.new_empty(features.shape[0], components, features.shape[-1])
 
 
 def _wanted(tensor: Tensor, wanted: bool) -> Tensor:

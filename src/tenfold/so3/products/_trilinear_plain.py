@@ -55,7 +55,9 @@ def weights(
     ends = torch.einsum("brc,re->bec", pairs, plan.matrix.to(pairs)) * grad[:, _index(plan.end_out, left)]
     found = left.new_zeros(left.shape[0], plan.sizes[3], left.shape[2])
     found = found.index_add(1, _index(plan.end_path, left), ends)
-    return summed_to(found, torch.Size([1 if shared else len(left), found.shape[1], 1 if narrow else found.shape[2]]))
+    return summed_to(
+        found, torch.Size([1 if shared else left.shape[0], found.shape[1], 1 if narrow else found.shape[2]])
+    )
 
 
 def summed_to(tensor: Tensor, shape: torch.Size) -> Tensor:

@@ -107,7 +107,7 @@ class GridPower(ManyBodyProduct):
         back = _projection(
             list(self._out.degrees), list(self._in.degrees), self.correlation, total, self._normalization
         ).to(features)
-        nodes = len(features)
+        nodes = features.shape[0]
         # Compilers choose how far they go at once, and see no sizes.
         portion = nodes if torch.compiler.is_compiling() else max(1, _CACHED // (self.points * self._in.channels))
         if nodes <= portion:

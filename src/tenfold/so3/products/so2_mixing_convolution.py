@@ -99,10 +99,10 @@ class SO2MixingConvolution(Convolution):
         check(features, self.irreps_in, self.layout)
         for name, tensor in (("vectors", vectors), ("radial", radial)):
             check_tensor(name, tensor)
-        if radial.shape != (len(vectors), self.radial_numel) or radial.dtype != features.dtype:
-            expected = f"({len(vectors)}, {self.radial_numel}) and {features.dtype}"
+        if radial.shape != (vectors.shape[0], self.radial_numel) or radial.dtype != features.dtype:
+            expected = f"({vectors.shape[0]}, {self.radial_numel}) and {features.dtype}"
             raise DataError(f"radial must be of shape {expected}, not {tuple(radial.shape)} and {radial.dtype}")
-        rows = nodes if nodes is not None or target is None else len(features)
+        rows = nodes if nodes is not None or target is None else features.shape[0]
         if source is not None:
             features = features.index_select(0, source)
         by_degree = radial.unflatten(-1, (-1, self._inner.channels))
@@ -159,7 +159,7 @@ class SO2MixingConvolution(Convolution):
             elif crossed is not None:
                 made += [minus @ crossed, -(plus @ crossed)]
         # Components that nothing leads to take what stands at the end.
-        made.append(seen.new_zeros(len(seen), self._outer.channels))
+        made.append(seen.new_zeros(seen.shape[0], self._outer.channels))
         return torch.cat(made, dim=1).unflatten(-1, (-1, self._outer.channels))[:, self._places]
 
 

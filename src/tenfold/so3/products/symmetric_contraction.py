@@ -103,7 +103,7 @@ class SymmetricContraction(ManyBodyProduct):
                 f"block {block} of degree {degree} is not among {len(self.irreps_out)} blocks, counted from 0, and "
                 f"degrees 1 to {self.correlation}"
             )
-        return _dense(tuple(one.ir for one in self.irreps_in), self.irreps_out[block].ir, degree).clone()
+        return _dense(self._key[0], str(self.irreps_out[block].ir), degree)
 
     def change_of_basis(
         self, block: int, tensors: Float[Tensor, "component *components k"]
@@ -151,7 +151,7 @@ class SymmetricContraction(ManyBodyProduct):
         assert weight is not None or not self.weight_numel
         inside = _channels_last(features, self.irreps_in, self.layout)
         if weight is None:
-            return features.new_zeros(len(features), self.irreps_out.dim)
+            return features.new_zeros(features.shape[0], self.irreps_out.dim)
         table = weight.unflatten(-1, (-1, self.channels))
         compiled = features.device.type == "cpu" and features.dtype in _COMPILED
         if self.backend == "polynomials" and not compiled:
@@ -173,26 +173,42 @@ class SymmetricContraction(ManyBodyProduct):
     ) -> Float[Tensor, "batch out channel"]:
         """From the highest degree down: couplings of all species with their weights, times a copy, plus the next."""
         parts = iter(weight.split([count for count, _ in self.weight_shapes], dim=-2))
-        blocks = tuple(one.ir for one in self.irreps_in)
         found = []
         for _, ir in self.irreps_out:
             total: Tensor | None = None
             for degree, part in reversed([(n, next(parts)) for n in range(1, self.correlation + 1)]):
-                tensors = _dense(blocks, ir, degree).to(weight)
+                tensors = _dense(self._key[0], str(ir), degree).to(weight)
                 weighted = torch.einsum("k...i,ekc->ec...i", tensors, part)
                 weighted = weighted if species is None else weighted[species]
                 total = weighted if total is None else weighted + total
-                total = torch.einsum("nc...i,nic->nc...", total.expand(len(features), *total.shape[1:]), features)
+                total = torch.einsum("nc...i,nic->nc...", total.expand(features.shape[0], *total.shape[1:]), features)
             assert total is not None  # a degree is at least 1
             found.append(total.transpose(1, 2))
         return torch.cat(found, dim=1)
 
 
+# An operator, so that compilers take the table as it is: what is kept while they trace is none.
+@torch.library.custom_op("tenfold::so3_dense_couplings", mutates_args=())
+def _dense(irreps_in: str, out: str, degree: int) -> Tensor:
+    """Symmetric tensors ``[coupling, component, *components]`` that features of one channel are contracted with."""
+    return _made_dense(irreps_in, out, degree).clone()
+
+
+@_dense.register_fake
+def _(irreps_in: str, out: str, degree: int) -> Tensor:
+    couplings = symmetric_couplings(_irreps_of(irreps_in), Irrep(out), degree)
+    return torch.empty(len(couplings), Irrep(out).dim, *[Irreps(irreps_in).dim] * degree, dtype=torch.float64)
+
+
+def _irreps_of(irreps_in: str) -> tuple[Irrep, ...]:
+    return tuple(block.ir for block in Irreps(irreps_in))
+
+
 @cache
-def _dense(blocks: tuple[Irrep, ...], out: Irrep, degree: int) -> Float[Tensor, "coupling component *components"]:
-    size = sum(block.dim for block in blocks)
-    couplings = symmetric_couplings(blocks, out, degree)
-    found = torch.zeros(len(couplings), out.dim, *[size] * degree, dtype=torch.float64)
+def _made_dense(irreps_in: str, out: str, degree: int) -> Float[Tensor, "coupling component *components"]:
+    size = Irreps(irreps_in).dim
+    couplings = symmetric_couplings(_irreps_of(irreps_in), Irrep(out), degree)
+    found = torch.zeros(len(couplings), Irrep(out).dim, *[size] * degree, dtype=torch.float64)
     for tensor, coupling in zip(found, couplings, strict=True):
         for component, monomial, value in zip(coupling.component, coupling.monomial, coupling.value, strict=True):
             places = set(permutations(coupling.monomials[monomial]))
