@@ -58,7 +58,7 @@ def so2_equivalence(*, seed: int = 0, edges: int = 12) -> Measurement:
                 found += _derivatives(messages, leaves)
             for name, one, other in zip(_NAMES, seen, summed, strict=True):
                 worst[name] = _larger(worst.get(name, 0.0), float((one - other).abs().max() / other.abs().max()))
-            each = SO2Convolution(first, last, parity=parity, channelwise=False)
+            each = SO2Convolution(first, last, parity=parity, channelwise=False, layout="ir_mul")
             matrix = each.from_path_weights(torch.eye(len(paths), dtype=torch.float64)).T
             weights += len(paths)
             if matrix.shape[0] != matrix.shape[1]:

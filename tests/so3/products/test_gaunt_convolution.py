@@ -82,7 +82,7 @@ def test_equal_to_the_integrals(
 @pytest.mark.parametrize("shared", [True, False])
 def test_first_and_second_derivatives_at_the_poles(channelwise: bool, shared: bool) -> None:
     first, out = irreps((0, 1, 2)), irreps((1, 2))
-    convolution = GauntConvolution(first, 2, out, channelwise=channelwise)
+    convolution = GauntConvolution(first, 2, out, channelwise=channelwise, layout="ir_mul")
 
     def ours(features: Tensor, vectors: Tensor, weight: Tensor) -> Tensor:
         return convolution(features, vectors, weight, source=SOURCE)
@@ -103,7 +103,7 @@ def test_first_and_second_derivatives_at_the_poles(channelwise: bool, shared: bo
 
 def test_numerical_derivatives() -> None:
     first = irreps((0, 2))
-    convolution = GauntConvolution(first, 3, first)
+    convolution = GauntConvolution(first, 3, first, layout="ir_mul")
     given = [normal(3, first.dim), edges()[[0, 1, 6]], convolution.random_weight(3, dtype=torch.float64)]
     given = [tensor.requires_grad_() for tensor in given]
     assert gradcheck(convolution, given)
@@ -113,7 +113,7 @@ def test_numerical_derivatives() -> None:
 def test_messages_are_the_product_of_two_functions() -> None:
     # All degrees of the product are kept, so its values are products of values, once scales are taken out.
     first, out = irreps((0, 1, 2), 1), irreps(range(6), 1)
-    convolution = GauntConvolution(first, 3, out)
+    convolution = GauntConvolution(first, 3, out, layout="ir_mul")
     features, vectors, weight, points = normal(7, 9), edges(), normal(7, 4, seed=1), normal(20, 3, seed=2)
     scales = [convolution._form.scale(n) for n in range(6) for _ in range(2 * n + 1)]
     message = convolution(features, vectors, weight) / torch.tensor(scales, dtype=torch.float64)
@@ -143,7 +143,7 @@ def test_equivariant_with_the_inversion() -> None:
 
 def test_independent_weights_keep_variances() -> None:
     first = irreps(range(4), 64)
-    convolution = GauntConvolution(first, 4, first)
+    convolution = GauntConvolution(first, 4, first, layout="ir_mul")
     features, vectors = normal(400, first.dim), normal(400, 3, seed=1)
     message = convolution(features, vectors, convolution.random_weight(400, dtype=torch.float64))
     for block in split(message, first, "ir_mul"):
@@ -152,7 +152,7 @@ def test_independent_weights_keep_variances() -> None:
 
 def test_threads_change_no_bit() -> None:
     first = irreps((0, 1, 2), 5)
-    convolution = GauntConvolution(first, 2, first)
+    convolution = GauntConvolution(first, 2, first, layout="ir_mul")
     features, vectors = normal(30, first.dim).float(), normal(300, 3).float()
     weight, before, found = convolution.random_weight(300), torch.get_num_threads(), []
     ends = torch.randint(30, (2, 300), generator=torch.Generator().manual_seed(0))
@@ -169,7 +169,7 @@ def test_threads_change_no_bit() -> None:
 
 def test_no_edges_and_compiled_in_one_graph() -> None:
     first = irreps((0, 1))
-    convolution = GauntConvolution(first, 1, first)
+    convolution = GauntConvolution(first, 1, first, layout="ir_mul")
     empty = torch.empty(0, dtype=torch.float64)
     assert convolution(empty.reshape(0, 8), empty.reshape(0, 3), empty.reshape(0, 4)).shape == (0, 8)
     features, weight = normal(7, 8), normal(7, 4, seed=1)
@@ -181,8 +181,8 @@ def test_no_edges_and_compiled_in_one_graph() -> None:
 
 def test_what_is_refused() -> None:
     with pytest.raises(Unsuited, match="must have the parity of irreps_in '2x0e'"):
-        GauntConvolution("2x0e", 1, "2x1e")
+        GauntConvolution("2x0e", 1, "2x1e", layout="ir_mul")
     with pytest.raises(Unsuited, match="no path leads from '2x0e' to '2x2e' with this filter"):
-        GauntConvolution("2x0e", 1, "2x2e")
+        GauntConvolution("2x0e", 1, "2x2e", layout="ir_mul")
     with pytest.raises(Unsuited, match="have 3 channels and irreps_in 2"):
-        GauntConvolution("2x0e", 1, "3x1o")
+        GauntConvolution("2x0e", 1, "3x1o", layout="ir_mul")

@@ -110,8 +110,8 @@ def test_equal_to_clebsch_gordan(
 @pytest.mark.parametrize("shared", [False, True])
 def test_first_and_second_derivatives_are_clebsch_gordans_at_the_poles_too(weights: Any, shared: bool) -> None:
     first, out = irreps((0, 1, 2)), irreps((1, 2))
-    convolution = SO2Convolution(first, out, weights=weights, parity=False)
-    exact = SO2Convolution(first, out, weights="paths", parity=False)
+    convolution = SO2Convolution(first, out, weights=weights, parity=False, layout="ir_mul")
+    exact = SO2Convolution(first, out, weights="paths", parity=False, layout="ir_mul")
 
     def reference(features: Tensor, vectors: Tensor, weight: Tensor) -> Tensor:
         paths = weight if weights == "paths" else convolution.to_path_weights(weight)
@@ -139,7 +139,7 @@ def test_first_and_second_derivatives_are_clebsch_gordans_at_the_poles_too(weigh
 @pytest.mark.parametrize("channelwise", [True, False])
 def test_numerical_derivatives(channelwise: bool) -> None:
     first, out = irreps((0, 2)), irreps((1, 2))
-    convolution = SO2Convolution(first, out, parity=False, channelwise=channelwise)
+    convolution = SO2Convolution(first, out, parity=False, channelwise=channelwise, layout="ir_mul")
     vectors = edges()[[0, 1, 6]] + torch.tensor([[0.0], [0.0], [0.1]], dtype=torch.float64)
     given = [normal(4, first.dim), vectors, convolution.random_weight(3, dtype=torch.float64)]
     given = [tensor.requires_grad_() for tensor in given]
@@ -153,7 +153,7 @@ def test_numerical_derivatives(channelwise: bool) -> None:
 
 def test_third_derivatives() -> None:
     first = irreps((0, 1), 1)
-    convolution = SO2Convolution(first, first, parity=False)
+    convolution = SO2Convolution(first, first, parity=False, layout="ir_mul")
     features, weight = normal(3, first.dim), convolution.random_weight(3, dtype=torch.float64)
     vectors = edges()[[0, 1, 6]].requires_grad_()
 
@@ -169,8 +169,8 @@ def test_third_derivatives() -> None:
 @pytest.mark.parametrize("degree", [0, 2, 5])
 def test_weights_of_paths_and_of_the_frame_say_the_same(parity: bool, degree: int) -> None:
     first, out = irreps((0, 1, 3)), irreps((0, 1, 2))
-    frame = SO2Convolution(first, out, parity=parity)
-    paths = SO2Convolution(first, out, weights="paths", parity=parity, degree=frame.degree)
+    frame = SO2Convolution(first, out, parity=parity, layout="ir_mul")
+    paths = SO2Convolution(first, out, weights="paths", parity=parity, degree=frame.degree, layout="ir_mul")
     given = paths.random_weight(7, dtype=torch.float64)
     there = frame.from_path_weights(given)
     assert frame.weight_numel == paths.weight_numel
@@ -180,7 +180,7 @@ def test_weights_of_paths_and_of_the_frame_say_the_same(parity: bool, degree: in
     features, vectors = normal(7, first.dim), edges()
     torch.testing.assert_close(frame(features, vectors, there), paths(features, vectors, given), rtol=0, atol=1e-12)
     # A filter of fewer degrees: the same map with the scale of its own paths.
-    fewer = SO2Convolution(first, out, weights="paths", parity=parity, degree=degree)
+    fewer = SO2Convolution(first, out, weights="paths", parity=parity, degree=degree, layout="ir_mul")
     given = fewer.random_weight(7, dtype=torch.float64)
     torch.testing.assert_close(fewer.to_path_weights(fewer.from_path_weights(given)), given, rtol=0, atol=1e-13)
     found = split(frame(features, vectors, fewer.from_path_weights(given)), out, "ir_mul")
@@ -232,7 +232,9 @@ def test_kernels_are_the_plain_version(channels: int, shared: bool, channelwise:
     vectors = edges()
     vectors[4] = vectors[4] if channels == 3 else torch.tensor([0.3, -0.1, 0.2], dtype=torch.float64)
     for weights, m_max in (("frame", None), ("paths", 1), ("frame", 0)):
-        convolution = SO2Convolution(first, out, m_max=m_max, weights=weights, channelwise=channelwise, parity=False)
+        convolution = SO2Convolution(
+            first, out, m_max=m_max, weights=weights, channelwise=channelwise, parity=False, layout="ir_mul"
+        )
         form, copies = convolution._form, channels if channelwise else 1
         weight = convolution.random_weight(1 if shared else 7, dtype=torch.float64).unflatten(-1, (-1, copies))
         features, coming = normal(4, first.dim // channels, channels), normal(4, out.dim // channels, channels, seed=1)
@@ -257,7 +259,7 @@ def test_kernels_are_the_plain_version(channels: int, shared: bool, channelwise:
 
 def test_half_precision_goes_the_plain_way() -> None:
     first = irreps((0, 1, 2))
-    convolution = SO2Convolution(first, first)
+    convolution = SO2Convolution(first, first, layout="ir_mul")
     features, vectors, weight = normal(7, first.dim), normal(7, 3), convolution.random_weight(7, dtype=torch.float64)
     half = [tensor.to(torch.bfloat16).requires_grad_() for tensor in (features, vectors, weight)]
     found = convolution(*half)
@@ -269,7 +271,7 @@ def test_half_precision_goes_the_plain_way() -> None:
 
 def test_threads_change_no_bit() -> None:
     first = irreps((0, 1, 2), 5)
-    convolution = SO2Convolution(first, first, parity=False)
+    convolution = SO2Convolution(first, first, parity=False, layout="ir_mul")
     features, vectors = normal(30, first.dim).float(), normal(300, 3).float()
     ends = torch.randint(30, (2, 300), generator=torch.Generator().manual_seed(0))
     before, found = torch.get_num_threads(), []
@@ -288,7 +290,7 @@ def test_threads_change_no_bit() -> None:
 
 def test_no_edges_and_degree_zero() -> None:
     first = irreps((0,))
-    convolution = SO2Convolution(first, first)
+    convolution = SO2Convolution(first, first, layout="ir_mul")
     assert convolution.weight_numel == 2
     features, weight = normal(7, 2), normal(7, 2, seed=1)
     torch.testing.assert_close(convolution(features, edges(), weight), features * weight)
@@ -302,8 +304,8 @@ def test_no_edges_and_degree_zero() -> None:
 
 def test_compiled_in_one_graph() -> None:
     first = irreps((0, 1, 2))
-    convolution = SO2Convolution(first, first, parity=False)
-    mixing = SO2MixingConvolution(first, first, parity=False)
+    convolution = SO2Convolution(first, first, parity=False, layout="ir_mul")
+    mixing = SO2MixingConvolution(first, first, parity=False, layout="ir_mul")
     features, vectors = normal(4, first.dim), edges()
     for one in (convolution, mixing):
         weight = one.random_weight(dtype=torch.float64)
@@ -336,14 +338,14 @@ def test_operators_are_as_they_say() -> None:
 @pytest.mark.parametrize("parity", [True, False])
 def test_mixing_is_a_channelwise_convolution_of_each_pair_of_channels(parity: bool) -> None:
     first, out = irreps((0, 1, 2), 3), irreps((1, 3), 2)
-    convolution = SO2MixingConvolution(first, out, parity=parity)
+    convolution = SO2MixingConvolution(first, out, parity=parity, layout="ir_mul")
     weight = convolution.random_weight(dtype=torch.float64)
     features, vectors = normal(4, first.dim), edges()
     radial = normal(7, convolution.radial_numel, seed=5)
     found = convolution(features, vectors, weight, source=SOURCE, target=TARGET, radial=radial)
     # One channel in, one out, all pairs.
     one_in, one_out = irreps((0, 1, 2), 1), irreps((1, 3), 1)
-    single = SO2Convolution(one_in, one_out, parity=parity)
+    single = SO2Convolution(one_in, one_out, parity=parity, layout="ir_mul")
     pairs = weight.reshape(-1, 3, 2)
     seen = features[SOURCE].unflatten(-1, (9, 3)) * radial.unflatten(-1, (3, 3))[:, [0, 1, 1, 1, 2, 2, 2, 2, 2]]
     expected = torch.stack(
@@ -373,26 +375,26 @@ def test_mixing_is_equivariant_with_orders_left_out_and_has_second_derivatives()
 def test_what_is_refused() -> None:
     first = irreps((0, 1, 2))
     with pytest.raises(Unsuited, match="are no function on the sphere"):
-        SO2Convolution("2x0e+3x1o", first)
+        SO2Convolution("2x0e+3x1o", first, layout="ir_mul")
     with pytest.raises(Unsuited, match="have 3 channels and irreps_in 2: a filter keeps channels apart"):
         SO2Convolution(first, irreps((0, 1), 3))
     with pytest.raises(Unsuited, match="no path leads from '2x0e' to '2x0o'"):
-        SO2Convolution("2x0e", "2x0o")
+        SO2Convolution("2x0e", "2x0o", layout="ir_mul")
     with pytest.raises(Unsuited, match="no path leads from '2x0e' to '2x0o'"):
-        SO2MixingConvolution("2x0e", "2x0o")
+        SO2MixingConvolution("2x0e", "2x0o", layout="ir_mul")
     with pytest.raises(TenfoldError, match=r"^degree 2 of the filter leaves weights of the frame unfree, which need 4"):
-        SO2Convolution(first, first, degree=2)
+        SO2Convolution(first, first, degree=2, layout="ir_mul")
     with pytest.raises(TenfoldError, match=r"^weights must be 'frame' or 'paths', not 'path'$"):
-        SO2Convolution(first, first, weights="path")  # type: ignore[arg-type]
-    convolution = SO2Convolution(first, first, m_max=1)
+        SO2Convolution(first, first, weights="path", layout="ir_mul")  # type: ignore[arg-type]
+    convolution = SO2Convolution(first, first, m_max=1, layout="ir_mul")
     with pytest.raises(TenfoldError, match="m_max 1 leaves orders out"):
         convolution.to_path_weights(convolution.random_weight())
     with pytest.raises(DataError, match=r"^weight must end with 28 numbers, not be of shape \(3,\)$"):
-        SO2Convolution(first, first).from_path_weights(torch.zeros(3))
+        SO2Convolution(first, first, layout="ir_mul").from_path_weights(torch.zeros(3))
     features, weight = normal(4, first.dim), convolution.random_weight(dtype=torch.float64)
     with pytest.raises(DataError, match=r"^source must be nodes from 0 to 3, not 4$"):
         convolution(features, edges(), weight, source=SOURCE + 1)
-    mixing = SO2MixingConvolution(first, first)
+    mixing = SO2MixingConvolution(first, first, layout="ir_mul")
     with pytest.raises(DataError, match="all edges share it; radial is of edges"):
         mixing(features, edges(), mixing.random_weight(7, dtype=torch.float64), source=SOURCE)
     with pytest.raises(DataError, match=r"^radial must be of shape \(7, 6\) and torch.float64, not \(7, 5\)"):

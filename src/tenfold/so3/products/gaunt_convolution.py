@@ -34,7 +34,7 @@ class GauntConvolution(AlignedConvolution):
     """
 
     def __init__(
-        self, irreps_in: Given, degree: int, irreps_out: Given, *, channelwise: bool = True, layout: Layout = "ir_mul"
+        self, irreps_in: Given, degree: int, irreps_out: Given, *, channelwise: bool = True, layout: Layout = "mul_ir"
     ) -> None:
         super().__init__(irreps_in, degree, irreps_out, layout=layout)
         if self._signals(True, channelwise) < 0:

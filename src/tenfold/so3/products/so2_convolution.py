@@ -59,7 +59,7 @@ class SO2Convolution(AlignedConvolution):
         weights: Weights = "frame",
         channelwise: bool = True,
         parity: bool = True,
-        layout: Layout = "ir_mul",
+        layout: Layout = "mul_ir",
     ) -> None:
         super().__init__(irreps_in, 0, irreps_out, layout=layout)
         sign = self._signals(parity, channelwise)

@@ -54,7 +54,7 @@ class SO2MixingConvolution(Convolution):
         *,
         m_max: int | None = None,
         parity: bool = True,
-        layout: Layout = "ir_mul",
+        layout: Layout = "mul_ir",
     ) -> None:
         super().__init__(irreps_in, 0, irreps_out, layout=layout)
         self._inner = signal("irreps_in", self.irreps_in, parity)
