@@ -66,7 +66,8 @@ def _relayout(features: Tensor, muls: list[int], dims: list[int], inward: bool) 
 
 @_relayout.register_fake
 def _(features: Tensor, muls: list[int], dims: list[int], inward: bool) -> Tensor:
-    return features.new_empty(features.shape)
+    # A compiler may know the last axis by name only, and would then know no more about the blocks.
+    return features.new_empty(*features.shape[:-1], sum(mul * dim for mul, dim in zip(muls, dims, strict=True)))
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -114,21 +114,20 @@ def _picked(builder: Any, vectors: list[Any], places: list[tuple[int, int]]) -> 
 
 
 def _squares(builder: Any, dim: int, lanes: int, components_last: Place, channels_last: Place, *, inward: bool) -> None:
-    """The same for many components, in squares side by side; the last one may overlap the one before."""
+    """The same for many components and 8 or 16 lanes, in squares; the last one may overlap the one before."""
     number = components_last(0, 0).type.pointee
     part, kind = ir.VectorType(number, _SQUARE), ir.VectorType(number, lanes)
     for first in (*range(0, dim - _SQUARE, _SQUARE), dim - _SQUARE):
         if inward:
-            rows = []
-            for row in range(_SQUARE):
-                pieces = [
-                    llvm.load(builder, components_last(channel, first), part) for channel in range(row, lanes, _SQUARE)
-                ]
-                rows.append(pieces[0] if len(pieces) == 1 else llvm.shuffle(builder, *pieces, list(range(lanes))))
+            starts = [components_last(channel, first) for channel in range(lanes)]
+            rows = [llvm.load(builder, start, part) for start in starts]
+            if lanes > _SQUARE:
+                pairs = zip(rows[:_SQUARE], rows[_SQUARE:], strict=True)
+                rows = [llvm.shuffle(builder, one, other, list(range(lanes))) for one, other in pairs]
             for component, column in enumerate(llvm.turned(builder, rows), first):
                 llvm.store(builder, column, channels_last(0, component))
             continue
-        columns = [llvm.load(builder, channels_last(0, first + number), kind) for number in range(_SQUARE)]
+        columns = [llvm.load(builder, channels_last(0, first + row), kind) for row in range(_SQUARE)]
         for channel, row in enumerate(llvm.turned(builder, columns)):
             for begin in range(0, lanes, _SQUARE):
                 piece = llvm.shuffle(builder, row, row, list(range(begin, begin + _SQUARE)))
