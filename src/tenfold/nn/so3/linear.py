@@ -13,7 +13,7 @@ from tenfold.errors import DataError
 from tenfold.nn.so3._features import check_features
 from tenfold.so3._given import check_tensor
 from tenfold.so3.irreps import Given, Irrep, Irreps
-from tenfold.so3.layouts import Layout, known
+from tenfold.so3.layouts import Layout, known, relayout
 
 
 class Linear(nn.Module):
@@ -70,6 +70,7 @@ class Linear(nn.Module):
     def forward(self, features: Float[Tensor, "*batch dim_in"]) -> Float[Tensor, "*batch dim_out"]:
         """Raises `DataError` where features have not these irreps or another dtype than the weights."""
         check_features(features, self.irreps_in, self.layout, self.weight)
+        features = relayout(features, self.irreps_in, self.layout, "ir_mul")
         mixed = {ir: self._mix(features, ir, matrix) for ir, matrix in self._matrices(self.weight).items()}
         if self.bias is not None:
             scalar = Irrep(0, 1)
@@ -79,11 +80,12 @@ class Linear(nn.Module):
         for block in self.irreps_out:
             if block.ir in mixed:
                 found = mixed[block.ir].narrow(-1, start[block.ir], block.mul)
-                blocks.append((found if self.layout == "ir_mul" else found.mT).flatten(-2))
+                blocks.append(found.flatten(-2))
                 start[block.ir] += block.mul
             else:
                 blocks.append(features.new_zeros((*features.shape[:-1], block.dim)))
-        return torch.cat(blocks, dim=-1) if blocks else features.new_zeros((*features.shape[:-1], 0))
+        out = torch.cat(blocks, dim=-1) if blocks else features.new_zeros((*features.shape[:-1], 0))
+        return relayout(out, self.irreps_out, "ir_mul", self.layout)
 
     @torch.no_grad()
     def load_e3nn(self, weight: Float[Tensor, " weights"], bias: Float[Tensor, " biases"] | None = None) -> None:
@@ -132,11 +134,7 @@ class Linear(nn.Module):
         parts = []
         for block, where in zip(self.irreps_in, self.irreps_in.slices(), strict=True):
             if block.ir == ir and block.mul:
-                part = features[..., where]
-                if self.layout == "ir_mul" or ir.l == 0:
-                    parts.append(part.unflatten(-1, (ir.dim, block.mul)))
-                else:
-                    parts.append(part.unflatten(-1, (block.mul, ir.dim)).mT)
+                parts.append(features[..., where].unflatten(-1, (ir.dim, block.mul)))
         # Where they are not contiguous, torch makes many small products of the large one.
         copies = torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0].contiguous()
         return copies @ (matrix / math.sqrt(matrix.shape[0]))

@@ -70,6 +70,25 @@ def shuffle(builder: Any, left: Any, right: Any, places: list[int]) -> Any:
     return builder.shuffle_vector(left, right, mask)
 
 
+def turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """Rows as columns: blocks of one, two and four change places.
+
+    Rows may have more lanes than there are rows: then they are several squares side by side, each turned in its place.
+    """
+    rows, count, lanes, half = list(rows), len(rows), rows[0].type.count, 1
+    while half < count:
+        # Lanes whose number has this bit come from the other of two rows that differ in it.
+        low = [lane + lanes - half if lane & half else lane for lane in range(lanes)]
+        high = [lane + lanes if lane & half else lane + half for lane in range(lanes)]
+        for row in range(count):
+            if not row & half:
+                one, other = rows[row], rows[row | half]
+                rows[row] = shuffle(builder, one, other, low)
+                rows[row | half] = shuffle(builder, one, other, high)
+        half *= 2
+    return rows
+
+
 def multiply_add(builder: Any, left: Any, right: Any, more: Any) -> Any:
     """``left * right + more``, rounded once where the processor can."""
     return call(builder, "llvm.fmuladd", left, right, more)

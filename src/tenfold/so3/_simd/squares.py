@@ -69,7 +69,7 @@ def _turning(count: int) -> Any:
                 return address(context, builder, of, value, (moved, column))
 
             rows = [llvm.load(builder, at(array, source, place[0], number, place[1]), kind) for number in numbers]
-            for number, row in zip(numbers, _turned(builder, rows), strict=True):
+            for number, row in zip(numbers, llvm.turned(builder, rows), strict=True):
                 llvm.store(builder, row, at(out, target, first, number, second))
             return context.get_dummy_value()
 
@@ -80,19 +80,3 @@ def _turning(count: int) -> Any:
 
 # ``out[to_row + j, to_column + i] = array[row + i, column + j]`` for squares of 4 and of 8, transposed in registers.
 turn_4, turn_8 = _turning(4), _turning(8)
-
-
-def _turned(builder: Any, rows: list[Any]) -> list[Any]:
-    """Rows as columns: blocks of one, two and four change places."""
-    rows, count, half = list(rows), len(rows), 1
-    while half < count:
-        # Lanes whose number has this bit come from the other of two rows that differ in it.
-        low = [lane + count - half if lane & half else lane for lane in range(count)]
-        high = [lane + count if lane & half else lane + half for lane in range(count)]
-        for row in range(count):
-            if not row & half:
-                one, other = rows[row], rows[row | half]
-                rows[row] = llvm.shuffle(builder, one, other, low)
-                rows[row | half] = llvm.shuffle(builder, one, other, high)
-        half *= 2
-    return rows

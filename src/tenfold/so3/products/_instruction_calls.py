@@ -78,7 +78,7 @@ class _Side:
     """The components of one side of a call, ``[batch, component, channel]``: blocks of one multiplicity, or all."""
 
     def __init__(self, side: int, mul: int | None, product: Product, paths: Sequence[Path]) -> None:
-        self.side, self.mul, self.layout = side, mul, product.layout
+        self.side, self.mul = side, mul
         self.irreps = (product.irreps_in1, product.irreps_in2)[side]
         self.places: dict[tuple[int, bool], int] = {}
         self.size = 0
@@ -101,15 +101,15 @@ class _Side:
         if self.mul is not None:
             return self.places[number, path.instruction.mode == "uvu<v"], 1
         block, start = self.irreps[number], self.irreps.slices()[number].start
-        return (start + channel, block.mul) if self.layout == "ir_mul" else (start + channel * block.ir.dim, 1)
+        return start + channel, block.mul
 
     def components(self, features: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch component channel"]:
         if self.mul is None:
             return features[..., None]
         whole = all(block.mul == self.mul for block in self.irreps) and not any(half for _, half in self.places)
-        if whole and self.layout == "ir_mul":
+        if whole:
             return features.unflatten(-1, (-1, self.mul))
-        blocks = split(features, self.irreps, self.layout)
+        blocks = split(features, self.irreps, "ir_mul")
         parts = []
         for number, halved in self.places:
             part = blocks[number].transpose(-1, -2)
@@ -147,7 +147,6 @@ class Call:
         self.whole = (
             not mixed
             and straight
-            and product.layout == "ir_mul"
             and list(self.rows) == [number for number, block in enumerate(self.irreps_out) if block.mul]
         )
 

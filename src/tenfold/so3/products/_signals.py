@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tenfold.so3._relayout import turned
 from tenfold.so3.irreps import Irreps
 from tenfold.so3.layouts import Layout
 from tenfold.so3.products._registry import Unsuited
@@ -48,17 +49,19 @@ class Signal:
 
     def components(self, features: Float[Tensor, "batch dim"], layout: Layout) -> Float[Tensor, "batch component mul"]:
         """Channels last, components of all degrees that occur before; a view where the layout is ``"ir_mul"``."""
-        if layout == "ir_mul":
-            return features.unflatten(-1, (-1, self.channels))
-        parts = features.split([self.channels * (2 * degree + 1) for degree in self.degrees], dim=-1)
-        return torch.cat([part.unflatten(-1, (self.channels, -1)).transpose(-1, -2) for part in parts], dim=-2)
+        if layout == "mul_ir":
+            features = turned(features, *self._blocks, "ir_mul")
+        return features.unflatten(-1, (-1, self.channels))
 
     def features(self, components: Float[Tensor, "batch component mul"], layout: Layout) -> Float[Tensor, "batch dim"]:
         """The inverse of `components`."""
-        if layout == "ir_mul":
-            return components.flatten(-2)
-        parts = components.split([2 * degree + 1 for degree in self.degrees], dim=-2)
-        return torch.cat([part.transpose(-1, -2).flatten(-2) for part in parts], dim=-1)
+        features = components.flatten(-2)
+        return features if layout == "ir_mul" else turned(features, *self._blocks, "mul_ir")
+
+    @property
+    def _blocks(self) -> tuple[list[int], list[int]]:
+        """Channels and components of each degree."""
+        return [self.channels] * len(self.degrees), [2 * degree + 1 for degree in self.degrees]
 
 
 def spread(numbers: Sequence[float], degrees: Sequence[int], like: Tensor) -> Float[Tensor, "component 1"]:

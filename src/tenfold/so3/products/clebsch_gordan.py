@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tenfold.errors import TenfoldError
 from tenfold.so3.irreps import Given, Irrep, Irreps
-from tenfold.so3.layouts import Layout
+from tenfold.so3.layouts import Layout, relayout
 from tenfold.so3.products._instruction_calls import Path, calls_of
 from tenfold.so3.products._instructions import (
     Instruction,
@@ -279,8 +279,18 @@ class ClebschGordan(Product):
         weight: Float[Tensor, "batch weight_numel"] | Float[Tensor, " weight_numel"] | None,
     ) -> Float[Tensor, "batch out"]:
         weights = None if weight is None else weight.reshape(-1, self.weight_numel)
+        left, right = (
+            relayout(features, irreps, self.layout, "ir_mul")
+            for features, irreps in ((left, self.irreps_in1), (right, self.irreps_in2))
+        )
         if len(self._calls) == 1 and self._calls[0].whole:
-            return self._calls[0](left, right, weights).flatten(1)
+            out = self._calls[0](left, right, weights).flatten(1)
+        else:
+            out = self._joined(left, right, weights)
+        return relayout(out, self.irreps_out, "ir_mul", self.layout)
+
+    def _joined(self, left: Tensor, right: Tensor, weights: Tensor | None) -> Float[Tensor, "batch out"]:
+        """What several calls, or blocks in another order, make."""
         found: list[list[Tensor]] = [[] for _ in self.irreps_out]
         for call in self._calls:
             for number, part in call.blocks(left, right, weights):
@@ -293,7 +303,7 @@ class ClebschGordan(Product):
             total = parts[0]
             for part in parts[1:]:
                 total = total + part
-            columns.append((total if self.layout == "ir_mul" else total.transpose(1, 2)).flatten(1))
+            columns.append(total.flatten(1))
         return torch.cat(columns, dim=1)
 
 

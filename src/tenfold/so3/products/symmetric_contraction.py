@@ -15,7 +15,7 @@ from tenfold.errors import DataError, TenfoldError
 from tenfold.so3._given import check_floating
 from tenfold.so3._transforms import followed
 from tenfold.so3.irreps import Given, Irrep, Irreps
-from tenfold.so3.layouts import Layout
+from tenfold.so3.layouts import Layout, relayout
 from tenfold.so3.products._couplings import symmetric_couplings
 from tenfold.so3.products._many_body import ManyBodyProduct
 from tenfold.so3.products._polynomial_operators import symmetric_polynomials
@@ -149,7 +149,8 @@ class SymmetricContraction(ManyBodyProduct):
         species: Int[Tensor, " batch"] | None,
     ) -> Float[Tensor, "batch out"]:
         assert weight is not None or not self.weight_numel
-        inside = _channels_last(features, self.irreps_in, self.layout)
+        turned = relayout(features, self.irreps_in, self.layout, "ir_mul")
+        inside = turned.unflatten(-1, (-1, self.channels))
         if weight is None:
             return features.new_zeros(features.shape[0], self.irreps_out.dim)
         table = weight.unflatten(-1, (-1, self.channels))
@@ -163,7 +164,7 @@ class SymmetricContraction(ManyBodyProduct):
             found = symmetric_polynomials(inside, table, species, *self._key)
         else:
             found = self._horner(inside, table, species)
-        return _blocks(found, self.irreps_out, self.layout)
+        return relayout(found.flatten(-2), self.irreps_out, "ir_mul", self.layout)
 
     def _horner(
         self,
@@ -220,23 +221,3 @@ def _made_dense(irreps_in: str, out: str, degree: int) -> Float[Tensor, "couplin
 def _once(irreps: Irreps) -> str:
     """The irreps of one channel."""
     return str(Irreps([(1, block.ir) for block in irreps]))
-
-
-def _channels_last(
-    features: Float[Tensor, "batch dim"], irreps: Irreps, layout: Layout
-) -> Float[Tensor, "batch component channel"]:
-    channels = irreps[0].mul
-    if layout == "ir_mul":
-        return features.unflatten(-1, (-1, channels))
-    parts = features.split([block.dim for block in irreps], dim=-1)
-    return torch.cat([part.unflatten(-1, (channels, -1)).transpose(-1, -2) for part in parts], dim=-2)
-
-
-def _blocks(
-    components: Float[Tensor, "batch component channel"], irreps: Irreps, layout: Layout
-) -> Float[Tensor, "batch dim"]:
-    """The inverse of `_channels_last`."""
-    if layout == "ir_mul":
-        return components.flatten(-2)
-    parts = components.split([block.ir.dim for block in irreps], dim=-2)
-    return torch.cat([part.transpose(-1, -2).flatten(-2) for part in parts], dim=-1)
