@@ -113,13 +113,13 @@ def test_every_product_is_turned() -> None:
 
 
 def test_a_product_that_does_not_turn_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = GauntGrid._scaled
+    right = GauntGrid._weighted
 
     def tilted(*given: object) -> torch.Tensor:
         found = right(*given)
         return found + 1e-8 * torch.arange(found.shape[1], dtype=found.dtype)[:, None]
 
-    monkeypatch.setattr(GauntGrid, "_scaled", tilted)
+    monkeypatch.setattr(GauntGrid, "_weighted", tilted)
     found = equivariance.product_equivariance(rotations=1)
     assert not found.holds
     assert found.numbers["gaunt_grid"] > 1e-10
