@@ -5,7 +5,8 @@
     python -m benchmarks.rotations --json rotations.json --continue
     python -m benchmarks.rotations --table rotations.json --into docs/products.md
 
-Every library does the work three times to warm up; then all of them in turn, again and again. A ratio is the median of
+Every library does the work three times to warm up; then all of them in turn, again and again, each time twice, of which
+the second one counts: others' threads, and what they left in the caches, are gone by then. A ratio is the median of
 those of single rounds. Results are compared first: one that differs gets no ratio. After the peers our own products are
 measured alone, one size growing at a time.
 """
@@ -125,6 +126,7 @@ def _measured(question: Question, peers: list[Peer], folder: Path, patience: Pat
     theirs: dict[int, list[float]] = {number: [] for number in able}
     started = time.perf_counter()
     while len(mine) < 3 or (len(mine) < patience.rounds and time.perf_counter() - started < patience.seconds):
+        run()
         before = time.perf_counter()
         run()
         mine.append(time.perf_counter() - before)

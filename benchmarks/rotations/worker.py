@@ -4,7 +4,8 @@
 
 A line that is not empty is a question, the file of its numbers, the file for the results, and how many threads to use.
 It is answered by ``ready`` and the MB that the work takes, once it has been done three times and its results are
-written, or by ``missing`` and why. An empty line is answered by the seconds that the last question took once more.
+written, or by ``missing`` and why. An empty line is answered by the seconds that the last question takes once more, when
+it has just been done.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def main(library: str) -> int:
                 said = str(cause).strip().partition("\n")[0]
                 print("missing", f"{type(cause).__name__}: {said}"[:200], file=talk, flush=True)
         elif run is not None:
+            run()  # as it is for us: threads are awake, and what others left in the caches is gone
             before = time.perf_counter()
             run()
             print(time.perf_counter() - before, file=talk, flush=True)

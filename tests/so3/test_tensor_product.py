@@ -29,7 +29,7 @@ def test_each_method_by_its_name(name: str) -> None:
 
 
 def test_the_choice_keeps_what_is_asked_for() -> None:
-    small, large = SIGNAL, Irreps([(3, block.ir) for block in Irreps.harmonics(7)])
+    small, large = SIGNAL, Irreps([(3, block.ir) for block in Irreps.harmonics(8)])
     assert isinstance(tensor_product(small, small, small), ClebschGordan)
     single = Irreps([(1, block.ir) for block in large])
     everything = tensor_product(single, single, single)

@@ -14,13 +14,13 @@ from tenfold.so3.products._registry import find_product_method
 Paths = Literal["all", "even"]
 
 # Up to which largest degree a product is taken, the last one above. With gradients by features and weights, channels
-# last, in milliseconds of one thread of an AMD EPYC. 1000 rows of 64 channels of one function, degrees 2 to 6:
-# Clebsch-Gordan products 6, 13, 30, 55 and 100, Gaunt products 8, 15, 23, 31 and 51. 500 rows of 32 channels of two
-# functions, all paths, degrees 2, 4, 5, 6: Clebsch-Gordan 9, 59, 125 and 242, Gaunt and bracket 25, 66, 101 and 137. It
-# is written down, and not measured anew, so that a model that is loaded elsewhere has the products it was trained with.
+# last, 1000 rows of 64 channels of one function, in milliseconds of two threads of an AMD EPYC, degrees 2 to 8. Even
+# paths: Clebsch-Gordan products 4.9, 6.9, 7.7, 24, 34, 60 and 90, Gaunt products 9.2, 8.0, 13, 16, 22, 33 and 44. All
+# paths: Clebsch-Gordan products 3.9, 11, 13, 32, 59, 92 and 263, Gaunt and bracket 15, 23, 42, 46, 62, 97 and 159. It is
+# written down, and not measured anew, so that a model that is loaded elsewhere has the products it was trained with.
 _CHOICES: dict[Paths, tuple[tuple[int, str], ...]] = {
-    "all": ((4, "clebsch_gordan"), (10**6, "gaunt_poisson")),
-    "even": ((3, "clebsch_gordan"), (10**6, "gaunt_grid")),
+    "all": ((7, "clebsch_gordan"), (10**6, "gaunt_poisson")),
+    "even": ((4, "clebsch_gordan"), (10**6, "gaunt_grid")),
 }
 
 
