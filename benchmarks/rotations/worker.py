@@ -4,8 +4,8 @@
 
 A line that is not empty is a question, the file of its numbers, the file for the results, and how many threads to use.
 It is answered by ``ready`` and the MB that the work takes, once it has been done three times and its results are
-written, or by ``missing`` and why. An empty line is answered by the seconds that the last question takes once more, when
-it has just been done.
+written, or by ``missing`` and why. An empty line is answered by the seconds that the last question takes once more,
+when it has just been done.
 """
 
 from __future__ import annotations

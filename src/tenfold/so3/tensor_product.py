@@ -16,8 +16,8 @@ Paths = Literal["all", "even"]
 # Up to which largest degree a product is taken, the last one above. With gradients by features and weights, channels
 # last, 1000 rows of 64 channels of one function, in milliseconds of two threads of an AMD EPYC, degrees 2 to 8. Even
 # paths: Clebsch-Gordan products 4.9, 6.9, 7.7, 24, 34, 60 and 90, Gaunt products 9.2, 8.0, 13, 16, 22, 33 and 44. All
-# paths: Clebsch-Gordan products 3.9, 11, 13, 32, 59, 92 and 263, Gaunt and bracket 15, 23, 42, 46, 62, 97 and 159. It is
-# written down, and not measured anew, so that a model that is loaded elsewhere has the products it was trained with.
+# paths: Clebsch-Gordan products 3.9, 11, 13, 32, 59, 92 and 263, Gaunt and bracket 15, 23, 42, 46, 62, 97 and 159. It
+# is written down, and not measured anew, so that a model that is loaded elsewhere has the products it was trained with.
 _CHOICES: dict[Paths, tuple[tuple[int, str], ...]] = {
     "all": ((7, "clebsch_gordan"), (10**6, "gaunt_poisson")),
     "even": ((4, "clebsch_gordan"), (10**6, "gaunt_grid")),
