@@ -72,6 +72,8 @@ class Entry:
         counts: whether the values are counts, which come as they are.
         attributes: whether it makes use of attributes.
         orders: the numbers of modes that it takes, None for any.
+        ranks: whether it has a rank.
+        automatic: whether it is among those that are compared when no model is named.
         summary: the first line of its docstring.
     """
 
@@ -82,6 +84,8 @@ class Entry:
     counts: bool
     attributes: bool
     orders: tuple[int, ...] | None
+    ranks: bool
+    automatic: bool
     summary: str
 
     @property
@@ -104,6 +108,8 @@ def method(
     counts: bool = False,
     attributes: bool = False,
     orders: tuple[int, ...] | None = None,
+    ranks: bool = True,
+    automatic: bool = True,
 ) -> Callable[[_Function], _Function]:
     """Register a function as the method ``name``; arguments as of `Entry`.
 
@@ -121,7 +127,9 @@ def method(
             if own and (argument.default is argument.empty or argument.kind is not argument.KEYWORD_ONLY):
                 raise TypeError(f"argument '{argument.name}' of method '{name}' must be keyword-only with a default")
         summary = (function.__doc__ or "").strip().splitlines()[0]
-        _entries[name] = Entry(name, function, restore, continuous, counts, attributes, orders, summary)
+        _entries[name] = Entry(
+            name, function, restore, continuous, counts, attributes, orders, ranks, automatic, summary
+        )
         return function
 
     return register

@@ -50,10 +50,17 @@ class Model(Protocol):
         evidence: the (approximate) log marginal likelihood of the observations, where the method knows it.
     """
 
-    errors: tuple[float, ...]
-    stopped: str
-    parameters: int
-    evidence: float | None
+    @property
+    def errors(self) -> tuple[float, ...]: ...
+
+    @property
+    def stopped(self) -> str: ...
+
+    @property
+    def parameters(self) -> int: ...
+
+    @property
+    def evidence(self) -> float | None: ...
 
     def predict(self, coordinates: Float[Tensor, "m N"], attributes: Float[Tensor, "m D"] | None = None) -> Prediction:
         """Predict anywhere; coordinates are as in the `Task`."""
