@@ -21,7 +21,9 @@ _HOME = {
     "Observations": "tenfold.observations",
     "TenfoldError": "tenfold.errors",
     "Fit": "tenfold.verbs.result",
+    "Posterior": "tenfold.verbs.posterior",
     "Search": "tenfold.verbs.search_result",
+    "complete": "tenfold.verbs.complete",
     "fit": "tenfold.verbs.fit",
     "load": "tenfold.verbs.load",
     "search": "tenfold.verbs.search",
@@ -50,11 +52,13 @@ __all__ = [
     "Fit",
     "Network",
     "Observations",
+    "Posterior",
     "Search",
     "Structure",
     "TenfoldError",
     "__version__",
     "claims",
+    "complete",
     "completion",
     "components",
     "contraction",
@@ -95,8 +99,10 @@ if TYPE_CHECKING:
     from tenfold.network import Network
     from tenfold.observations import Observations
     from tenfold.structure import Structure
+    from tenfold.verbs.complete import complete
     from tenfold.verbs.fit import fit
     from tenfold.verbs.load import load
+    from tenfold.verbs.posterior import Posterior
     from tenfold.verbs.result import Fit
     from tenfold.verbs.search import search
     from tenfold.verbs.search_result import Search

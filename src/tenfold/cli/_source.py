@@ -1,4 +1,4 @@
-"""Where a command has a network from."""
+"""Where a command has a network or a posterior from."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from tenfold.errors import FileError
 
 if TYPE_CHECKING:
     from tenfold.network import Network
+    from tenfold.verbs.posterior import Posterior
     from tenfold.verbs.result import Fit
 
 
-def load_from(file: str) -> Fit | Network:
+def load_from(file: str) -> Fit | Network | Posterior:
     """What a file that tenfold wrote holds; '-' is standard input, which goes through a temporary file."""
     from tenfold.verbs.load import load
 

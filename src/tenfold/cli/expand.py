@@ -25,11 +25,12 @@ def expand(
         None, help="dtype of the file, as uint8. [default: the network's, images: theirs]"
     ),
 ) -> None:
-    """Make the array that a network stands for and write it in the format of the file's suffix."""
+    """Make the array that a network stands for, or that a posterior expects, in the format of the file's suffix."""
     from tenfold import io
     from tenfold._files import check_writable
     from tenfold.errors import DataError, TenfoldError
     from tenfold.network import Network
+    from tenfold.verbs.posterior import Posterior
 
     # What would fail after the work is refused before it.
     if output != "-":
@@ -37,6 +38,13 @@ def expand(
         if check_writable(output) == Path(os.path.realpath(Path(file).expanduser())):
             raise TenfoldError(f"--output names the network, '{file}'; give it another name")
     loaded = load_from(file)
+    if isinstance(loaded, Posterior):
+        expected = loaded.mean()
+        labels = {mode.name: mode.labels for mode in loaded.modes if mode.labels is not None}
+        io.write(expected, output, dtype=dtype, dims=[mode.name for mode in loaded.modes], coordinates=labels)
+        if output != "-":
+            say(f"wrote {output}: {' x '.join(map(str, expected.shape))}", aside=True)
+        return
     network = loaded if isinstance(loaded, Network) else loaded.network
     memory = io.memory_of_machine()
     needed = network.structure.cost().peak * network.dtype.itemsize

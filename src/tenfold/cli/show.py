@@ -27,10 +27,20 @@ def show(
     from tenfold.errors import TenfoldError
     from tenfold.network import Network
     from tenfold.report import text
+    from tenfold.verbs.posterior import Posterior
 
     if report:
         place_of(report)
     loaded = load_from(file)
+    if isinstance(loaded, Posterior):
+        if front or cost:
+            raise TenfoldError(
+                f"'{file}' holds a posterior: it has no front and no contraction; leave these options out"
+            )
+        say(json.dumps(loaded.summary()) if as_json else str(loaded))
+        if report:
+            loaded.report(report, saved=None if file == "-" else file)
+        return
     network = loaded if isinstance(loaded, Network) else loaded.network
     if isinstance(loaded, Network):
         if report or front:

@@ -27,6 +27,7 @@ def read(
     modes: Sequence[str] | None = None,
     rest: str | None = None,
     duplicates: str | None = None,
+    columns: Sequence[str] | None = None,
 ) -> Dataset:
     """The array, or the table of entries, that a file holds.
 
@@ -42,6 +43,7 @@ def read(
             as those of counts are.
         duplicates: what becomes of rows of a table that name the same cell: ``"sum"``, ``"mean"``, ``"max"`` or
             ``"error"``; else they are repeated measurements, which there are none of with ``rest="zero"``.
+        columns: further columns of a table, of numbers, to keep as ``Dataset.columns``; they are no modes.
 
     Returns:
         A :class:`Dataset`. Arrays of NetCDF, HDF5 and Zarr files, and large ones of .npy files, stay in the file
@@ -56,7 +58,14 @@ def read(
             option has no meaning for it.
         MissingExtra: the format needs an optional package.
     """
-    chosen = {"variable": variable, "value": value, "modes": modes, "rest": rest, "duplicates": duplicates}
+    chosen = {
+        "variable": variable,
+        "value": value,
+        "modes": modes,
+        "rest": rest,
+        "duplicates": duplicates,
+        "columns": columns,
+    }
     options = {key: given for key, given in chosen.items() if given is not None}
     if isinstance(source, str) and source.startswith(_SAMPLE):
         sample = samples.find(source.removeprefix(_SAMPLE))

@@ -35,6 +35,7 @@ class Dataset:
         note: a sentence on what the data are (samples).
         licence: the terms under which the data may be used (samples).
         origin: where the data come from (samples).
+        columns: further columns of a table that were asked for, one number for each observation.
     """
 
     values: np.ndarray | LazyArray | Observations
@@ -49,6 +50,7 @@ class Dataset:
     note: str = ""
     licence: str = ""
     origin: str = ""
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         modes = " x ".join(f"{mode} {size}" for mode, size in zip(self.dims, self.shape, strict=True))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from tenfold._arguments import closest
+from tenfold._files import atomic
 from tenfold.errors import DataError, FileError, missing_extra
 from tenfold.io._checks import cast, native, parsing
 from tenfold.io._registry import Content, Format, register, starts_with
@@ -82,6 +83,7 @@ def _entries(
     modes: Sequence[str] | None = None,
     rest: Rest | None = None,
     duplicates: Policy | None = None,
+    columns: Sequence[str] = (),
 ) -> Dataset:
     import torch
 
@@ -89,20 +91,25 @@ def _entries(
 
     _one_of("rest", rest, get_args(Rest))
     _one_of("duplicates", duplicates, get_args(Policy))
-    columns = list(table.column_names)
-    repeated = sorted({column for column in columns if columns.count(column) > 1})
+    names = list(table.column_names)
+    repeated = sorted({column for column in names if names.count(column) > 1})
     if repeated:
         raise DataError(f"'{name}' has several columns called '{repeated[0]}': rename all but one")
     if table.num_rows == 0:
         raise DataError(f"'{name}' has no rows below the names of its columns")
-    value = _value_column(columns, value, modes, name)
-    chosen = [column for column in columns if column != value] if modes is None else list(modes)
-    for column in chosen:
-        _known(column, columns, name)
+    value = _value_column(names, value, [*(modes or ()), *columns], name)
+    chosen = [c for c in names if c != value and c not in columns] if modes is None else list(modes)
+    for column in (*chosen, *columns):
+        _known(column, names, name)
     if not chosen:
         raise DataError(f"'{name}' has no column but '{value}': at least one more must say which cell each row is")
     if value in chosen or len(set(chosen)) < len(chosen):
         raise DataError(f"modes {tuple(chosen)} must be different columns, and '{value}' holds the values")
+    for column in columns:
+        if column in chosen or column == value:
+            raise DataError(
+                f"column '{column}' of '{name}' is a mode or holds the values: it can be nothing else besides"
+            )
 
     values, missing = _values(table, value, name)
     if np.isinf(values).any():
@@ -130,6 +137,11 @@ def _entries(
             f"'{name}' has {len(observed)} rows for {observed.distinct} cells: give duplicates 'sum', 'mean' or 'max' "
             f"(--duplicates sum)"
         )
+    further = {column: _complete(table, column, name)[present] for column in columns}
+    if further and (duplicates is not None or rest == "zero"):
+        raise DataError(
+            f"columns {', '.join(columns)} belong to the rows of '{name}', which duplicates and rest 'zero' change"
+        )
     if duplicates is not None or rest == "zero":
         observed = Observations.from_coo(
             observed.coordinates, observed.values, observed.shape, rest=rest or "unknown", duplicates=duplicates
@@ -140,7 +152,18 @@ def _entries(
             f"if they are zero, as with counts, say rest='zero' (fit --rest zero), else rest='unknown'",
             stacklevel=6,  # the caller of read
         )
-    return Dataset(observed, tuple(chosen), coordinates, str(values.dtype), name, int(missing.sum()), value)
+    return Dataset(
+        observed, tuple(chosen), coordinates, str(values.dtype), name, int(missing.sum()), value, columns=further
+    )
+
+
+def _complete(table: Any, column: str, name: str) -> np.ndarray:
+    """The numbers of a column that has one in every row."""
+    values, missing = _values(table, column, name)
+    if missing.any() or not np.isfinite(values).all():
+        rows = int((missing | ~np.isfinite(values)).sum())
+        raise DataError(f"column '{column}' of '{name}' has no finite number in {rows} rows: leave these rows out")
+    return values
 
 
 def _one_of(option: str, given: str | None, known: Sequence[str]) -> None:
@@ -248,6 +271,47 @@ def _write_parquet(content: Content, path: Path, name: str) -> None:
     arrow.parquet.write_table(_table(content, name), path)
 
 
+def read_columns(path: str, wanted: Sequence[str]) -> dict[str, list[Any]]:
+    """Some columns of a table in a file, each as a list.
+
+    Raises:
+        FileError: the file is missing or is no table. DataError: it lacks a column, or a column has empty cells.
+    """
+    arrow = _pyarrow(path)
+    place = Path(path).expanduser()
+    if not place.is_file():
+        raise FileError(f"there is no file '{path}'")
+    with parsing(path, "a table with as many cells in every row as in the first"):
+        if path.lower().endswith(".parquet"):
+            table = arrow.parquet.ParquetFile(place).read()
+        else:
+            table = arrow.csv.read_csv(place, parse_options=arrow.csv.ParseOptions(delimiter=_separator(place)))
+        names = table.column_names
+    for column in wanted:
+        _known(column, names, path)
+        if table.column(column).null_count:
+            raise DataError(f"column '{column}' of '{path}' has empty cells: every row must say its point")
+    if not table.num_rows:
+        raise DataError(f"'{path}' has no rows below the names of its columns")
+    return {column: table.column(column).to_numpy().tolist() for column in wanted}
+
+
+def write_columns(columns: dict[str, list[Any]], path: str) -> None:
+    """Write columns as a table in the format of the suffix; the file appears whole or not at all.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    arrow = _pyarrow(path)
+    table = arrow.table(columns)
+    with atomic(path) as beside:
+        if path.lower().endswith(".parquet"):
+            arrow.parquet.write_table(table, beside)
+        else:
+            separator = "\t" if path.lower().endswith(".tsv") else ","
+            arrow.csv.write_csv(table, beside, arrow.csv.WriteOptions(delimiter=separator))
+
+
 def _is_text_table(path: Path) -> bool:
     """Text whose first row has several cells."""
     with path.open("rb") as handle:
@@ -265,7 +329,7 @@ register(
         "a table of entries",
         (".csv", ".tsv"),
         _read_text,
-        ("value", "modes", "rest", "duplicates"),
+        ("value", "modes", "rest", "duplicates", "columns"),
         _write_text,
         _is_text_table,
     )
@@ -275,7 +339,7 @@ register(
         "a Parquet table",
         (".parquet",),
         _read_parquet,
-        ("value", "modes", "rest", "duplicates"),
+        ("value", "modes", "rest", "duplicates", "columns"),
         _write_parquet,
         starts_with(b"PAR1"),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tenfold._tree_ranks import choose_ranks
+from tenfold.structure_search._guard import Guard
 from tenfold.structure_search._registry import SearcherEntry, find_searcher, searcher, searchers
 from tenfold.structure_search.alternating import rank_trials
 from tenfold.structure_search.core_shapes import CoreShape, core_shape, core_shapes
@@ -43,6 +44,7 @@ __all__ = [
     "ErrorWithin",
     "Evaluation",
     "FullyConnected",
+    "Guard",
     "Loss",
     "Objective",
     "Observed",

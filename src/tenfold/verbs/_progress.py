@@ -40,6 +40,12 @@ class Bar:
     def sweep(self, method: str, sweep: int, total: int, error: float) -> None:
         self._show(f"{method}, sweep {sweep}, error {error:.4g}", sweep, total)
 
+    def epoch(self, model: str, epoch: int, total: int, error: float) -> None:
+        self._show(f"{model}, epoch {epoch}, error {error:.4g}", epoch, total)
+
+    def note(self, text: str) -> None:
+        self._show(text, 0, None)
+
     def boxes(self, label: str, done: int, total: int) -> None:
         self._show(f"{label}, box {done:,} of {total:,}", done, total)
 

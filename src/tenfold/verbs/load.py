@@ -1,4 +1,4 @@
-"""`load`: a file that `Fit.save` or `Network.save` wrote."""
+"""`load`: a file that `Fit.save`, `Posterior.save` or `Network.save` wrote."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import os
 
 from tenfold.errors import FileError
 from tenfold.network import Network, load_file
+from tenfold.verbs.posterior import Posterior, holds_posterior, load_posterior
 from tenfold.verbs.result import Fit, from_record
 
 
-def load(path: str | os.PathLike[str]) -> Fit | Network:
-    """The `Fit` in a file, or the `Network` where the file holds no record of a fit.
+def load(path: str | os.PathLike[str]) -> Fit | Network | Posterior:
+    """The `Fit` or the `Posterior` in a file, or the `Network` where the file holds no record of a fit.
 
-    The data that was fitted is not in the file, so ``fit.data`` is None. Nothing in a file is ever executed.
+    The data is not in the file, so ``data`` of a fit or posterior is None. Nothing in a file is ever executed.
 
     Raises:
         FileError: no such file, not a tenfold file, truncated, from a newer version, or its parts do not fit.
     """
+    if holds_posterior(path):
+        return load_posterior(path)
     network, record = load_file(path)
     if record is None or "fit" not in record:
         return network

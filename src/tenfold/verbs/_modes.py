@@ -1,0 +1,200 @@
+"""Modes as people give them, and as the models of `tenfold.completion` see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tenfold._arguments import closest, quoted
+from tenfold.errors import DataError
+
+# A mode of numbers takes no part in text longer than this.
+_SHOWN = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Mode:
+    """One mode of what is completed.
+
+    Attributes:
+        name: what people call it.
+        continuous: whether it is an interval rather than a set of levels.
+        labels: the levels that occur, in ascending order (of a discrete mode all of them, in the order of the codes);
+            None where codes from 0 on are all there is.
+        size: the number of levels that occur.
+        low, high: the ends of what was observed of a continuous mode, as numbers in its own unit.
+        unit: of the labels, empty where not known.
+    """
+
+    name: str
+    continuous: bool
+    labels: np.ndarray | None
+    size: int
+    low: Any = 0.0
+    high: Any = 1.0
+    unit: str = ""
+
+    @classmethod
+    def over(cls, name: str, labels: np.ndarray | None, size: int, continuous: bool, unit: str = "") -> Mode:
+        """The mode of some levels.
+
+        Raises:
+            DataError: a continuous mode whose levels are no numbers or dates.
+        """
+        if not continuous:
+            return cls(name, False, labels, size, unit=unit)
+        points = np.arange(size, dtype=np.float64) if labels is None else labels
+        if points.dtype.kind not in "biufmM":
+            raise DataError(f"mode '{name}' is to be continuous, but its levels are text, such as {str(points[0])!r}")
+        if points.dtype.kind == "b":
+            points = points.astype(np.int64)
+        if points.dtype.kind in "fmM" and not np.isfinite(points).all():
+            raise DataError(f"mode '{name}' has a level that is no finite number: leave such observations out")
+        return cls(name, True, labels, size, points.min(), points.max(), unit)
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words."""
+        if not self.continuous:
+            return f"{self.size:,} levels"
+        return f"{self.text(self.low)} to {self.text(self.high)}, {self.size:,} places"
+
+    def encode(self, given: Any, *, name: str = "") -> np.ndarray:
+        """Coordinates of the model: codes of a discrete mode, places of a continuous one, as float64.
+
+        Raises:
+            DataError: a level that is not known, or something that is no place on this mode.
+        """
+        values = np.atleast_1d(np.asarray(given))
+        said = name or f"mode '{self.name}'"
+        if values.ndim != 1:
+            raise DataError(f"{said} has shape {values.shape}: give one value for each point")
+        return self._places(values, said) if self.continuous else self._codes(values, said)
+
+    def positions(self) -> np.ndarray:
+        """The model's coordinates of all levels that occur."""
+        if self.continuous:
+            return self._places(np.arange(self.size) if self.labels is None else self.labels, self.name)
+        return np.arange(self.size, dtype=np.float64)
+
+    def at(self, place: float) -> str:
+        """What is at a coordinate of the model, as text."""
+        if not self.continuous:
+            return self.label(int(place))
+        low, high = self.low, self.high
+        if np.asarray(low).dtype.kind in "mM":
+            return str(low + (high - low) * place)
+        return self.text(float(low) * (1 - place) + float(high) * place)
+
+    def label(self, level: int) -> str:
+        """A level as text."""
+        return str(level) if self.labels is None else self.text(self.labels[level])
+
+    def text(self, value: Any) -> str:
+        """A place or level as text."""
+        if isinstance(value, float | np.floating):
+            return f"{value:.6g}"
+        return str(value)
+
+    def _places(self, values: np.ndarray, said: str) -> np.ndarray:
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        if low.dtype.kind in "mM":
+            try:
+                values = values.astype(low.dtype)
+            except (ValueError, TypeError) as cause:
+                raise DataError(f"{said} is {quoted(values[0])}: give a date, as {low}") from cause
+            if np.isnat(values).any():
+                raise DataError(f"{said} holds NaT: give a date for each point")
+            # Steps of their own unit, as whole numbers: dates reach further than nanoseconds do.
+            ticks = values.astype(np.int64) - low.astype(np.int64)
+            return np.asarray(ticks / (float(high.astype(np.int64) - low.astype(np.int64)) or 1.0))
+        if values.dtype.kind not in "biuf":
+            try:
+                values = values.astype(np.float64)
+            except (ValueError, TypeError) as cause:
+                raise DataError(f"{said} is {quoted(values[0])}: give a number") from cause
+        if not np.isfinite(values.astype(np.float64)).all():
+            raise DataError(f"{said} holds NaN or inf: give a finite number for each point")
+        if values.dtype.kind in "biu" and low.dtype.kind in "biu":
+            # Whole numbers beyond 2**53 are subtracted before they are rounded.
+            offset = values.astype(object) - int(low) if values.dtype != low.dtype else values - low
+            return np.asarray(offset, dtype=np.float64) / (float(high - low) or 1.0)
+        lowest, highest = float(low), float(high)
+        # Halved, so that the ends of the range of doubles may be the ends of the mode.
+        span = highest / 2 - lowest / 2
+        return (values.astype(np.float64) / 2 - lowest / 2) / (span or 0.5)
+
+    def _codes(self, values: np.ndarray, said: str) -> np.ndarray:
+        if self.labels is None:
+            try:
+                numbers = values.astype(np.float64)
+            except (ValueError, TypeError) as cause:
+                raise DataError(f"{said} is {quoted(values[0])}: give a number from 0 to {self.size - 1}") from cause
+            bad = ~((numbers >= 0) & (numbers < self.size) & (numbers == np.round(numbers)))
+            if bad.any():
+                wrong = values[int(bad.argmax())]
+                raise DataError(f"{said} is {wrong}: give a whole number from 0 to {self.size - 1}")
+            return numbers
+        labels = self.labels
+        wanted = values
+        if wanted.dtype.kind != labels.dtype.kind:
+            try:
+                if labels.dtype.kind in "iu" and wanted.dtype.kind == "f":
+                    wanted = np.where(wanted == np.round(wanted), wanted, -1).astype(labels.dtype)
+                else:
+                    wanted = wanted.astype(labels.dtype if labels.dtype.kind != "U" else str)
+            except (ValueError, TypeError, OverflowError):
+                wanted = np.array([], dtype=labels.dtype)
+        if len(wanted) == len(values):
+            order = np.argsort(labels, kind="stable")
+            place = np.searchsorted(labels, wanted, sorter=order).clip(0, len(labels) - 1)
+            codes = order[place]
+            unknown = labels[codes] != wanted
+        else:
+            codes, unknown = np.zeros(len(values), dtype=np.int64), np.ones(len(values), dtype=bool)
+        if unknown.any():
+            wrong = str(values[int(unknown.argmax())])
+            names = [str(label) for label in labels[:10_000]]
+            shown = ", ".join(names[:_SHOWN]) + (", ..." if len(labels) > _SHOWN else "")
+            raise DataError(f"{said} has no level {quoted(wrong)}{closest(wrong, names)}; its levels are {shown}")
+        return codes.astype(np.float64)
+
+    def record(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return {
+            "name": self.name,
+            "continuous": self.continuous,
+            "size": self.size,
+            "unit": self.unit,
+            "labels": None if self.labels is None else _stored(self.labels),
+            "ends": None if not self.continuous else _stored(np.array([self.low, self.high])),
+        }
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Mode:
+        """The mode that ``record`` was made of. Raises KeyError, TypeError or ValueError for anything else."""
+        labels = None if record["labels"] is None else _restored(record["labels"])
+        ends: Any = (0.0, 1.0) if record["ends"] is None else _restored(record["ends"])
+        size = int(record["size"])
+        if labels is not None and len(labels) != size:
+            raise ValueError(f"mode {record['name']!r} has {len(labels)} labels for {size} levels")
+        return cls(str(record["name"]), bool(record["continuous"]), labels, size, ends[0], ends[1], str(record["unit"]))
+
+
+def _stored(values: np.ndarray) -> dict[str, Any]:
+    if values.dtype.kind in "mM":
+        return {"dtype": values.dtype.newbyteorder("=").str, "values": values.astype(np.int64).tolist()}
+    if values.dtype.kind in "biuf":
+        kind = np.dtype(np.float64) if values.dtype.kind == "f" and values.dtype.itemsize > 8 else values.dtype
+        return {"dtype": kind.newbyteorder("=").str, "values": values.astype(kind).tolist()}
+    return {"dtype": "str", "values": [str(value) for value in values.tolist()]}
+
+
+def _restored(record: Mapping[str, Any]) -> np.ndarray:
+    kind = np.dtype(record["dtype"])
+    if kind.kind not in "biufmM" and record["dtype"] != "str":
+        raise ValueError(f"labels have the dtype {kind}")
+    return np.asarray(record["values"], dtype=kind)
