@@ -161,7 +161,7 @@ def _deviation(value: np.ndarray) -> float:
     return largest * float(np.std(value / largest))
 
 
-def diagnose(data: Observed, rank: int | None, predict: Predict, spread: Spread, seed: int) -> Diagnosis:
+def diagnose(data: Observed, rank: int | None, predict: Predict, seed: int) -> Diagnosis:
     """Residuals by mode, observations that matter, and what the data cannot tell.
 
     Costs one prediction at (a sample of at most 200,000 of) the observations.
@@ -178,7 +178,7 @@ def diagnose(data: Observed, rank: int | None, predict: Predict, spread: Spread,
     return Diagnosis(
         tuple(doubts(data, rank)),
         {mode.name: _by_level(mode, places[:, k], residual) for k, mode in enumerate(data.modes)},
-        _influential(data, rows, mean, own, total, spread),
+        _influential(data, rows, mean, own, total),
     )
 
 
@@ -208,13 +208,13 @@ def _by_level(mode: Mode, places: np.ndarray, residual: np.ndarray) -> list[dict
 
 
 def _influential(
-    data: Observed, rows: np.ndarray, mean: np.ndarray, own: np.ndarray | None, total: np.ndarray, spread: Spread
+    data: Observed, rows: np.ndarray, mean: np.ndarray, own: np.ndarray | None, total: np.ndarray
 ) -> list[dict[str, Any]]:
     """Cook's distance with the posterior variance for the leverage: how far an observation moved its own prediction."""
     value = data.values.numpy()[rows]
-    variance = np.maximum(total**2, np.finfo(np.float64).tiny)
-    leverage = np.zeros(len(rows)) if own is None else np.clip(own**2 / variance, 0.0, 0.99)
-    apart = (value - mean) ** 2 / variance
+    unit = np.maximum(total, np.finfo(np.float64).tiny)
+    leverage = np.zeros(len(rows)) if own is None else np.clip((own / unit) ** 2, 0.0, 0.99)
+    apart = ((value - mean) / unit) ** 2
     distance = apart * leverage / (1 - leverage) ** 2 if own is not None else apart
     order = np.argsort(-distance, kind="stable")[:_TOP]
     places = data.coordinates.numpy()[rows]

@@ -103,14 +103,15 @@ class Mode:
         low, high = np.asarray(self.low), np.asarray(self.high)
         if low.dtype.kind in "mM":
             try:
-                values = values.astype(low.dtype)
+                values = values.astype(f"{low.dtype.kind}8") if values.dtype.kind != low.dtype.kind else values
             except (ValueError, TypeError) as cause:
                 raise DataError(f"{said} is {quoted(values[0])}: give a date, as {low}") from cause
             if np.isnat(values).any():
                 raise DataError(f"{said} holds NaT: give a date for each point")
-            # Steps of their own unit, as whole numbers: dates reach further than nanoseconds do.
-            ticks = values.astype(np.int64) - low.astype(np.int64)
-            return np.asarray(ticks / (float(high.astype(np.int64) - low.astype(np.int64)) or 1.0))
+            # Whole numbers of one unit; microseconds reach far enough for units that are not the same.
+            unit = low.dtype if values.dtype == low.dtype else np.dtype(f"{low.dtype.kind}8[us]")
+            ticks, start, end = (one.astype(unit).astype(np.int64) for one in (values, low, high))
+            return np.asarray((ticks - start) / (float(end - start) or 1.0))
         if values.dtype.kind not in "biuf":
             try:
                 values = values.astype(np.float64)

@@ -22,7 +22,7 @@ from tenfold.errors import DataError, TenfoldError
 from tenfold.structure_search import Guard
 from tenfold.verbs._budget import check_seed
 from tenfold.verbs._completing import Fitting, Journal, Stopped
-from tenfold.verbs._diagnosis import HeldOut, Tried, diagnose, measure
+from tenfold.verbs._diagnosis import Diagnosis, HeldOut, Tried, diagnose, measure
 from tenfold.verbs._observed import Observed, observed
 from tenfold.verbs._options import check_options
 from tenfold.verbs._progress import progress_bar
@@ -301,7 +301,7 @@ class _Work:
             held_out = measure(chosen.spread, value, mean, total, "test", self.seed)
         seen = _take(self.data, self.rows)
         own = seen if fitted.entry.attributes else replace(seen, attributes=None)
-        diagnosis = diagnose(own, fitted.rank, plain.predict_encoded, chosen.spread, self.seed)
+        diagnosis = diagnose(own, fitted.rank, plain.predict_encoded, self.seed)
         return replace(
             plain, held_out=held_out, diagnosis=diagnosis, seconds=time.perf_counter() - started, data=self.data
         )
@@ -309,8 +309,6 @@ class _Work:
     def _posterior(
         self, fitted: _Fitted, spread: Spread, held_out: HeldOut | None, tried: tuple[Tried, ...]
     ) -> Posterior:
-        from tenfold.verbs._diagnosis import Diagnosis
-
         return Posterior(
             method=fitted.entry.name,
             rank=fitted.rank,

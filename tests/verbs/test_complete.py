@@ -1,0 +1,357 @@
+"""From what was observed to a posterior."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import tenfold as tn
+from tenfold.errors import DataError, FileError, TenfoldError
+
+
+def _matrix(rows=40, columns=30, rank=2, noise=0.1, missing=0.3, seed=0):
+    generator = np.random.default_rng(seed)
+    truth = generator.normal(size=(rows, rank)) @ generator.normal(size=(rank, columns))
+    array = truth + noise * generator.normal(size=truth.shape)
+    array[generator.random(array.shape) < missing] = np.nan
+    return array, truth
+
+
+@pytest.fixture(scope="module")
+def found():
+    array, truth = _matrix()
+    return tn.complete(array, "alternating_minimization", holdout=0.1), array, truth
+
+
+def test_a_planted_matrix_comes_back_with_its_rank(found):
+    posterior, array, truth = found
+    assert posterior.rank == 2
+    hidden = np.isnan(array)
+    assert np.sqrt(np.mean((posterior.mean() - truth)[hidden] ** 2)) < 0.1
+    assert posterior.held_out is not None
+    assert posterior.held_out.kind == "test"
+    assert posterior.held_out.rmse < 0.15
+
+
+def test_intervals_hold_what_they_say(found):
+    posterior, array, truth = found
+    rows, columns = np.nonzero(np.isnan(array))
+    fresh = truth[rows, columns] + 0.1 * np.random.default_rng(1).normal(size=len(rows))
+    low, high = posterior.quantiles(np.stack([rows, columns], 1), (0.05, 0.95)).T
+    assert 0.85 <= ((fresh >= low) & (fresh <= high)).mean() <= 0.97
+
+
+def test_points_may_come_in_many_forms(found):
+    posterior, *_ = found
+    expected = posterior.mean()[[1, 2], 3]
+    pandas = pytest.importorskip("pandas")
+    for points in (
+        {"i": [1, 2], "j": 3},
+        {"j": np.array([3, 3]), "i": np.array([1, 2])},
+        [[1, 3], [2, 3]],
+        np.array([[1.0, 3.0], [2.0, 3.0]]),
+        pandas.DataFrame({"j": [3, 3], "other": [0, 0], "i": [1, 2]}),
+    ):
+        assert posterior.mean(points) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("points", "says"),
+    [
+        ({"i": 1}, "points lack mode 'j'"),
+        ({"i": 1, "j": 2, "k": 3}, "no mode 'k'"),
+        ({"i": [1, 2, 3], "j": [1, 2]}, "give as many, or one"),
+        ({"i": 40, "j": 0}, "whole number from 0 to 39"),
+        ([1, 2, 3], "a column for each of i, j"),
+        ({"i": [], "j": []}, "points are empty"),
+        ("nonsense", "points have shape"),
+    ],
+)
+def test_points_that_are_none_are_refused_in_one_line(found, points, says):
+    with pytest.raises(DataError, match=says) as caught:
+        found[0].mean(points)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_it_says_agrees_with_itself(found):
+    posterior, *_ = found
+    point = {"i": 4, "j": 7}
+    low, middle, high = posterior.quantiles(point)[0]
+    assert low < middle < high
+    assert middle == pytest.approx(posterior.mean(point)[0])
+    drawn = posterior.sample(point, 20_000, seed=3)
+    assert drawn.shape == (20_000, 1)
+    assert drawn.mean() == pytest.approx(middle, abs=0.05)
+    assert ((drawn > low) & (drawn < high)).mean() == pytest.approx(0.9, abs=0.01)
+    assert np.array_equal(drawn, posterior.sample(point, 20_000, seed=3))
+    grid = np.linspace(middle - 20 * (high - low), middle + 20 * (high - low), 40_001)
+    density = [posterior.log_density(point, value)[0] for value in (low, middle, high)]
+    assert density[1] > max(density[0], density[2])
+    many = posterior.log_density({"i": np.full(len(grid), 4), "j": 7}, grid)
+    assert np.trapezoid(np.exp(many), grid) == pytest.approx(1, abs=0.01)
+    assert posterior.std(point, noise=False)[0] < posterior.std(point)[0]
+    with pytest.raises(TenfoldError, match="between 0 and 1"):
+        posterior.quantiles(point, [1.0])
+
+
+def test_a_file_answers_as_the_posterior_did(found, tmp_path):
+    posterior, *_ = found
+    posterior.save(tmp_path / "a.tn")
+    again = tn.load(tmp_path / "a.tn")
+    assert np.array_equal(again.mean(), posterior.mean())
+    assert np.array_equal(again.std(), posterior.std())
+    assert str(again) == str(posterior)
+    assert json.loads(json.dumps(again.summary())) == json.loads(json.dumps(posterior.summary()))
+
+
+def test_damaged_files_are_refused(found, tmp_path):
+    path = tmp_path / "a.tn"
+    found[0].save(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FileError):
+        tn.load(path)
+    for old, new in ((b'\\"scale\\"', b'\\"scald\\"'), (b'"tenfold_posterior":"1"', b'"tenfold_posterior":"9"')):
+        assert old in whole
+        path.write_bytes(whole.replace(old, new))
+        with pytest.raises(FileError, match="posterior"):
+            tn.load(path)
+
+
+def test_the_same_call_gives_the_same_result():
+    array, _ = _matrix(20, 15)
+    first, second = (tn.complete(array, "alternating_minimization", rank=2, seed=5) for _ in range(2))
+    assert np.array_equal(first.mean(), second.mean())
+
+
+def test_tables_with_text_and_large_numbers_for_coordinates():
+    pandas = pytest.importorskip("pandas")
+    array, truth = _matrix(25, 20)
+    rows, columns = np.nonzero(~np.isnan(array))
+    names = np.array([f"city {k}" for k in range(25)])
+    table = pandas.DataFrame(
+        {"place": names[rows], "id": columns.astype(np.int64) - 5 + 2**40, "t": array[rows, columns], "rest": 1.0}
+    ).sample(frac=1, random_state=0)
+    posterior = tn.complete(table, "alternating_minimization", value="t", modes=["place", "id"], rank=2)
+    hidden = np.isnan(array)
+    r, c = np.nonzero(hidden)
+    expected = posterior.mean({"place": names[r], "id": c - 5 + 2**40})
+    assert np.sqrt(np.mean((expected - truth[hidden]) ** 2)) < 0.15
+    with pytest.raises(DataError, match="no level 'city 99'"):
+        posterior.mean({"place": "city 99", "id": 2**40})
+
+
+def test_rows_without_a_value_are_left_out():
+    pandas = pytest.importorskip("pandas")
+    array, _ = _matrix(20, 15, missing=0.0)
+    rows, columns = np.indices(array.shape).reshape(2, -1)
+    values = array.ravel().copy()
+    values[::3] = np.nan
+    table = pandas.DataFrame({"r": rows, "c": columns, "value": values})
+    posterior = tn.complete(table, "alternating_minimization", rank=2)
+    assert posterior.observations == np.isfinite(values).sum()
+
+
+def test_values_of_any_size():
+    array, truth = _matrix(30, 20)
+    plain = tn.complete(array, "alternating_minimization", rank=2)
+    for factor in (1e150, 1e-150, -1e300):
+        scaled = tn.complete(array * factor, "alternating_minimization", rank=2)
+        assert scaled.mean() / factor == pytest.approx(plain.mean(), rel=1e-6, abs=1e-9)
+        assert scaled.std() / abs(factor) == pytest.approx(plain.std(), rel=1e-5)
+    assert truth.shape == plain.mean().shape
+
+
+@pytest.mark.parametrize("value", [0.0, 3.5])
+def test_a_constant_is_a_constant(value):
+    array = np.full((12, 10), value)
+    array[::3, ::2] = np.nan
+    posterior = tn.complete(array, "alternating_minimization", rank=1)
+    assert posterior.mean() == pytest.approx(np.full((12, 10), value), abs=1e-6)
+    assert np.isfinite(posterior.std()).all()
+
+
+def test_one_observation_is_enough_to_answer():
+    array = np.full((3, 2), np.nan)
+    array[1, 1] = 5.0
+    posterior = tn.complete(array, "alternating_minimization", rank=1)
+    assert posterior.mean({"i": 1, "j": 1}) == pytest.approx([5.0], abs=1.0)
+    assert posterior.held_out is None
+    assert any("never observed" in text for text in posterior.diagnosis.warnings)
+
+
+def test_what_the_data_cannot_tell_is_said():
+    array = np.full((20, 20), np.nan)
+    generator = np.random.default_rng(0)
+    array[:10, :10] = generator.normal(size=(10, 10))
+    array[10:, 10:] = generator.normal(size=(10, 10))
+    array[3, 1:10] = np.nan
+    posterior = tn.complete(array, "alternating_minimization", rank=2)
+    said = " ".join(posterior.diagnosis.warnings)
+    assert "fall into 2 parts" in said
+    assert "level 3 of mode 'i' has fewer observations than the rank, 2" in said
+    assert said.splitlines()[0] in " ".join(str(posterior).replace("\n ", "").split()) or "2 parts" in str(posterior)
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.full((3, 3), np.nan), "no known cell"),
+        (np.array([[1.0, np.inf], [np.nan, 2.0]]), "inf"),
+        (np.zeros((0, 3)), "empty"),
+        (np.array([[1 + 1j, 2], [3, np.nan]]), "complex|NaN"),
+        (np.array([["a", "b"]]), "numbers"),
+        ("file.csv", "read it first"),
+    ],
+)
+def test_data_that_cannot_be_completed(array, says):
+    with pytest.raises(DataError, match=says) as caught:
+        tn.complete(array)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"model": "alternating_minimisation"}, "did you mean 'alternating_minimization'"),
+        ({"model": 3}, "name of a model"),
+        ({"rank": 0}, "rank must be a whole number of at least 1"),
+        ({"holdout": 1.0}, "below 1"),
+        ({"holdout": "much"}, "a share between 0 and 1"),
+        ({"epochs": 0}, "epochs must be"),
+        ({"tol": -1}, "at least 0"),
+        ({"seed": -1}, "seed must be"),
+        ({"continuous": ["z"]}, "continuous names 'z'"),
+        ({"continuous": ["i"], "model": "alternating_minimization"}, "'i' is continuous"),
+        ({"nonsense": 1}, "'nonsense' is no argument of complete"),
+        ({"counts": True}, "counts are whole numbers"),
+        ({"weights": [1, 2]}, "weights"),
+        ({"value": "x"}, "name columns of a table"),
+        ({"attributes": np.ones((2, 2))}, "attributes must be numbers, a row for each"),
+    ],
+)
+def test_arguments_that_make_no_sense(given, says):
+    array, _ = _matrix(10, 8)
+    with pytest.raises(TenfoldError, match=says) as caught:
+        tn.complete(array, **given)
+    assert "\n" not in str(caught.value)
+
+
+def test_negative_counts_are_named():
+    array = np.array([[1.0, -2.0], [np.nan, 3.0]])
+    with pytest.raises(DataError, match="value 1 is -2"):
+        tn.complete(array, counts=True)
+
+
+def test_repeated_measurements_are_held_out_together():
+    pandas = pytest.importorskip("pandas")
+    array, _ = _matrix(15, 12, missing=0.0)
+    rows, columns = np.indices(array.shape).reshape(2, -1)
+    one = pandas.DataFrame({"r": rows, "c": columns, "value": array.ravel()})
+    table = pandas.concat([one, one, one])
+    together = tn.complete(table, "alternating_minimization", rank=2, holdout=0.2, by_cell=True)
+    assert together.held_out is not None
+    assert together.held_out.count % 3 == 0
+
+
+def test_all_models_that_suit_are_compared():
+    array, _ = _matrix(20, 15)
+    posterior = tn.complete(array, epochs=5)
+    names = {one.method for one in posterior.tried}
+    suited = {
+        entry.name
+        for entry in tn.completion.methods().values()
+        if entry.automatic and not entry.counts and (entry.orders is None or 2 in entry.orders)
+    }
+    assert names == suited
+    assert sum(one.chosen for one in posterior.tried) == 1
+
+
+_KILLED = """
+import sys, time
+import numpy as np
+import tenfold as tn
+from tenfold.verbs import _completing
+_completing._OFTEN = 0.0
+slow = len(sys.argv) > 2
+array = np.load(sys.argv[1] + ".npy")
+entry = tn.completion.find("alternating_minimization")
+def function(task, *, callback=None, **rest):
+    def heard(step):
+        callback(step)
+        if slow and step.epoch >= 3:
+            print("ready", flush=True)
+            time.sleep(60)
+    return entry.function(task, callback=heard, **rest)
+import dataclasses
+from tenfold.completion import _registry
+_registry._entries["alternating_minimization"] = dataclasses.replace(entry, function=function)
+found = tn.complete(array, "alternating_minimization", rank=2, epochs=12, tol=0.0, checkpoint=sys.argv[1])
+np.save(sys.argv[1] + ".out.npy", found.mean())
+"""
+
+
+def test_a_killed_fit_goes_on(tmp_path):
+    array, _ = _matrix()
+    kept = tmp_path / "kept"
+    np.save(f"{kept}.npy", array)
+    first = subprocess.Popen([sys.executable, "-c", _KILLED, str(kept), "slow"], stdout=subprocess.PIPE)
+    assert first.stdout is not None
+    assert first.stdout.readline().strip() == b"ready"
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    assert list(kept.glob("*.safetensors"))
+    subprocess.run([sys.executable, "-c", _KILLED, str(kept)], check=True, timeout=120)
+    plain = tn.complete(array, "alternating_minimization", rank=2, epochs=12, tol=0.0)
+    assert np.load(f"{kept}.out.npy") == pytest.approx(plain.mean(), abs=1e-9)
+
+
+def test_a_checkpoint_of_another_call_is_refused(tmp_path):
+    array, _ = _matrix(15, 12)
+    tn.complete(array, "alternating_minimization", rank=1, checkpoint=tmp_path / "c")
+    started = time.perf_counter()
+    again = tn.complete(array, "alternating_minimization", rank=1, checkpoint=tmp_path / "c")
+    assert again.rank == 1
+    assert time.perf_counter() - started < 30
+    with pytest.raises(FileError, match="of other data or arguments"):
+        tn.complete(array + 1, "alternating_minimization", rank=1, checkpoint=tmp_path / "c")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "thesis.txt").write_text("mine")
+    with pytest.raises(FileError, match="other files in it"):
+        tn.complete(array, "alternating_minimization", rank=1, checkpoint=tmp_path / "d")
+
+
+def test_an_interrupt_gives_what_there_is(monkeypatch):
+    array, _ = _matrix()
+    entry = tn.completion.find("alternating_minimization")
+
+    def function(task, *, callback=None, **rest):
+        def heard(step):
+            callback(step)
+            if len(task) == np.isfinite(array).sum() and step.epoch == 2:  # the fit to everything
+                raise KeyboardInterrupt
+
+        return entry.function(task, callback=heard, **rest)
+
+    from dataclasses import replace
+
+    from tenfold.completion import _registry
+
+    monkeypatch.setitem(_registry._entries, entry.name, replace(entry, function=function))
+    posterior = tn.complete(array, "alternating_minimization", rank=2, tol=0.0)
+    assert posterior.interrupted
+    assert np.isfinite(posterior.mean()).all()
+
+
+def test_a_tensor_of_torch_is_data_too():
+    array, _ = _matrix(15, 12)
+    ours = tn.complete(torch.from_numpy(array), "alternating_minimization", rank=2)
+    assert np.array_equal(ours.mean(), tn.complete(array, "alternating_minimization", rank=2).mean())

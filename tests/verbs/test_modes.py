@@ -1,0 +1,119 @@
+"""Labels and places become coordinates of models and come back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenfold.errors import DataError
+from tenfold.verbs._modes import Mode
+
+
+def _over(labels, continuous=False):
+    array = np.asarray(labels)
+    return Mode.over("m", array, len(array), continuous)
+
+
+def test_levels_are_codes_in_their_order():
+    mode = _over(["b", "a", "c"])
+    assert mode.encode(["a", "c", "b"]).tolist() == [1, 2, 0]
+    assert mode.label(0) == "b"
+
+
+def test_numbers_given_as_text_find_their_level():
+    assert _over([3, 5, 2**40]).encode(["5", str(2**40)]).tolist() == [1, 2]
+    assert _over([0.5, 1.5]).encode("1.5").tolist() == [1]
+
+
+@pytest.mark.parametrize("wrong", ["x", 4, 2.5, float("nan")])
+def test_unknown_levels_are_named_with_those_there_are(wrong):
+    with pytest.raises(DataError, match=r"has no level .* its levels are 1, 2, 3"):
+        _over([1, 2, 3]).encode(wrong)
+
+
+def test_a_near_miss_is_suggested():
+    with pytest.raises(DataError, match="did you mean 'Beijing'"):
+        _over(["Beijing", "Xi'an"]).encode("Bejing")
+
+
+def test_codes_without_labels_have_their_range():
+    mode = Mode.over("m", None, 3, False)
+    assert mode.encode(["2", "0"]).tolist() == [2, 0]
+    for wrong in (3, -1, 0.5, "x"):
+        with pytest.raises(DataError, match="from 0 to 2"):
+            mode.encode(wrong)
+
+
+def test_places_run_from_zero_to_one_and_beyond():
+    mode = _over([10.0, 20.0, 30.0], continuous=True)
+    assert mode.encode([10, 30, "25", 40]).tolist() == [0, 1, 0.75, 1.5]
+    assert mode.at(0.75) == "25"
+
+
+def test_whole_numbers_beyond_double_precision_are_told_apart():
+    start = 2**62
+    mode = _over([start, start + 1, start + 4], continuous=True)
+    assert mode.positions().tolist() == [0, 0.25, 1]
+    assert mode.encode(np.array([start + 1])).tolist() == [0.25]
+
+
+def test_the_ends_of_the_doubles_are_places():
+    mode = _over([-1.7e308, 1.7e308], continuous=True)
+    assert mode.positions() == pytest.approx([0, 1])
+    assert mode.encode(0.0) == pytest.approx([0.5])
+
+
+def test_dates_are_places():
+    days = np.array(["2020-01-01", "2020-01-03", "2020-01-11"], dtype="datetime64[D]")
+    mode = _over(days, continuous=True)
+    assert mode.positions() == pytest.approx([0, 0.2, 1])
+    assert mode.encode("2020-01-06") == pytest.approx([0.5])
+    assert mode.at(0.5) == "2020-01-06"
+    with pytest.raises(DataError, match="give a date, as 2020-01-01"):
+        mode.encode("yesterday")
+
+
+def test_dates_finer_than_the_levels_are_told_apart():
+    days = np.array(["2020-01-01", "2020-01-03"], dtype="datetime64[D]")
+    assert _over(days, continuous=True).encode("2020-01-01T12:00") == pytest.approx([0.25])
+
+
+def test_text_is_no_interval():
+    with pytest.raises(DataError, match="continuous, but its levels are text, such as 'a'"):
+        _over(["a", "b"], continuous=True)
+
+
+def test_one_place_is_an_interval_of_length_zero():
+    mode = _over([7.0], continuous=True)
+    assert mode.positions().tolist() == [0.0]
+    assert np.isfinite(mode.encode([8.0])).all()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["a", "b,=", "ü"]),
+        np.array([1, 2**40]),
+        np.array([0.1, 0.2]),
+        np.array(["2020-01-01", "2021-01-01"], dtype="datetime64[ns]"),
+        np.array([True, False]),
+    ],
+)
+def test_a_record_makes_the_same_mode(labels):
+    for continuous in (False, True):
+        if continuous and labels.dtype.kind in "U":
+            continue
+        mode = Mode.over("m", labels, len(labels), continuous, "K")
+        again = Mode.from_record(json.loads(json.dumps(mode.record())))
+        assert again.encode(labels).tolist() == mode.encode(labels).tolist()
+        assert (again.name, again.unit, again.kind) == (mode.name, mode.unit, mode.kind)
+
+
+@given(st.lists(st.integers(-(2**62), 2**62), min_size=1, unique=True))
+def test_every_level_finds_its_code(labels):
+    array = np.array(labels, dtype=np.int64)
+    assert _over(array).encode(array).tolist() == list(range(len(labels)))
