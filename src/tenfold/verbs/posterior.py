@@ -295,7 +295,7 @@ class Posterior:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model and its record to one file, ``.tn`` by custom; `tenfold.load` reads it. No data is in it."""
         state = self.model.state()
-        tensors = {f"model.{name}": tensor.detach().contiguous() for name, tensor in state.tensors.items()}
+        tensors = {f"model.{name}": tensor.detach().clone().contiguous() for name, tensor in state.tensors.items()}
         record = {
             "method": self.method,
             "rank": self.rank,
