@@ -12,6 +12,7 @@ import numpy as np
 _LEAST, _MOST = 2.2, 200.0
 # Counts: the least share of the variance that is not the Poisson one.
 _NARROW = 1e-6
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,21 @@ class Gaussian:
 
         Paper: "A tutorial on conformal prediction", 2008, for the quantile with its correction for few observations.
         """
-        apart = np.sort(np.abs(off) / np.maximum(deviation, np.finfo(np.float64).tiny))
+        apart = np.sort(np.abs(off) / np.maximum(deviation, _TINY))
         half, most = (_conformal(apart, level) for level in (0.5, 0.9))
         if not (np.isfinite(most) and most > 0):
             return cls()
         degrees = _LEAST if half <= 0 else _degrees(most / half)
         return cls(float(most / _quantile(0.95, degrees)), degrees)
+
+    def carried(self, before: tuple[np.ndarray, np.ndarray], after: tuple[np.ndarray, np.ndarray]) -> Gaussian:
+        """The same for another fit of the model, whose own residuals may be narrower or wider for what it predicts.
+
+        Args:
+            before, after: residuals and predicted standard deviations where both were fitted.
+        """
+        old, new = (_conformal(np.sort(np.abs(off) / np.maximum(wide, _TINY)), 0.9) for off, wide in (before, after))
+        return self if not (old > 0 and new > 0) else Gaussian(self.scale * new / old, self.degrees)
 
     def quantile(self, q: float, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
         return mean + self.scale * deviation * _quantile(q, self.degrees)
@@ -59,7 +69,7 @@ class Gaussian:
     def log_density(self, value: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
         from scipy import stats
 
-        width = np.maximum(self.scale * deviation, np.finfo(np.float64).tiny)
+        width = np.maximum(self.scale * deviation, _TINY)
         family = stats.norm if np.isinf(self.degrees) else stats.t(self.degrees)
         return np.asarray(family.logpdf((value - mean) / width) - np.log(width))
 
@@ -101,7 +111,7 @@ class Counts:
         up_to = self._cumulative(value, mean, deviation)
         low, high = (1 - level) / 2, (1 + level) / 2
         inside = np.clip(np.minimum(up_to, high) - np.maximum(below, low), 0, None)
-        return inside / np.maximum(up_to - below, np.finfo(np.float64).tiny)
+        return inside / np.maximum(up_to - below, _TINY)
 
     def _family(self, mean: np.ndarray, deviation: np.ndarray) -> Any:
         from scipy import stats

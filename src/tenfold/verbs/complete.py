@@ -36,6 +36,9 @@ _SHARE, _FEW = 0.1, 20
 # many standard errors of an error, which is three times the noise of the guard that tells it.
 _RANKS, _OFTEN = (1, 2, 3, 5, 8, 12, 16), 2
 _BETTER, _SURE = 0.01, 0.3
+# A fit to everything whose residuals are so many times those of the fit to a part has ended in another optimum; of so
+# many observations. Squares below the last are rounding.
+_WORSE, _SEEN, _ROUNDING = 1.1, 50_000, 1e-20
 # A Poisson count has such a small share of the range of doubles that larger numbers are none.
 _LARGEST_COUNT = 2**53
 
@@ -214,7 +217,29 @@ class _Work:
             return replace(chosen, fitted=replace(found, model=stop.model, stopped="interrupted"))
         except KeyboardInterrupt:
             return replace(chosen, fitted=replace(found, stopped="interrupted"))
-        return replace(chosen, fitted=final)
+        return self._carried(chosen, final)
+
+    def _carried(self, chosen: _Chosen, final: _Fitted) -> _Chosen:
+        """The fit to everything with the intervals that the fit to a part had held out for.
+
+        Where it has ended in a far worse optimum, that on the part is kept.
+        """
+        rows = self.part[:_SEEN]
+        value = self.data.values[rows].numpy()
+        seen = []
+        for fitted in (chosen.fitted, final):
+            mean, _, total = self._posterior(fitted, Gaussian(), None, ()).predict_encoded(
+                *self._points(fitted.entry, rows)
+            )
+            seen.append((value - mean, total))
+        before, after = seen
+        unit = float(np.abs(before[0]).max()) or 1.0
+        if float(np.mean((after[0] / unit) ** 2)) > _WORSE**2 * float(np.mean((before[0] / unit) ** 2)) + _ROUNDING:
+            return chosen
+        spread = chosen.spread
+        return replace(
+            chosen, fitted=final, spread=spread.carried(before, after) if isinstance(spread, Gaussian) else spread
+        )
 
     def _ranks(self, entry: Entry, rank: int | None, guard: Guard | None) -> Any:
         """The ranks of one model, growing until that does not help."""
