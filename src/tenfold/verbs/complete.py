@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ from tenfold._threads import threads_for
 from tenfold.completion import Entry, Model, Task, find, methods
 from tenfold.errors import DataError, TenfoldError
 from tenfold.structure_search import Guard
-from tenfold.verbs._budget import check_seed
+from tenfold.verbs._budget import check_seconds, check_seed
 from tenfold.verbs._completing import Fitting, Journal, Stopped
 from tenfold.verbs._diagnosis import Diagnosis, HeldOut, Tried, diagnose, measure
 from tenfold.verbs._observed import Observed, observed
@@ -39,6 +40,8 @@ _BETTER, _SURE = 0.01, 0.3
 # A fit to everything whose residuals are so many times those of the fit to a part has ended in another optimum; of so
 # many observations. Squares below the last are rounding.
 _WORSE, _SEEN, _ROUNDING = 1.1, 50_000, 1e-20
+# How long models are compared.
+_SECONDS = 120.0
 # A Poisson count has such a small share of the range of doubles that larger numbers are none.
 _LARGEST_COUNT = 2**53
 
@@ -58,6 +61,7 @@ def complete(
     by_cell: bool = False,
     epochs: int | None = None,
     tol: float | None = None,
+    seconds: float | None = None,
     seed: int = 0,
     dims: Sequence[str] | None = None,
     coordinates: Mapping[str, Any] | None = None,
@@ -87,6 +91,8 @@ def complete(
             them, and the model is not fitted to them.
         by_cell: hold out all observations of a cell or none, so that repeated measurements do not tell of each other.
         epochs, tol: when the fit of a model stops; each has its own defaults.
+        seconds: the time after which no further model or rank is compared, 120 by default; on a slower machine fewer
+            are.
         seed: fixes every random draw.
         dims, coordinates: names of the axes of an array and labels along them, where it does not bring its own.
         source: where the data came from, for people.
@@ -111,6 +117,7 @@ def complete(
         if len(entries) == 1 and not entries[0].ranks:
             raise TenfoldError(f"rank is {rank}, and model '{entries[0].name}' has none; leave it out")
     limits = _limits(epochs, tol)
+    limit = check_seconds(seconds) or _SECONDS
     share = 0.0 if holdout is None else real_number("holdout", holdout, "a share between 0 and 1")
     if not 0 <= share < 1:
         raise TenfoldError(f"holdout is {quoted(holdout)}: it is a share of the observations, at least 0 and below 1")
@@ -144,7 +151,7 @@ def complete(
     }
     journal = None if checkpoint is None else Journal(checkpoint, facts, whole)
     with progress_bar(progress) as bar, threads_for(len(data) * 100):
-        work = _Work(data, kept, seed, by_cell, Fitting(bar, journal, seed, limits, options))
+        work = _Work(data, kept, seed, by_cell, limit, Fitting(bar, journal, seed, limits, options))
         chosen = work.compare(candidates, rank)
         bar.note("measuring the predictions")
         return work.posterior(chosen, tested, started)
@@ -175,8 +182,10 @@ class _Chosen:
 class _Work:
     """Comparing models on a part of the observations and fitting one to all of them."""
 
-    def __init__(self, data: Observed, rows: Tensor, seed: int, by_cell: bool, fitting: Fitting) -> None:
-        self.data, self.rows, self.seed, self.fitting = data, rows, seed, fitting
+    def __init__(
+        self, data: Observed, rows: Tensor, seed: int, by_cell: bool, seconds: float, fitting: Fitting
+    ) -> None:
+        self.data, self.rows, self.seed, self.seconds, self.fitting = data, rows, seed, seconds, fitting
         inner = _take(data, rows)
         self.part, self.held = rows, rows[:0]
         if len(rows) >= _FEW:
@@ -189,13 +198,25 @@ class _Work:
         tried: list[Tried] = []
         best: tuple[float, _Fitted] | None = None
         guard = Guard(len(self.held), self.seed) if len(self.held) else None
+        # Each in turn tries its next rank, so that those that are quick are not kept waiting by those that are slow.
+        waiting = [self._ranks(entry, rank, guard) for entry in candidates]
+        started = time.perf_counter()
         try:
-            for entry in candidates:
-                for one, answer, fitted in self._ranks(entry, rank, guard):
+            while waiting:
+                for ranks in list(waiting):
+                    late = time.perf_counter() - started > self.seconds
+                    if best is not None and late:
+                        waiting = []
+                        break
+                    found = next(ranks, None)
+                    if found is None:
+                        waiting.remove(ranks)
+                        continue
+                    one, answer, fitted = found
                     tried.append(one)
                     # More components of the same model have to be worth it.
                     least = math.inf if best is None else best[0]
-                    same = best is not None and best[1].entry is entry
+                    same = best is not None and fitted is not None and best[1].entry is fitted.entry
                     if fitted is not None and answer < (self.better * least if same else least):
                         best = (answer, fitted)
         except (KeyboardInterrupt, Stopped) as stop:
@@ -207,16 +228,16 @@ class _Work:
         if best is None:
             said = next((one.note for one in tried if one.note), "no model can be fitted to such data")
             raise DataError(said)
-        found = best[1]
-        chosen = self._ended(found, tried)
+        kept = best[1]
+        chosen = self._ended(kept, tried)
         if not len(self.held):
             return chosen
         try:
-            final, _ = self._fit(found.entry, found.rank, self.rows, "all")
+            final, _ = self._fit(kept.entry, kept.rank, self.rows, "all")
         except Stopped as stop:
-            return replace(chosen, fitted=replace(found, model=stop.model, stopped="interrupted"))
+            return replace(chosen, fitted=replace(kept, model=stop.model, stopped="interrupted"))
         except KeyboardInterrupt:
-            return replace(chosen, fitted=replace(found, stopped="interrupted"))
+            return replace(chosen, fitted=replace(kept, stopped="interrupted"))
         return self._carried(chosen, final)
 
     def _carried(self, chosen: _Chosen, final: _Fitted) -> _Chosen:
@@ -241,7 +262,9 @@ class _Work:
             chosen, fitted=final, spread=spread.carried(before, after) if isinstance(spread, Gaussian) else spread
         )
 
-    def _ranks(self, entry: Entry, rank: int | None, guard: Guard | None) -> Any:
+    def _ranks(
+        self, entry: Entry, rank: int | None, guard: Guard | None
+    ) -> Iterator[tuple[Tried, float, _Fitted | None]]:
         """The ranks of one model, growing until that does not help."""
         ranks: Sequence[int | None] = _RANKS if entry.ranks and rank is None else (rank if entry.ranks else None,)
         if guard is None and len(ranks) > 1:
@@ -256,8 +279,11 @@ class _Work:
                 yield Tried(entry.name, one, None, None, None, None, 0.0, note=str(refused)), math.inf, None
                 return
             error, training = self._errors(fitted)
-            answer = error if guard is None or training is None else guard.answer(training, error)
             model = fitted.model
+            if guard is not None and training is not None:
+                answer = guard.answer(training, error)
+            else:  # nothing was held out, as there is too little
+                answer = sys.float_info.max if model.evidence is None else -model.evidence
             said = Tried(entry.name, one, error, training, model.evidence, model.parameters, seconds)
             if not math.isfinite(answer):
                 yield replace(said, error=None, note="its predictions are not finite"), math.inf, None
