@@ -67,6 +67,21 @@ def test_the_ends_of_the_doubles_are_places():
     assert mode.encode(0.0) == pytest.approx([0.5])
 
 
+def test_doses_lie_on_a_logarithmic_scale():
+    doses = np.geomspace(0.001, 100, 11)
+    mode = _over(doses, continuous=True)
+    assert mode.log
+    assert mode.positions() == pytest.approx(np.linspace(0, 1, 11))
+    assert float(mode.at(0.5)) == pytest.approx(np.sqrt(0.001 * 100), rel=1e-4)
+    with pytest.raises(DataError, match="give positive numbers"):
+        mode.encode(0.0)
+    assert not Mode.over("m", doses, 11, True, scale="linear").log
+    assert not _over(np.linspace(1, 2, 11), continuous=True).log
+    assert Mode.over("m", np.linspace(1, 2, 11), 11, True, scale="log").log
+    with pytest.raises(DataError, match="cannot be logarithmic"):
+        Mode.over("m", np.linspace(-1, 2, 11), 11, True, scale="log")
+
+
 def test_dates_are_places():
     days = np.array(["2020-01-01", "2020-01-03", "2020-01-11"], dtype="datetime64[D]")
     mode = _over(days, continuous=True)
@@ -99,6 +114,7 @@ def test_one_place_is_an_interval_of_length_zero():
         np.array(["a", "b,=", "ü"]),
         np.array([1, 2**40]),
         np.array([0.1, 0.2]),
+        np.geomspace(0.001, 100, 11),
         np.array(["2020-01-01", "2021-01-01"], dtype="datetime64[ns]"),
         np.array([True, False]),
     ],

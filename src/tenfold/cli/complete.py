@@ -22,7 +22,7 @@ def complete(
     modes: str | None = typer.Option(None, help="Columns of a table with the modes, as station,hour. [default: all]"),
     value: str | None = typer.Option(None, help="Column of a table with the values."),
     continuous: str | None = typer.Option(
-        None, help="Modes that are intervals, as hour,depth; '' for none. [default: those of fractions and dates]"
+        None, help="Modes that are intervals, as hour,dose:log; '' for none. [default: fractions and dates]"
     ),
     model: str = typer.Option("auto", help="The model; auto compares those for such data on what is held out."),
     rank: int | None = typer.Option(None, help="Number of components. [default: what predicts best]"),

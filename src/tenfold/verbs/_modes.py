@@ -11,8 +11,11 @@ import numpy as np
 from tenfold._arguments import closest, quoted
 from tenfold.errors import DataError
 
-# A mode of numbers takes no part in text longer than this.
+# Levels that a message names.
 _SHOWN = 6
+# Positive numbers half of which lie in this part of their range, such as doses and frequencies, go on a log scale.
+_CROWDED = 0.05
+SCALES = ("linear", "log")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,7 @@ class Mode:
         size: the number of levels that occur.
         low, high: the ends of what was observed of a continuous mode, as numbers in its own unit.
         unit: of the labels, empty where not known.
+        log: whether places of a continuous mode are told apart by their ratios.
     """
 
     name: str
@@ -36,13 +40,22 @@ class Mode:
     low: Any = 0.0
     high: Any = 1.0
     unit: str = ""
+    log: bool = False
 
     @classmethod
-    def over(cls, name: str, labels: np.ndarray | None, size: int, continuous: bool, unit: str = "") -> Mode:
-        """The mode of some levels.
+    def over(
+        cls,
+        name: str,
+        labels: np.ndarray | None,
+        size: int,
+        continuous: bool,
+        unit: str = "",
+        scale: str | None = None,
+    ) -> Mode:
+        """The mode of some levels; ``scale`` is one of ``SCALES``, by default what the levels look like.
 
         Raises:
-            DataError: a continuous mode whose levels are no numbers or dates.
+            DataError: a continuous mode whose levels are no numbers or dates, or on a logarithmic scale not positive.
         """
         if not continuous:
             return cls(name, False, labels, size, unit=unit)
@@ -53,14 +66,18 @@ class Mode:
             points = points.astype(np.int64)
         if points.dtype.kind in "fmM" and not np.isfinite(points).all():
             raise DataError(f"mode '{name}' has a level that is no finite number: leave such observations out")
-        return cls(name, True, labels, size, points.min(), points.max(), unit)
+        if scale == "log" and (points.dtype.kind in "mM" or points.min() <= 0):
+            raise DataError(f"mode '{name}' cannot be logarithmic: it has levels that are no positive numbers")
+        log = _crowded(points) if scale is None else scale == "log"
+        return cls(name, True, labels, size, points.min(), points.max(), unit, log)
 
     @property
     def kind(self) -> str:
         """What it is, in words."""
         if not self.continuous:
             return f"{self.size:,} levels"
-        return f"{self.text(self.low)} to {self.text(self.high)}, {self.size:,} places"
+        scale = " on a logarithmic scale" if self.log else ""
+        return f"{self.text(self.low)} to {self.text(self.high)}{scale}, {self.size:,} places"
 
     def encode(self, given: Any, *, name: str = "") -> np.ndarray:
         """Coordinates of the model: codes of a discrete mode, places of a continuous one, as float64.
@@ -87,6 +104,8 @@ class Mode:
         low, high = self.low, self.high
         if np.asarray(low).dtype.kind in "mM":
             return str(low + (high - low) * place)
+        if self.log:
+            return self.text(float(low) * (float(high) / float(low)) ** place)
         return self.text(float(low) * (1 - place) + float(high) * place)
 
     def label(self, level: int) -> str:
@@ -119,6 +138,11 @@ class Mode:
                 raise DataError(f"{said} is {quoted(values[0])}: give a number") from cause
         if not np.isfinite(values.astype(np.float64)).all():
             raise DataError(f"{said} holds NaN or inf: give a finite number for each point")
+        if self.log:
+            if (values.astype(np.float64) <= 0).any():
+                raise DataError(f"{said} is {values.min()}: give positive numbers, as its scale is logarithmic")
+            start = np.log(float(low))
+            return np.asarray((np.log(values.astype(np.float64)) - start) / ((np.log(float(high)) - start) or 1.0))
         if values.dtype.kind in "biu" and low.dtype.kind in "biu":
             # Whole numbers beyond 2**53 are subtracted before they are rounded.
             offset = values.astype(object) - int(low) if values.dtype != low.dtype else values - low
@@ -170,6 +194,7 @@ class Mode:
             "continuous": self.continuous,
             "size": self.size,
             "unit": self.unit,
+            "log": self.log,
             "labels": None if self.labels is None else _stored(self.labels),
             "ends": None if not self.continuous else _stored(np.array([self.low, self.high])),
         }
@@ -182,7 +207,24 @@ class Mode:
         size = int(record["size"])
         if labels is not None and len(labels) != size:
             raise ValueError(f"mode {record['name']!r} has {len(labels)} labels for {size} levels")
-        return cls(str(record["name"]), bool(record["continuous"]), labels, size, ends[0], ends[1], str(record["unit"]))
+        return cls(
+            str(record["name"]),
+            bool(record["continuous"]),
+            labels,
+            size,
+            ends[0],
+            ends[1],
+            str(record["unit"]),
+            bool(record["log"]),
+        )
+
+
+def _crowded(points: np.ndarray) -> bool:
+    """Whether positive numbers crowd at the low end of their range."""
+    if points.dtype.kind not in "iuf" or len(points) < 3 or points.min() <= 0:
+        return False
+    low, middle, high = float(points.min()), float(np.median(points)), float(points.max())
+    return middle - low < _CROWDED * (high - low)
 
 
 def _stored(values: np.ndarray) -> dict[str, Any]:

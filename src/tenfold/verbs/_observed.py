@@ -15,7 +15,7 @@ from tenfold._arguments import closest, quoted
 from tenfold.errors import DataError
 from tenfold.observations import Observations
 from tenfold.verbs._arrays import as_names, prepare
-from tenfold.verbs._modes import Mode
+from tenfold.verbs._modes import SCALES, Mode
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +89,8 @@ def observed(
     for place, dim in enumerate(ready.dims):
         labels = ready.coordinates.get(dim)
         is_continuous = (labels is not None and labels.dtype.kind in "fmM") if wanted is None else dim in wanted
-        mode = Mode.over(dim, labels, ready.shape[place], is_continuous, ready.units.get(dim, ""))
+        scale = None if wanted is None else wanted.get(dim)
+        mode = Mode.over(dim, labels, ready.shape[place], is_continuous, ready.units.get(dim, ""), scale)
         found.append(mode)
         columns.append(mode.positions()[cells.coordinates[:, place].numpy()])
     given = cells.weights if cells.weights is not None else _column("weights", weights if listed else None, len(cells))
@@ -128,7 +129,8 @@ def _scattered(
     found, columns = [], []
     for dim, column in zip(names, data.coordinates.double().unbind(1), strict=True):
         labels, index = np.unique(column.numpy(), return_inverse=True)
-        mode = Mode.over(dim, labels, len(labels), wanted is None or dim in wanted)
+        scale = None if wanted is None else wanted.get(dim)
+        mode = Mode.over(dim, labels, len(labels), wanted is None or dim in wanted, scale=scale)
         found.append(mode)
         columns.append(mode.positions()[index])
     given = data.weights if data.weights is not None else _column("weights", weights, len(data))
@@ -225,14 +227,19 @@ def _with_zeros(cells: Observations) -> Observations:
     return Observations.from_masked(cells.dense(), observed=torch.ones(cells.shape or (), dtype=torch.bool))
 
 
-def _continuous(dims: Sequence[str], given: Sequence[str] | None) -> set[str] | None:
+def _continuous(dims: Sequence[str], given: Sequence[str] | None) -> dict[str, str | None] | None:
+    """The modes that are continuous, and the scale of those of which one is said, as in ``dose:log``."""
     if given is None:
         return None
-    names = [given] if isinstance(given, str) else list(given)
-    for name in names:
+    wanted: dict[str, str | None] = {}
+    for one in [given] if isinstance(given, str) else given:
+        name, colon, scale = str(one).rpartition(":")
+        if not colon or scale not in SCALES:
+            name, scale = str(one), ""
         if name not in dims:
-            raise DataError(f"continuous names '{name}'{closest(str(name), dims)}, but the modes are {', '.join(dims)}")
-    return set(names)
+            raise DataError(f"continuous names '{name}'{closest(name, dims)}, but the modes are {', '.join(dims)}")
+        wanted[name] = scale or None
+    return wanted
 
 
 def _real(values: Tensor) -> Float[Tensor, " n"]:

@@ -82,7 +82,8 @@ def complete(
         rank: the number of components; by default the one that predicts held-out observations best.
         value, modes: which columns of a table hold the values, and which the modes (all others by default).
         continuous: the modes that are intervals; by default those of fractions and dates, and all of `Observations` at
-            floating coordinates. The other modes are sets of levels.
+            floating coordinates. The other modes are sets of levels. ``"dose:log"`` tells places apart by their ratios,
+            ``"dose:linear"`` by their differences; without either, ratios where positive numbers crowd at the low end.
         weights: precisions of the observations relative to one another; for a table the name of a column.
         attributes: what is known besides of each observation, a row each, for models that make use of it; for a table
             the names of columns.
