@@ -225,6 +225,7 @@ def test_data_that_cannot_be_completed(array, says):
         ({"model": 3}, "name of a model"),
         ({"rank": 0}, "rank must be a whole number of at least 1"),
         ({"holdout": 1.0}, "below 1"),
+        ({"choose": "luck"}, "choose must be 'held_out' or 'evidence'"),
         ({"holdout": "much"}, "a share between 0 and 1"),
         ({"epochs": 0}, "epochs must be"),
         ({"tol": -1}, "at least 0"),
@@ -249,6 +250,14 @@ def test_negative_counts_are_named():
     array = np.array([[1.0, -2.0], [np.nan, 3.0]])
     with pytest.raises(DataError, match="value 1 is -2"):
         tn.complete(array, counts=True)
+
+
+def test_the_evidence_finds_the_rank_too():
+    array, _ = _matrix()
+    posterior = tn.complete(array, "alternating_minimization", choose="evidence")
+    assert posterior.rank == 2
+    chosen = next(one for one in posterior.tried if one.chosen)
+    assert chosen.evidence == max(one.evidence for one in posterior.tried if one.evidence is not None)
 
 
 def test_repeated_measurements_are_held_out_together():

@@ -30,6 +30,8 @@ from tenfold.verbs._progress import progress_bar
 from tenfold.verbs._spread import Counts, Gaussian, Spread
 from tenfold.verbs.posterior import Posterior
 
+_CHOICES = ("held_out", "evidence")
+
 # The share of the observations by which models are compared and the width of intervals is set, and how many there have
 # to be for that.
 _SHARE, _FEW = 0.1, 20
@@ -57,6 +59,7 @@ def complete(
     weights: Any = None,
     attributes: Any = None,
     counts: bool | None = None,
+    choose: str = "held_out",
     holdout: float | None = None,
     by_cell: bool = False,
     epochs: int | None = None,
@@ -88,6 +91,8 @@ def complete(
         attributes: what is known besides of each observation, a row each, for models that make use of it; for a table
             the names of columns.
         counts: whether the values are counts of events; None tries models of counts too where they may be.
+        choose: by what models and ranks are compared: ``"held_out"``, the error on the tenth, told through a reusable
+            holdout, or ``"evidence"``, the approximate log marginal likelihood of the models that know it.
         holdout: the share of the observations on which the result is tested, beyond the tenth; nothing is chosen by
             them, and the model is not fitted to them.
         by_cell: hold out all observations of a cell or none, so that repeated measurements do not tell of each other.
@@ -119,6 +124,8 @@ def complete(
             raise TenfoldError(f"rank is {rank}, and model '{entries[0].name}' has none; leave it out")
     limits = _limits(epochs, tol)
     limit = check_seconds(seconds) or _SECONDS
+    if choose not in _CHOICES:
+        raise TenfoldError(f"choose must be {' or '.join(map(repr, _CHOICES))}, not {quoted(choose)}")
     share = 0.0 if holdout is None else real_number("holdout", holdout, "a share between 0 and 1")
     if not 0 <= share < 1:
         raise TenfoldError(f"holdout is {quoted(holdout)}: it is a share of the observations, at least 0 and below 1")
@@ -146,13 +153,14 @@ def complete(
         "seed": seed,
         "holdout": share,
         "by_cell": by_cell,
+        "choose": choose,
         "limits": limits,
         "options": options,
         "modes": [mode.record() for mode in data.modes],
     }
     journal = None if checkpoint is None else Journal(checkpoint, facts, whole)
     with progress_bar(progress) as bar, threads_for(len(data) * 100):
-        work = _Work(data, kept, seed, by_cell, limit, Fitting(bar, journal, seed, limits, options))
+        work = _Work(data, kept, seed, by_cell, choose, limit, Fitting(bar, journal, seed, limits, options))
         chosen = work.compare(candidates, rank)
         bar.note("measuring the predictions")
         return work.posterior(chosen, tested, started)
@@ -184,7 +192,14 @@ class _Work:
     """Comparing models on a part of the observations and fitting one to all of them."""
 
     def __init__(
-        self, data: Observed, rows: Tensor, seed: int, by_cell: bool, seconds: float, fitting: Fitting
+        self,
+        data: Observed,
+        rows: Tensor,
+        seed: int,
+        by_cell: bool,
+        choose: str,
+        seconds: float,
+        fitting: Fitting,
     ) -> None:
         self.data, self.rows, self.seed, self.seconds, self.fitting = data, rows, seed, seconds, fitting
         inner = _take(data, rows)
@@ -192,15 +207,15 @@ class _Work:
         if len(rows) >= _FEW:
             first, second = _split(inner, _SHARE, by_cell, seed + 1, "calibration")
             self.part, self.held = rows[first], rows[second]
-        self.better = math.exp(-_BETTER - (_SURE / math.sqrt(2 * len(self.held)) if len(self.held) else 0.0))
+        # Where too little can be held out, the evidence is all there is.
+        self.guard = Guard(len(self.held), seed) if len(self.held) and choose == "held_out" else None
 
     def compare(self, candidates: Sequence[Entry], rank: int | None) -> _Chosen:
         """Fit the candidates to a part; the one that predicts the rest best is fitted to everything."""
         tried: list[Tried] = []
         best: tuple[float, _Fitted] | None = None
-        guard = Guard(len(self.held), self.seed) if len(self.held) else None
         # Each in turn tries its next rank, so that those that are quick are not kept waiting by those that are slow.
-        waiting = [self._ranks(entry, rank, guard) for entry in candidates]
+        waiting = [self._ranks(entry, rank) for entry in candidates]
         started = time.perf_counter()
         try:
             while waiting:
@@ -218,7 +233,7 @@ class _Work:
                     # More components of the same model have to be worth it.
                     least = math.inf if best is None else best[0]
                     same = best is not None and fitted is not None and best[1].entry is fitted.entry
-                    if fitted is not None and answer < (self.better * least if same else least):
+                    if fitted is not None and (self._better(answer, least) if same else answer < least):
                         best = (answer, fitted)
         except (KeyboardInterrupt, Stopped) as stop:
             if best is None:
@@ -263,16 +278,20 @@ class _Work:
             chosen, fitted=final, spread=spread.carried(before, after) if isinstance(spread, Gaussian) else spread
         )
 
-    def _ranks(
-        self, entry: Entry, rank: int | None, guard: Guard | None
-    ) -> Iterator[tuple[Tried, float, _Fitted | None]]:
+    def _better(self, answer: float, least: float) -> bool:
+        """Whether one error (or negative evidence) is below another by more than chance."""
+        if self.guard is None or not math.isfinite(least):
+            return answer < least
+        return answer < math.exp(-_BETTER - _SURE / math.sqrt(2 * len(self.held))) * least
+
+    def _ranks(self, entry: Entry, rank: int | None) -> Iterator[tuple[Tried, float, _Fitted | None]]:
         """The ranks of one model, growing until that does not help."""
         ranks: Sequence[int | None] = _RANKS if entry.ranks and rank is None else (rank if entry.ranks else None,)
-        if guard is None and len(ranks) > 1:
-            ranks = (1,)
+        if not len(self.held) and len(ranks) > 1:
+            ranks = ranks[:1]
         lowest, worse = math.inf, 0
         for one in ranks:
-            if guard is not None and guard.spent:
+            if self.guard is not None and self.guard.spent:
                 return
             try:
                 fitted, seconds = self._fit(entry, one, self.part, "part")
@@ -281,16 +300,16 @@ class _Work:
                 return
             error, training = self._errors(fitted)
             model = fitted.model
-            if guard is not None and training is not None:
-                answer = guard.answer(training, error)
-            else:  # nothing was held out, as there is too little
+            if self.guard is not None and training is not None:
+                answer = self.guard.answer(training, error)
+            else:
                 answer = sys.float_info.max if model.evidence is None else -model.evidence
             said = Tried(entry.name, one, error, training, model.evidence, model.parameters, seconds)
             if not math.isfinite(answer):
                 yield replace(said, error=None, note="its predictions are not finite"), math.inf, None
                 return
             yield said, answer, fitted
-            worse = worse + 1 if answer > self.better * lowest else 0
+            worse = 0 if self._better(answer, lowest) else worse + 1
             lowest = min(lowest, answer)
             if worse == _OFTEN:
                 return
