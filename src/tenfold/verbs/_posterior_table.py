@@ -35,9 +35,8 @@ def table(posterior: Posterior) -> str:
 
 def held_out_table(held: HeldOut, value: str) -> str:
     """How well held-out observations are predicted."""
-    explained = 1 - (held.rmse / held.deviation) ** 2 if held.deviation > 0 else 0.0
     rows = [
-        ("RMSE", f"{held.rmse:.4g}   (a constant: {held.deviation:.4g}; explained: {100 * explained:.1f} %)"),
+        ("RMSE", f"{held.rmse:.4g}   (a constant: {held.deviation:.4g}; explained: {100 * held.explained:.1f} %)"),
         ("MAE", f"{held.mae:.4g}"),
     ]
     for level, share in held.coverage.items():
