@@ -41,8 +41,9 @@ _FAINT = 120
 # Counts are drawn on a scale that grows when the largest is above this, and errors when the largest is so many times
 # the smallest.
 _MANY, _APART = 50, 20
-# Bars that have room for names.
+# Bars that have room for names, the longest name, and what fits side by side.
 _NAMED = 16
+_LONGEST, _LINE = 20, 44
 # Levels of a mode of which all residuals are kept; see tenfold.verbs._diagnosis.
 _KEPT = 60
 
@@ -97,9 +98,11 @@ def fitting(posterior: Posterior) -> list[Panel]:
     )
     second = figure(*_HALF)
     draw_calibration(second.subplots(), posterior)
+    least, most = band(0.9, held.count)
     told = (
         f"How many of {held.count:,} observations are within intervals of each level. Grey: where exact "
-        f"intervals would be, for so many observations, in 95 of 100 cases."
+        f"intervals would be, for so many observations, in 95 of 100 cases (at 90 %: {_percent(least)} to "
+        f"{_percent(most)})."
     )
     if held.kind == "calibration":
         told += (
@@ -233,7 +236,7 @@ def residuals(posterior: Posterior) -> list[Panel]:
         rows = posterior.diagnosis.residuals.get(mode.name, [])
         if len(rows) < 2:
             continue
-        fig = figure(*_LOW)
+        fig = figure(_LOW[0], _LOW[1] + (0.9 if _upright(mode, rows) else 0.0))
         upper, lower = fig.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         draw_residuals(upper, posterior, mode, counts=lower)
         worst = sorted(rows, key=lambda row: -row["rms"])[:3]
@@ -282,13 +285,19 @@ def draw_residuals(ax: Axes, posterior: Posterior, mode: Mode, *, counts: Axes |
         ruler.mark(last.xaxis)
         return
     last.set_xlabel(ruler.label + (", worst first" if chosen else ""))
-    names = [plain(row["level"], 16) for row in rows]
     if len(rows) <= _NAMED:
-        last.set_xticks(xs, names)
-        if max(map(len, names)) * len(names) > 44:
+        last.set_xticks(xs, [plain(row["level"], _LONGEST) for row in rows])
+        if _upright(mode, rows):
             last.tick_params(axis="x", labelrotation=90)
     else:
         last.set_xticks([])
+
+
+def _upright(mode: Mode, rows: list[dict[str, Any]]) -> bool:
+    """Whether the names of levels are too long to stand side by side."""
+    if len(rows) > _NAMED or (mode.size == len(rows) and Ruler(mode).kind != "name"):
+        return False
+    return max(min(len(row["level"]), _LONGEST) for row in rows) * len(rows) > _LINE
 
 
 def epochs(posterior: Posterior) -> Panel | None:

@@ -60,7 +60,6 @@ def render(posterior: Posterior, *, saved: str | None = None) -> str:
         use=_use(posterior, saved),
         held=None if held is None else {"count": f"{held.count:,}", "kind": held.kind},
         fitting=[marked(panel) for panel in completed.fitting(posterior)],
-        intervals=_intervals(posterior),
         ranks=marked(completed.ranks(posterior)),
         tried=_tried(posterior),
         slices=[marked(panel) for panel in slices],
@@ -144,25 +143,6 @@ def _unit(posterior: Posterior) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds < 100 else f"{seconds:.0f} s"
-
-
-def _intervals(posterior: Posterior) -> list[dict[str, str]]:
-    """Nominal and actual shares with the band of chance, and widths, as a table."""
-    held = posterior.held_out
-    if held is None:
-        return []
-    rows = []
-    for level, share in held.coverage.items():
-        low, high = completed.band(float(level), held.count)
-        rows.append(
-            {
-                "level": f"{100 * float(level):g} %",
-                "share": f"{100 * share:.1f} %",
-                "chance": f"{100 * low:.1f} to {100 * high:.1f} %",
-                "width": number(held.width[level], 3),
-            }
-        )
-    return rows
 
 
 def _tried(posterior: Posterior) -> list[dict[str, Any]]:

@@ -239,7 +239,7 @@ def worries(
         if chosen.error > _LARGE and chosen.training < _FOLLOWS * chosen.error:
             found.append(
                 f"the error on what was fitted, {chosen.training:.3g}, is far below that on what was held out, "
-                f"{chosen.error:.3g}: the model follows noise, and a smaller one or more data would help"
+                f"{chosen.error:.3g}: it has learnt noise along with the rest, and more data would help"
             )
         ranks = [one.rank for one in tried if one.method == chosen.method and one.rank is not None]
         if len(ranks) > 1 and chosen.rank == max(ranks) and not interrupted:

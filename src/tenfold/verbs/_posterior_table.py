@@ -29,7 +29,7 @@ def table(posterior: Posterior) -> str:
         parts.append(tried_table(posterior))
     if posterior.diagnosis.warnings:
         said = [textwrap.fill(f"- {text}", 100, subsequent_indent="  ") for text in posterior.diagnosis.warnings]
-        parts.append("\n".join(["what the data cannot tell", *said]))
+        parts.append("\n".join(["before you rely on it", *said]))
     return "\n\n".join(parts)
 
 
