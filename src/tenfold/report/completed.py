@@ -304,7 +304,7 @@ def epochs(posterior: Posterior) -> Panel | None:
     """The error after each epoch, or None where there were few."""
     if len(posterior.model.errors) < 3:
         return None
-    fig = figure(*_LOW)
+    fig = figure(*_HALF)
     draw_epochs(fig.subplots(), posterior)
     note = "On what it was fitted to, as the fit saw it. A curve that still falls at its end asks for more epochs."
     return Panel(svg(fig, "Error after each epoch of the fit"), title="The fit, epoch by epoch", note=note)
