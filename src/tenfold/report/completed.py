@@ -105,9 +105,7 @@ def fitting(posterior: Posterior) -> list[Panel]:
         f"{_percent(most)})."
     )
     if held.kind == "calibration":
-        told += (
-            " The width of the intervals was set by these very observations, so the curve is near the line by force."
-        )
+        told += " The width of the intervals was set by these very observations, which keeps the curve near the line."
     return [
         Panel(svg(first, "Predicted against observed values"), title="Predicted against observed", note=note),
         Panel(svg(second, "Levels of intervals against the shares they hold"), title="Calibration", note=told),

@@ -28,7 +28,9 @@ _SEEN = 400
 _CELLS, _ROWS = 64, 96
 # The part of the cells of a map that has to be observed there for the observed values to be drawn beside it.
 _FULL = 0.08
-_WIDE, _MAP = (10.6, 3.3), (4.3, 3.5)
+# Standard deviations whose least is above this part of their largest hardly vary.
+_FLAT = 0.8
+_WIDE, _NARROW, _MAP = (10.6, 3.3), (5.2, 3.3), (4.3, 3.5)
 _FEW_NAMES = 12
 _QUANTILES = (0.05, 0.25, 0.75, 0.95)
 
@@ -55,15 +57,16 @@ def along(posterior: Posterior, mode: Mode) -> Panel:
         at = ruler.positions(at)
     value = plain(posterior.value, 34) + unit
     few = not mode.continuous and len(places) <= _DOTS
+    narrow = few and len(places) <= _FEW_NAMES
     if few and ordered:
-        fig = figure(6.4, 0.9 + 0.21 * len(places))
+        fig = figure(5.2 if narrow else 6.4, 0.9 + 0.21 * len(places))
         ax = style(fig.subplots(), grid=True)
         _dots(ax, values, xs, at, observed, upright=False)
         ax.set_ylim(len(places) - 0.4, -0.6)
         ax.set_yticks(xs, [plain(mode.label(int(place)), 34) for place in places[order]])
         ax.set_xlabel(value)
     else:
-        fig = figure(*_WIDE)
+        fig = figure(*(_NARROW if narrow else _WIDE))
         ax = style(fig.subplots(), grid=True)
         if few:
             _dots(ax, values, xs, at, observed, upright=True)
@@ -82,7 +85,7 @@ def along(posterior: Posterior, mode: Mode) -> Panel:
     if len(codes) < mode.size and not mode.continuous:
         note += f" {len(codes):,} of {mode.size:,} levels are drawn."
     label = f"Prediction along {plain_name(mode.name)} with its intervals"
-    return Panel(svg(fig, label), title=f"Along {plain_name(mode.name)}", note=note, wide=True)
+    return Panel(svg(fig, label), title=f"Along {plain_name(mode.name)}", note=note, wide=not narrow)
 
 
 def maps(posterior: Posterior) -> list[Panel]:
@@ -105,11 +108,13 @@ def maps(posterior: Posterior) -> list[Panel]:
     cells, unit = scaled(mean.reshape(shape))
     wide, wide_unit = scaled(deviation.reshape(shape))
     ends = float(cells.min()), float(cells.max())
+    # What hardly varies is shown to hardly vary.
+    flat = (0.0, float(wide.max())) if wide.min() > _FLAT * wide.max() else None
+    told, name_of_spread = "Small where much is known, large where little is.", "Standard deviation of an observation"
     panels = [
         _map(cells, across, up, f"{value}{unit}", ends=ends, title=f"Predicted {name}", note=f"The mean{at}.{picked}"),
-        _map(wide, across, up, f"standard deviation{wide_unit}", title="Standard deviation of an observation",
-             note="Small where much is known, large where little is."),
-    ]  # fmt: skip
+        _map(wide, across, up, f"standard deviation{wide_unit}", ends=flat, title=name_of_spread, note=told),
+    ]
     if posterior.data is None:
         return panels
     total, count = _binned(seen, across, up, columns, rows)
@@ -194,7 +199,8 @@ def _dots(ax: Axes, values: np.ndarray, xs: np.ndarray, at: np.ndarray, observed
     pairs = (xs, mean) if upright else (mean, xs)
     ax.plot(*pairs, "o", color=HUES[0], markersize=4.6, markeredgewidth=0, zorder=4)
     if len(at):
-        step = 0.22 * (float(np.diff(xs).min()) if len(xs) > 1 else 1.0)
+        part = 0.22 if not upright or len(xs) > _FEW_NAMES else 0.1
+        step = part * (float(np.diff(xs).min()) if len(xs) > 1 else 1.0)
         beside = (at + step, observed) if upright else (observed, at + step)
         ax.plot(*beside, "o", color=HUES[1], markersize=3, alpha=0.75, markeredgewidth=0, zorder=5)
 
