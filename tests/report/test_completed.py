@@ -23,7 +23,6 @@ from tenfold.completion.task import Task
 from tenfold.errors import FileError
 from tenfold.report import completed, completed_page, completed_slices, plot_posterior, write_posterior
 from tenfold.report._ruler import Ruler
-from tenfold.verbs._diagnosis import band
 from tenfold.verbs._modes import Mode
 
 HOSTILE = '$x_{$ <script>alert(1)</script> 温度 & "q"'
@@ -142,6 +141,12 @@ def _dates():
     return tn.complete(table[["day", "station", "value"]], "test_linear", value="value")
 
 
+def _doses():
+    table = _table()
+    table["dose"] = 10 ** np.linspace(-6, 2, len(table))
+    return tn.complete(table[["dose", "station", "value"]], "test_linear", value="value", rank=1)
+
+
 def _hostile():
     table = _table().rename(columns={"station": HOSTILE, "value": "<b>value</b>"})
     table[HOSTILE] = table[HOSTILE].map({f"s{k}": f"</svg><img src=x onerror=a({k})>, $y_{k}$ " + "long " * 20 + "z"
@@ -187,6 +192,7 @@ MAKERS = {
     "one level": lambda: tn.complete(_table(levels=1), "test_linear", value="value", rank=2),
     "hostile": _hostile,
     "dates": _dates,
+    "doses": _doses,
     "many levels": lambda: _matrix(1200, 4, rank=1, coordinates={"i": np.array([f"gene {k}" for k in range(1200)])}),
     "huge": lambda: _matrix(12, 9, scale=1e150, rank=1),
     "tiny": lambda: _matrix(12, 9, scale=1e-200, rank=1),
@@ -385,10 +391,12 @@ def test_the_scatter_counts_what_is_outside_its_interval():
 
 
 def test_the_band_of_chance_holds_exact_intervals_as_often_as_it_says():
-    low, high = band(0.9, 50)
+    held = dataclasses.replace(_made("table").held_out, count=50)
+    low, high = held.chance(0.9)
     found = np.random.default_rng(0).binomial(50, 0.9, 20_000) / 50
     assert 0.94 < ((found >= low) & (found <= high)).mean() < 0.99
-    assert band(0.5, 400)[1] - band(0.5, 400)[0] < band(0.5, 50)[1] - band(0.5, 50)[0]
+    more = dataclasses.replace(held, count=400)
+    assert np.ptp(more.chance(0.5)) < np.ptp(held.chance(0.5))
 
 
 def test_numbers_far_beyond_the_usual_are_drawn_in_powers_of_ten():
@@ -418,6 +426,19 @@ def test_places_between_dates_lie_between_them():
     days = np.array(["2020-01-01", "2020-01-02", "2020-01-11"], dtype="datetime64[D]")
     ruler = Ruler(Mode.over("day", days, 3, True))
     assert ruler.positions([0.0, 0.5, 1.0]) == pytest.approx(18262 + np.array([0, 5, 10]))
+
+
+def test_doses_stand_on_a_logarithmic_axis():
+    posterior = _made("doses")
+    mode = posterior.modes[0]
+    assert mode.log
+    ruler = Ruler(mode)
+    assert mode.encode(ruler.positions([0.0, 0.3, 1.0])) == pytest.approx([0.0, 0.3, 1.0])
+    figure = completed.figure(4, 3)
+    ax = figure.subplots()
+    ruler.mark(ax.xaxis)
+    assert ax.get_xscale() == "log"
+    assert "on a logarithmic scale" in Page(_page("doses")).text
 
 
 def test_hostile_points_are_written_so_that_they_are_read_back():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tenfold.report._style import INK, plain
+from tenfold.report._style import INK, log_axis, plain
 
 if TYPE_CHECKING:
     from tenfold.verbs._modes import Mode
@@ -26,7 +26,8 @@ class Ruler:
 
     Args:
         mode: whose coordinates, those of the model, are drawn.
-        codes: draw the levels of a discrete mode one beside the other, whatever they are called.
+        codes: draw the levels of a discrete mode one beside the other, whatever they are called, and a logarithmic
+            mode where the model has it.
 
     Attributes:
         kind: ``"number"``, ``"time"``, or ``"name"`` for what is written where it stands.
@@ -37,7 +38,7 @@ class Ruler:
         self.unit = mode.unit
         self.kind = "name"
         self._native: np.ndarray | None = None
-        if not codes or mode.continuous:
+        if not codes or (mode.continuous and not mode.log):
             self._find(np.arange(mode.size) if mode.labels is None else mode.labels)
 
     def _find(self, labels: np.ndarray) -> None:
@@ -71,6 +72,9 @@ class Ruler:
         given = np.asarray(places, dtype=np.float64)
         if self._native is None:
             return given
+        if self.mode.log:
+            low, high = float(self.mode.low), float(self.mode.high)
+            return np.asarray(low * (high / low) ** given)
         known = self.mode.positions()
         order = np.argsort(known, kind="stable")
         return np.interp(given, known[order], self._native[order])
@@ -98,6 +102,10 @@ class Ruler:
             axis.set_major_locator(locator)
             axis.set_major_formatter(ConciseDateFormatter(locator))
             return
+        if self.kind == "number" and self.mode.log:
+            axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+            log_axis(axis)
+            return
         if self.kind == "number":
             whole = self._native is not None and bool((self._native == np.round(self._native)).all())
             axis.set_major_locator(MaxNLocator(6, integer=whole and not self.mode.continuous))
@@ -111,6 +119,8 @@ class Ruler:
             axis.set_tick_params(labelrotation=90)
 
     def _written(self, place: float) -> str:
+        if self.mode.log:
+            return f"{float(self.mode.low) * (float(self.mode.high) / float(self.mode.low)) ** place:.3g}"
         if self.mode.continuous:
             return plain(self.mode.at(place), _LONGEST) if -1e-9 <= place <= 1 + 1e-9 else ""
         return plain(self.mode.label(int(place)), _LONGEST) if 0 <= place < self.mode.size else ""

@@ -24,7 +24,6 @@ from tenfold.report._style import (
     style,
     svg,
 )
-from tenfold.verbs._diagnosis import band
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +97,7 @@ def fitting(posterior: Posterior) -> list[Panel]:
     )
     second = figure(*_HALF)
     draw_calibration(second.subplots(), posterior)
-    least, most = band(0.9, held.count)
+    least, most = held.chance(0.9)
     told = (
         f"How many of {held.count:,} observations are within intervals of each level. Grey: where exact "
         f"intervals would be, for so many observations, in 95 of 100 cases (at 90 %: {_percent(least)} to "
@@ -154,7 +153,7 @@ def draw_calibration(ax: Axes, posterior: Posterior) -> None:
     assert held is not None
     style(ax, grid=True)
     levels = np.linspace(0.01, 0.99, 99)
-    low, high = np.array([band(float(level), held.count) for level in levels]).T
+    low, high = np.array([held.chance(float(level)) for level in levels]).T
     ax.fill_between(levels, low, high, color=RULE, alpha=0.7, linewidth=0, zorder=1)
     ax.plot([0, 1], [0, 1], "-", color=INK, linewidth=0.9, zorder=2)
     curve = np.array(held.curve)
@@ -254,11 +253,12 @@ def draw_residuals(ax: Axes, posterior: Posterior, mode: Mode, *, counts: Axes |
     from matplotlib.ticker import MaxNLocator
 
     rows = posterior.diagnosis.residuals[mode.name]
-    ruler = Ruler(mode)
+    # Bars of a logarithmic mode stand where the model has them, or they would be of different widths.
+    ruler = Ruler(mode, codes=mode.log)
     chosen = not mode.continuous and mode.size > len(rows)
     if chosen:
         rows = sorted(rows, key=lambda row: -row["rms"])
-    by_name = chosen or ruler.kind == "name"
+    by_name = chosen or (ruler.kind == "name" and not mode.continuous)
     xs = np.arange(len(rows)) if by_name else ruler.positions([row["place"] for row in rows])
     gaps = np.diff(xs)
     width = 0.8 * float(np.median(gaps[gaps > 0]) if (gaps > 0).any() else 1.0)

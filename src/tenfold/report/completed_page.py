@@ -95,7 +95,8 @@ def _head(posterior: Posterior) -> dict[str, Any]:
 def _kind(mode: Mode) -> str:
     unit = f" {mode.unit}" if mode.unit else ""
     if mode.continuous:
-        return f"continuous, {mode.text(mode.low)} to {mode.text(mode.high)}{unit}, {mode.size:,} places"
+        scale = " on a logarithmic scale" if mode.log else ""
+        return f"continuous, {mode.text(mode.low)} to {mode.text(mode.high)}{unit}{scale}, {mode.size:,} places"
     if mode.size == 1:
         return f"one level, {plain_name(mode.label(0))}"
     few = ", ".join(plain_name(mode.label(k), 24) for k in range(min(mode.size, 3)))

@@ -10,7 +10,6 @@ import torch
 from tenfold.report._ruler import Ruler, plain_name, setting
 from tenfold.report._style import HUES, INK, MUTED, SEQUENTIAL, Panel, figure, number, plain, style, svg
 from tenfold.report.completed import scaled
-from tenfold.verbs._diagnosis import NEAR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -237,10 +236,10 @@ def _note(posterior: Posterior, mode: Mode, fixed: dict[str, float], drawn: int,
         return text
     if not drawn:
         return text + " Nothing was observed there."
-    near = any(other.continuous for other in posterior.modes if other.name in fixed)
+    near = max((other.near for other in posterior.modes if other.name in fixed), default=0.0)
     part = f"{drawn:,} of {seen.all:,}" if drawn < seen.all else f"{drawn:,}"
     text += f" Orange: {part} observation{'' if drawn == 1 else 's'} there"
-    return text + (f" (within {number(100 * NEAR, 2)} % of the range of continuous modes)." if near else ".")
+    return text + (f" (within {number(100 * near, 2)} % of the range of continuous modes)." if near else ".")
 
 
 def _picked(mode: Mode, places: np.ndarray) -> str:
@@ -302,7 +301,7 @@ def _seen(posterior: Posterior, fixed: dict[str, float], most: int | None) -> _S
     keep = np.ones(len(places), dtype=bool)
     for n, mode in enumerate(data.modes):
         if mode.name in fixed:
-            keep &= np.abs(places[:, n] - fixed[mode.name]) <= (NEAR if mode.continuous else 0.0)
+            keep &= np.abs(places[:, n] - fixed[mode.name]) <= mode.near
     rows = np.flatnonzero(keep)
     everything = len(rows)
     if most is not None and everything > most:

@@ -21,8 +21,6 @@ _CURVE = tuple(k / 20 for k in range(1, 20))
 _POINTS, _SHOWN, _TOP = 1500, 60, 20
 # Observations whose influence is computed.
 _MOST = 200_000
-# The part of a continuous mode within which observations are at the same place for people.
-NEAR = 0.025
 # A stretch of a continuous mode without observations is told of when it is this part of the mode, and so many times as
 # long as stretches between neighbours are.
 _GAP, _LONGER = 0.1, 4.0
@@ -103,6 +101,13 @@ class HeldOut:
     def explained(self) -> float:
         """The share of the variance that the predictions explain; below zero where a constant is better."""
         return 1 - (self.rmse / self.deviation) ** 2 if self.deviation > 0 else 0.0
+
+    def chance(self, level: float, within: float = 0.95) -> tuple[float, float]:
+        """The shares that exact intervals hold of so many observations, but for a part ``1 - within`` of all cases."""
+        from scipy import stats
+
+        low, high = stats.binom.ppf([(1 - within) / 2, (1 + within) / 2], self.count, level) / self.count
+        return float(low), float(high)
 
     def record(self) -> dict[str, Any]:
         return asdict(self)
@@ -228,7 +233,7 @@ def worries(
             f"{100 * max(explained, 0):.0f} % of their variance is explained"
         )
     for level, share in held.coverage.items():
-        low, high = band(float(level), held.count, 0.99)
+        low, high = held.chance(float(level), 0.99)
         if held.kind == "test" and not low <= share <= high:
             found.append(
                 f"{100 * float(level):g} % intervals hold {100 * share:.1f} % of {held.count:,} test observations: "
@@ -253,14 +258,6 @@ def worries(
                 f"once, so held-out ones have likes among the others; held out by cell, the errors may be larger"
             )
     return found
-
-
-def band(level: float, count: int, within: float = 0.95) -> tuple[float, float]:
-    """The shares that exact intervals hold of ``count`` observations, but for one case in ``1 / (1 - within)``."""
-    from scipy import stats
-
-    low, high = stats.binom.ppf([(1 - within) / 2, (1 + within) / 2], count, level) / count
-    return float(low), float(high)
 
 
 def _off(residuals: Mapping[str, Sequence[Mapping[str, Any]]], residual: np.ndarray) -> list[str]:
@@ -294,7 +291,7 @@ def _typical(modes: Sequence[Mode], places: np.ndarray) -> dict[str, dict[str, f
         others = [k for k in range(len(modes)) if k != along]
         for k in sorted(others, key=lambda k: (modes[k].continuous, modes[k].size)):
             levels, index, count = np.unique(rows[:, k], return_inverse=True, return_counts=True)
-            near = NEAR if modes[k].continuous else 0.0
+            near = modes[k].near
             before = np.concatenate([[0], np.cumsum(count)])
             first, last = np.searchsorted(levels, levels - near), np.searchsorted(levels, levels + near, side="right")
             best = int((before[last] - before[first]).argmax())
