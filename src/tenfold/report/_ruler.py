@@ -129,12 +129,12 @@ class Ruler:
 def setting(modes: tuple[Mode, ...], places: dict[str, float]) -> str:
     """Where other modes stand, in words."""
     shown = [mode for mode in modes if mode.name in places]
-    parts = [f"{plain_name(mode.name)} = {plain_name(_brief(mode.at(places[mode.name])))}" for mode in shown[:6]]
+    parts = [f"{plain_name(mode.name)} = {plain_name(brief(mode.at(places[mode.name])))}" for mode in shown[:6]]
     more = len(shown) - len(parts)
     return ", ".join(parts) + (f" and {more} more" if more > 0 else "")
 
 
-def _brief(text: str) -> str:
+def brief(text: str) -> str:
     """A date without the midnight at its end."""
     return re.sub(r"(?<=\d)T00:00(:00(\.0+)?)?$", "", text)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tenfold._files import atomic
 from tenfold.report import completed, completed_slices
-from tenfold.report._ruler import plain_name
+from tenfold.report._ruler import brief, plain_name
 from tenfold.report._style import number, shorten
 from tenfold.report._template import filled, footer, marked
 
@@ -96,7 +96,7 @@ def _kind(mode: Mode) -> str:
     unit = f" {mode.unit}" if mode.unit else ""
     if mode.continuous:
         scale = " on a logarithmic scale" if mode.log else ""
-        return f"continuous, {mode.text(mode.low)} to {mode.text(mode.high)}{unit}{scale}, {mode.size:,} places"
+        return f"continuous, {brief(mode.text(mode.low))} to {brief(mode.text(mode.high))}{unit}{scale}, {mode.size:,} places"
     if mode.size == 1:
         return f"one level, {plain_name(mode.label(0))}"
     few = ", ".join(plain_name(mode.label(k), 24) for k in range(min(mode.size, 3)))
@@ -233,8 +233,8 @@ def _use(posterior: Posterior, saved: str | None) -> dict[str, str]:
 
 def _point(posterior: Posterior) -> list[Any]:
     """A point that is there to be asked about: where much was observed, in the units of the data."""
-    modes = posterior.modes
-    places = dict(posterior.diagnosis.typical.get(modes[0].name, {}))
+    modes, typical = posterior.modes, posterior.diagnosis.typical
+    places = {**(typical.get(modes[1].name, {}) if len(modes) > 1 else {}), **typical.get(modes[0].name, {})}
     for mode in modes:
         rows = posterior.diagnosis.residuals.get(mode.name, [])
         if mode.name not in places:
@@ -247,7 +247,7 @@ def _native(mode: Mode, place: float) -> Any:
     if not mode.continuous:
         label: Any = int(place) if mode.labels is None else mode.labels[int(place)]
         return label.item() if isinstance(label, np.number) and label.dtype.kind in "iuf" else _text(label)
-    text = mode.at(place)
+    text = brief(mode.at(place))
     if np.asarray(mode.low).dtype.kind in "mM":
         return text
     value = float(text)

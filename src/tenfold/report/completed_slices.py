@@ -109,7 +109,8 @@ def maps(posterior: Posterior) -> list[Panel]:
     ends = float(cells.min()), float(cells.max())
     # What hardly varies is shown to hardly vary.
     flat = (0.0, float(wide.max())) if wide.min() > _FLAT * wide.max() else None
-    told, name_of_spread = "Small where much is known, large where little is.", "Standard deviation of an observation"
+    told = "Noise, and what is not known of the mean: large where little was observed, or where values scatter."
+    name_of_spread = "Standard deviation of an observation"
     panels = [
         _map(cells, across, up, f"{value}{unit}", ends=ends, title=f"Predicted {name}", note=f"The mean{at}.{picked}"),
         _map(wide, across, up, f"standard deviation{wide_unit}", ends=flat, title=name_of_spread, note=told),
