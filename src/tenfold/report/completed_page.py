@@ -96,7 +96,8 @@ def _kind(mode: Mode) -> str:
     unit = f" {mode.unit}" if mode.unit else ""
     if mode.continuous:
         scale = " on a logarithmic scale" if mode.log else ""
-        return f"continuous, {brief(mode.text(mode.low))} to {brief(mode.text(mode.high))}{unit}{scale}, {mode.size:,} places"
+        low, high = brief(mode.text(mode.low)), brief(mode.text(mode.high))
+        return f"continuous, {low} to {high}{unit}{scale}, {mode.size:,} places"
     if mode.size == 1:
         return f"one level, {plain_name(mode.label(0))}"
     few = ", ".join(plain_name(mode.label(k), 24) for k in range(min(mode.size, 3)))
