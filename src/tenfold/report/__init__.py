@@ -5,6 +5,8 @@
     print(tenfold.report.text(structure))       # the network in a terminal
     tenfold.report.plot(fit)                    # network, error against size and residual in one figure
     tenfold.report.plot_search(search)          # network, error against size and path of a search in one figure
+    tenfold.report.write_posterior(posterior, "page.html")  # the same for what was completed
+    tenfold.report.plot_posterior(posterior)    # predicted against observed, calibration, error by rank
     tenfold.report.plot_signals(features, "0e+1o+2e")  # features that turn with space, as functions on the sphere
 
 matplotlib is imported when something is drawn, and never through pyplot: no global state is touched.
@@ -18,15 +20,19 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "draw": "tenfold.report.drawing",
     "plot": "tenfold.report.summary",
+    "plot_posterior": "tenfold.report.completed",
     "plot_search": "tenfold.report.searched",
     "plot_signals": "tenfold.report.signals",
     "text": "tenfold.report.plain",
     "write": "tenfold.report.page",
+    "write_posterior": "tenfold.report.completed_page",
 }
 
-__all__ = ["draw", "plot", "plot_search", "plot_signals", "text", "write"]
+__all__ = ["draw", "plot", "plot_posterior", "plot_search", "plot_signals", "text", "write", "write_posterior"]
 
 if TYPE_CHECKING:
+    from tenfold.report.completed import plot_posterior
+    from tenfold.report.completed_page import write_posterior
     from tenfold.report.drawing import draw
     from tenfold.report.page import write
     from tenfold.report.plain import text

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import shlex
-from datetime import UTC, datetime
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from markupsafe import Markup
 
-import tenfold
 from tenfold._files import atomic
 from tenfold.observations import Observations
 from tenfold.report import components, factors, front, pictures, searched, spectra
 from tenfold.report._axes import axes_of
-from tenfold.report._style import HUES, Panel, family, number, shorten, svg, times
+from tenfold.report._style import Panel, family, number, shorten, svg, times
+from tenfold.report._template import filled, footer, marked
 from tenfold.report.drawing import draw
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-
     from tenfold.verbs.result import Fit
     from tenfold.verbs.search_result import Search
-
-# Hues of the dark page, one for each of `HUES`: the same hues, lighter.
-_DARK_HUES = ("#58b0e3", "#f08a4b", "#3dbfa0", "#d98fb8", "#e0ac3c", "#8cc8ee", "#a99bea", "#a9afb8")
 
 
 def write(
@@ -68,53 +58,32 @@ def render(fit: Fit, *, data: Any = None, search: Search | None = None, saved: s
     summed = fit.format == "cp"
     cores, cores_note = components.panels(fit) if summed else factors.panels(fit)
     pictured = pictures.rows(fit, original)
-    return _template().render(
+    return filled(
+        "fit.html.j2",
         title=shorten(fit.subject, 80),
         head=_head(fit, search),
         use=_use(fit, search, saved),
         facts=_facts(fit) if search is None else _facts_of_search(fit, search),
-        drawing=_marked(_drawing(fit)),
+        drawing=marked(_drawing(fit)),
         search=None if search is None else _searched(search),
-        front=_marked(front.panel(fit)),
+        front=marked(front.panel(fit)),
         trials=trials,
         measure=front.measure(fit),
         held_out=any(trial.held_out not in (None, trial.error) for trial in fit.front),
         other_trials=other_trials,
-        picture_rows=[{"title": row.title, "panels": [_marked(panel) for panel in row.panels]} for row in pictured],
+        picture_rows=[{"title": row.title, "panels": [marked(panel) for panel in row.panels]} for row in pictured],
         has_data=pictures.source_of(original, tuple(fit.shape)) is not None,
         off_grid=isinstance(original, Observations) and original.shape is None,
         scalar=_scalar(fit, original),
-        spectra=_marked(spectra.panel(fit)),
-        cores=[_marked(panel) for panel in cores],
+        spectra=marked(spectra.panel(fit)),
+        cores=[marked(panel) for panel in cores],
         cores_note=cores_note,
         components=summed,
         canonical=fit.format in ("tucker", "tensor_train"),
         findings=components.findings(fit, original) if summed else [],
-        footer=_footer(fit),
+        footer=footer(fit.seed, f"{str(fit.network.dtype).removeprefix('torch.')} on {fit.network.device}"),
         structure_json=json.dumps(json.loads(fit.structure.to_json()), indent=1, ensure_ascii=False),
-        hues=list(enumerate(zip(HUES, _DARK_HUES, strict=True))),
     )
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("tenfold.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("template.html.j2")
-
-
-def _marked(panel: Panel | None) -> dict[str, Any] | None:
-    """A panel for the template: its markup is ours and safe, its title and note are text to escape."""
-    if panel is None:
-        return None
-    return {"markup": Markup(panel.markup), "title": panel.title, "note": panel.note, "wide": panel.wide}
 
 
 def _head(fit: Fit, search: Search | None) -> dict[str, Any]:
@@ -224,8 +193,8 @@ def _searched(search: Search) -> dict[str, Any]:
     return {
         "space": search.summary()["space"],
         "method": search.method,
-        "rivals": [_marked(panel) for panel in searched.rivals(search)],
-        "pictures": [_marked(panel) for panel in (searched.path(search), searched.sizes_and_flops(search)) if panel],
+        "rivals": [marked(panel) for panel in searched.rivals(search)],
+        "pictures": [marked(panel) for panel in (searched.path(search), searched.sizes_and_flops(search)) if panel],
     }
 
 
@@ -238,15 +207,3 @@ def _scalar(fit: Fit, original: Any) -> dict[str, str] | None:
         "model": f"{fit.network.dense().item():.8g}",
         "original": "" if source is None else f"{np.asarray(source.part(())).item():.8g}",
     }
-
-
-def _footer(fit: Fit) -> list[tuple[str, str]]:
-    lines = [
-        ("written", datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")),
-        ("tenfold", tenfold.__version__),
-        ("PyTorch", torch.__version__),
-        ("Python", platform.python_version()),
-        ("seed", str(fit.seed)),
-        ("numbers", f"{str(fit.network.dtype).removeprefix('torch.')} on {fit.network.device}"),
-    ]
-    return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,17 @@ _CURVE = tuple(k / 20 for k in range(1, 20))
 _POINTS, _SHOWN, _TOP = 1500, 60, 20
 # Observations whose influence is computed.
 _MOST = 200_000
+# A stretch of a continuous mode without observations is told of when it is this part of the mode, and so many times as
+# long as stretches between neighbours are.
+_GAP, _LONGER = 0.1, 4.0
+# Levels that are off throughout: by so many standard errors, and by this part of the usual residual.
+_ERRORS, _OFF = 4.0, 0.5
+# Predictions that explain less than this share of the variance are hardly better than a constant.
+_LITTLE = 0.1
+# A training error below this part of the held-out one, which is itself above the second number, follows noise.
+_FOLLOWS, _LARGE = 0.5, 0.1
+# The share of the observations at cells that were observed more than once that is told of.
+_REPEATED = 0.2
 
 Predict = Callable[[torch.Tensor, torch.Tensor | None], tuple[np.ndarray, np.ndarray | None, np.ndarray]]
 
@@ -72,7 +83,7 @@ class HeldOut:
         width: for the level of an interval its mean width (how sharp it is).
         log_density: the mean logarithm of the predictive density.
         curve: levels and the shares within, for the calibration plot.
-        points: some of predicted, observed and the predicted standard deviation.
+        points: some of them as predicted, observed, and the ends of the 0.9 interval.
     """
 
     count: int
@@ -84,7 +95,19 @@ class HeldOut:
     width: dict[str, float]
     log_density: float
     curve: list[tuple[float, float]]
-    points: list[tuple[float, float, float]]
+    points: list[tuple[float, float, float, float]]
+
+    @property
+    def explained(self) -> float:
+        """The share of the variance that the predictions explain; below zero where a constant is better."""
+        return 1 - (self.rmse / self.deviation) ** 2 if self.deviation > 0 else 0.0
+
+    def chance(self, level: float, within: float = 0.95) -> tuple[float, float]:
+        """The shares that exact intervals hold of so many observations, but for a part ``1 - within`` of all cases."""
+        from scipy import stats
+
+        low, high = stats.binom.ppf([(1 - within) / 2, (1 + within) / 2], self.count, level) / self.count
+        return float(low), float(high)
 
     def record(self) -> dict[str, Any]:
         return asdict(self)
@@ -104,14 +127,17 @@ class Diagnosis:
 
     Attributes:
         warnings: what the data cannot tell, in sentences.
-        residuals: for each mode its levels (or stretches of it) with how many were observed, the mean and the root mean
-            square of observed minus predicted.
+        residuals: for each mode its levels (or stretches of it) with their place, how many were observed, the mean and
+            the root mean square of observed minus predicted.
         influential: the observations that matter most: where, observed, predicted, and Cook's distance.
+        typical: for each mode a setting of the others, as coordinates of the model, at which much was observed along
+            it.
     """
 
     warnings: tuple[str, ...]
     residuals: dict[str, list[dict[str, Any]]]
     influential: list[dict[str, Any]]
+    typical: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         return asdict(self)
@@ -122,6 +148,10 @@ class Diagnosis:
             tuple(map(str, record["warnings"])),
             {str(mode): list(rows) for mode, rows in record["residuals"].items()},
             list(record["influential"]),
+            {
+                str(mode): {str(other): float(place) for other, place in setting.items()}
+                for mode, setting in record["typical"].items()
+            },
         )
 
 
@@ -141,7 +171,7 @@ def measure(
         for level in LEVELS
     }
     kept = np.random.default_rng(seed).permutation(len(value))[:_POINTS]
-    wide = spread.deviation(mean, deviation)
+    low, high = (spread.quantile(q, mean[kept], deviation[kept]) for q in (0.05, 0.95))
     return HeldOut(
         len(value),
         kind,
@@ -152,7 +182,10 @@ def measure(
         width,
         float(spread.log_density(value, mean, deviation).mean()),
         [(level, float(spread.covered(value, mean, deviation, level).mean())) for level in _CURVE],
-        [(float(mean[k]), float(value[k]), float(wide[k])) for k in kept],
+        [
+            (float(a), float(b), float(c), float(d))
+            for a, b, c, d in zip(mean[kept], value[kept], low, high, strict=True)
+        ],
     )
 
 
@@ -175,11 +208,97 @@ def diagnose(data: Observed, rank: int | None, predict: Predict, seed: int) -> D
     value = data.values[part].numpy()
     residual = value - mean
     places = data.coordinates[part].numpy()
+    residuals = {mode.name: _by_level(mode, places[:, k], residual) for k, mode in enumerate(data.modes)}
     return Diagnosis(
-        tuple(doubts(data, rank)),
-        {mode.name: _by_level(mode, places[:, k], residual) for k, mode in enumerate(data.modes)},
+        (*doubts(data, rank), *_off(residuals, residual)),
+        residuals,
         _influential(data, rows, mean, own, total),
+        _typical(data.modes, places),
     )
+
+
+def worries(
+    data: Observed, held: HeldOut | None, tried: Sequence[Tried], *, by_cell: bool, interrupted: bool
+) -> list[str]:
+    """What speaks against a fit, in sentences: nothing held out, little explained, noise followed, wrong intervals."""
+    found = []
+    if interrupted:
+        found.append("the fit was interrupted: this is what there was until then")
+    if held is None:
+        return [*found, f"of {len(data):,} observations none was held out: nothing tells how good the predictions are"]
+    explained = held.explained
+    if explained < _LITTLE:
+        found.append(
+            f"held-out observations are predicted {'hardly' if explained > 0 else 'no'} better than by a constant: "
+            f"{100 * max(explained, 0):.0f} % of their variance is explained"
+        )
+    for level, share in held.coverage.items():
+        low, high = held.chance(float(level), 0.99)
+        if held.kind == "test" and not low <= share <= high:
+            found.append(
+                f"{100 * float(level):g} % intervals hold {100 * share:.1f} % of {held.count:,} test observations: "
+                f"they are too {'narrow' if share < low else 'wide'}"
+            )
+    chosen = next((one for one in tried if one.chosen), None)
+    if chosen is not None and chosen.error is not None and chosen.training is not None:
+        if chosen.error > _LARGE and chosen.training < _FOLLOWS * chosen.error:
+            found.append(
+                f"the error on what was fitted, {chosen.training:.3g}, is far below that on what was held out, "
+                f"{chosen.error:.3g}: it has learnt noise along with the rest, and more data would help"
+            )
+        ranks = [one.rank for one in tried if one.method == chosen.method and one.rank is not None]
+        if len(ranks) > 1 and chosen.rank == max(ranks) and not interrupted:
+            found.append(f"the largest rank that was tried, {chosen.rank}, predicts best: a larger one may be better")
+    if not by_cell:
+        _, count = np.unique(data.coordinates.numpy(), axis=0, return_counts=True)
+        repeated = int(count[count > 1].sum())
+        if repeated > _REPEATED * len(data):
+            found.append(
+                f"{100 * repeated / len(data):.0f} % of the observations are at places that were observed more than "
+                f"once, so held-out ones have likes among the others; held out by cell, the errors may be larger"
+            )
+    return found
+
+
+def _off(residuals: Mapping[str, Sequence[Mapping[str, Any]]], residual: np.ndarray) -> list[str]:
+    """Levels at which predictions are too high, or too low, throughout."""
+    largest = float(np.abs(residual).max()) or 1.0
+    usual = largest * math.sqrt(float(np.mean((residual / largest) ** 2)))
+    found = []
+    for name, rows in residuals.items():
+        off = [
+            row
+            for row in rows
+            if row["count"] > _ERRORS**2
+            and abs(row["mean"]) > _OFF * usual
+            and abs(row["mean"]) * math.sqrt(row["count"]) > _ERRORS * row["rms"]
+        ]
+        if off and len(rows) > 1:
+            off.sort(key=lambda row: -abs(row["mean"]))
+            shown = ", ".join(f"{row['level']} by {abs(row['mean']):.3g}" for row in off[:3])
+            what = "predictions are too low or too high throughout at"
+            places = "a place" if len(off) == 1 else f"{len(off):,} places"
+            found.append(f"{what} {places} of mode '{name}' ({shown}{', ...' if len(off) > 3 else ''})")
+    return found
+
+
+def _typical(modes: Sequence[Mode], places: np.ndarray) -> dict[str, dict[str, float]]:
+    """For each mode where the others stand so that many different places along it were observed."""
+    places = np.unique(places, axis=0)
+    found = {}
+    for along, mode in enumerate(modes):
+        rows, setting = places, {}
+        others = [k for k in range(len(modes)) if k != along]
+        for k in sorted(others, key=lambda k: (modes[k].continuous, modes[k].size)):
+            levels, index, count = np.unique(rows[:, k], return_inverse=True, return_counts=True)
+            near = modes[k].near
+            before = np.concatenate([[0], np.cumsum(count)])
+            first, last = np.searchsorted(levels, levels - near), np.searchsorted(levels, levels + near, side="right")
+            best = int((before[last] - before[first]).argmax())
+            setting[modes[k].name] = float(levels[best])
+            rows = rows[(index >= first[best]) & (index < last[best])]
+        found[mode.name] = setting
+    return found
 
 
 def _by_level(mode: Mode, places: np.ndarray, residual: np.ndarray) -> list[dict[str, Any]]:
@@ -199,6 +318,7 @@ def _by_level(mode: Mode, places: np.ndarray, residual: np.ndarray) -> list[dict
     return [
         {
             "level": mode.at(float(levels[k])),
+            "place": float(levels[k]),
             "count": int(count[k]),
             "mean": float(mean[k]),
             "rms": float(rms[k]),
@@ -246,6 +366,7 @@ def doubts(data: Observed, rank: int | None) -> list[str]:
             found.append(f"mode '{mode.name}' has one level, so nothing can be told about how it matters")
             continue
         if mode.continuous:
+            found += _gaps(mode, places[:, number])
             continue
         count = np.bincount(places[:, number].astype(np.int64), minlength=mode.size)
         empty = np.flatnonzero(count == 0)
@@ -267,6 +388,20 @@ def doubts(data: Observed, rank: int | None) -> list[str]:
             f"another, so predictions across them are guesses"
         )
     return found
+
+
+def _gaps(mode: Mode, places: np.ndarray) -> list[str]:
+    """Long stretches of a continuous mode without observations."""
+    levels = np.unique(places)
+    apart = np.diff(levels)
+    if len(apart) < 3:
+        return []
+    long = np.flatnonzero((apart > _GAP) & (apart > _LONGER * np.median(apart)))
+    return [
+        f"nothing was observed of mode '{mode.name}' between {mode.at(float(levels[k]))} and "
+        f"{mode.at(float(levels[k + 1]))}: there only what lies around speaks"
+        for k in long
+    ]
 
 
 def _parts(modes: Sequence[Mode], places: np.ndarray) -> int:

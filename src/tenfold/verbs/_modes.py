@@ -16,6 +16,8 @@ _SHOWN = 6
 # Positive numbers half of which lie in this part of their range, such as doses and frequencies, go on a log scale.
 _CROWDED = 0.05
 SCALES = ("linear", "log")
+# The part of a continuous mode within which observations are at the same place for people.
+_NEAR = 0.025
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,11 @@ class Mode:
             return f"{self.size:,} levels"
         scale = " on a logarithmic scale" if self.log else ""
         return f"{self.text(self.low)} to {self.text(self.high)}{scale}, {self.size:,} places"
+
+    @property
+    def near(self) -> float:
+        """How far apart coordinates of the model may be that are the same place for people."""
+        return _NEAR if self.continuous else 0.0
 
     def encode(self, given: Any, *, name: str = "") -> np.ndarray:
         """Coordinates of the model: codes of a discrete mode, places of a continuous one, as float64.

@@ -29,15 +29,14 @@ def table(posterior: Posterior) -> str:
         parts.append(tried_table(posterior))
     if posterior.diagnosis.warnings:
         said = [textwrap.fill(f"- {text}", 100, subsequent_indent="  ") for text in posterior.diagnosis.warnings]
-        parts.append("\n".join(["what the data cannot tell", *said]))
+        parts.append("\n".join(["before you rely on it", *said]))
     return "\n\n".join(parts)
 
 
 def held_out_table(held: HeldOut, value: str) -> str:
     """How well held-out observations are predicted."""
-    explained = 1 - (held.rmse / held.deviation) ** 2 if held.deviation > 0 else 0.0
     rows = [
-        ("RMSE", f"{held.rmse:.4g}   (a constant: {held.deviation:.4g}; explained: {100 * explained:.1f} %)"),
+        ("RMSE", f"{held.rmse:.4g}   (a constant: {held.deviation:.4g}; explained: {100 * held.explained:.1f} %)"),
         ("MAE", f"{held.mae:.4g}"),
     ]
     for level, share in held.coverage.items():

@@ -23,7 +23,7 @@ from tenfold.errors import DataError, TenfoldError
 from tenfold.structure_search import Guard
 from tenfold.verbs._budget import check_seconds, check_seed
 from tenfold.verbs._completing import Fitting, Journal, Stopped
-from tenfold.verbs._diagnosis import Diagnosis, HeldOut, Tried, diagnose, measure
+from tenfold.verbs._diagnosis import Diagnosis, HeldOut, Tried, diagnose, measure, worries
 from tenfold.verbs._observed import Observed, observed
 from tenfold.verbs._options import check_options
 from tenfold.verbs._progress import progress_bar
@@ -202,6 +202,7 @@ class _Work:
         fitting: Fitting,
     ) -> None:
         self.data, self.rows, self.seed, self.seconds, self.fitting = data, rows, seed, seconds, fitting
+        self.by_cell = by_cell
         inner = _take(data, rows)
         self.part, self.held = rows, rows[:0]
         if len(rows) >= _FEW:
@@ -373,6 +374,8 @@ class _Work:
         seen = _take(self.data, self.rows)
         own = seen if fitted.entry.attributes else replace(seen, attributes=None)
         diagnosis = diagnose(own, fitted.rank, plain.predict_encoded, self.seed)
+        found = worries(seen, held_out, chosen.tried, by_cell=self.by_cell, interrupted=fitted.stopped == "interrupted")
+        diagnosis = replace(diagnosis, warnings=(*found, *diagnosis.warnings))
         return replace(
             plain, held_out=held_out, diagnosis=diagnosis, seconds=time.perf_counter() - started, data=self.data
         )
