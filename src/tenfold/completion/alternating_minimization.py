@@ -31,6 +31,8 @@ _FREE = 0.95
 # A change of the fit that is rounding, and noise that is none, relative to the values (squared).
 _ROUNDING = 1e-15
 _LEAST = 1e-30
+# Components vanish when the squares of their means are this part of their variances.
+_VANISHED = 1e-3
 # Noise below this, relative to the values (squared), would make posterior variances rounding errors.
 _SEEN = 1e-11
 
@@ -41,7 +43,7 @@ class _Factors:
 
     Attributes:
         rows: of the first mode; their scale is that of the values.
-        columns: of the second mode; each component has a mean square of about one.
+        columns: of the second mode; each component has a mean square of one, its variance included.
         row_variances: of the entries of ``rows``, given the columns; the same of ``columns``.
         row_prior: variance that each component has over the rows; the same over the columns.
         noise: variance of an observation of weight one.
@@ -382,10 +384,15 @@ class _Sweep:
         return (f.rows[i].square() * other + f.columns[j].square() * one + one * other).sum(1)
 
     def noise(self, f: _Factors, residuals: Tensor) -> float:
-        """Residuals over what is left of the observations when the model's degrees of freedom are gone."""
-        free = float((self.weights * self.spread(f)).sum()) / f.noise if f.noise > 0 else 0.0
-        left = len(residuals) - min(free, _FREE * len(residuals))
-        return max(float((self.weights * residuals.square()).sum()) / left, _LEAST)
+        """Residuals over what is left of the observations when the model's degrees of freedom are gone.
+
+        That falls at once with the error; it rises no faster than the bound would have it, because a fit that has
+        not yet lost the components that are too many would take everything for noise.
+        """
+        squares = float((self.weights * residuals.square()).sum())
+        free = float((self.weights * self.spread(f)).sum())
+        left = len(residuals) - min(free / f.noise, _FREE * len(residuals))
+        return max(min(squares / left, (squares + free) / len(residuals)), _LEAST)
 
     def bound(self, f: _Factors) -> float:
         """The variational lower bound of the log marginal likelihood."""
@@ -402,17 +409,25 @@ def _divergence(means: Tensor, variances: Tensor, prior: Tensor) -> float:
 
 
 def _turned(f: _Factors, ridge: float | None) -> _Factors:
-    """The same matrix in its singular vectors, columns of mean square one, with the spread of each component anew."""
+    """The same matrix in its singular vectors, with the spread of each component anew; without those that vanished."""
     m = len(f.columns)
     left, upper = torch.linalg.qr(f.rows)
     right, lower = torch.linalg.qr(f.columns)
     a, s, b = torch.linalg.svd(upper @ lower.T)
-    rows, columns = left @ (a * s) / math.sqrt(m), right @ b.mT * math.sqrt(m)
     # rows_new = rows T and columns_new = columns T^-T; variances go with the squares.
-    back = torch.linalg.pinv(upper, rtol=1e-12) @ (a * s) / math.sqrt(m)
-    there = torch.linalg.pinv(lower, rtol=1e-12) @ b.mT * math.sqrt(m)
-    row_variances = f.row_variances @ back.square()
-    column_variances = f.column_variances @ there.square()
+    there = lower.T @ b.mT / math.sqrt(m)
+    back = upper.T @ a / s.clamp(min=_ROUNDING * float(s[0]) + _LEAST) * math.sqrt(m)
+    rows, row_variances = left @ (a * s) / math.sqrt(m), f.row_variances @ there.square()
+    columns, column_variances = right @ b.mT * math.sqrt(m), f.column_variances @ back.square()
+    if ridge is None:
+        squares = rows.square().mean(0)
+        lives = (squares > _VANISHED * row_variances.mean(0)) & (squares > _LEAST * squares[0])
+        lives[0] = True
+        rows, row_variances = rows[:, lives], row_variances[:, lives]
+        columns, column_variances = columns[:, lives], column_variances[:, lives]
+    # The second moment of the columns is one, not that of their means, which vanish where the data say nothing.
+    length = (columns.square() + column_variances).mean(0).sqrt()
+    rows, row_variances = rows * length, row_variances * length.square()
+    columns, column_variances = columns / length, column_variances / length.square()
     row_prior = (rows.square() + row_variances).mean(0)
-    column_prior = (columns.square() + column_variances).mean(0)
-    return _Factors(rows, columns, row_variances, column_variances, row_prior, column_prior, f.noise)
+    return _Factors(rows, columns, row_variances, column_variances, row_prior, torch.ones_like(length), f.noise)
