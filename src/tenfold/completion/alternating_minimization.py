@@ -35,6 +35,8 @@ _LEAST = 1e-30
 _VANISHED = 1e-3
 # Noise below this, relative to the values (squared), would make posterior variances rounding errors.
 _SEEN = 1e-11
+# Errors of the other factor count for at most this part of the noise.
+_PART = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,11 @@ class LowRankMatrix:
         return self.factors.rows.shape[1]
 
     def predict(self, coordinates: Float[Tensor, "q 2"], attributes: Tensor | None = None) -> Prediction:
-        """The matrix at these places, with what either factor's uncertainty, given the other, does to it.
+        """The matrix at these places, with what either factor's uncertainty does to it.
+
+        The variance is that of the row given the columns plus that of the column given the rows. To the entries of a
+        row, errors of the columns are noise too: its variance is larger by ``1 / (1 - s)``, where s is the part of the
+        noise that they make up there, and so is that of a column.
 
         Cost: k^2 for each observation in the rows and columns asked for, k^3 for each of these, k^2 for each place.
         """
@@ -89,26 +95,32 @@ class LowRankMatrix:
         i, j = coordinates.long().unbind(1)
         u, v = f.rows[i], f.columns[j]
         noise = max(f.noise, _SEEN * float(f.row_prior.sum()))
-        by_row, by_column, row_ridge, column_ridge = self._problems
-        spread = gathered_variances(f.columns, by_row, row_ridge, i, v)
-        spread += gathered_variances(f.rows, by_column, column_ridge, j, u)
+        (by_row, row_ridge, row_growth), (by_column, column_ridge, column_growth) = self._problems
+        spread = row_growth[i] * gathered_variances(f.columns, by_row, row_ridge, i, v)
+        spread += column_growth[j] * gathered_variances(f.rows, by_column, column_ridge, j, u)
         both = (f.row_variances[i] * f.column_variances[j]).sum(1)
         return Prediction((u * v).sum(1), noise * spread + both, torch.tensor(f.noise, dtype=torch.float64))
 
     @cached_property
-    def _problems(self) -> tuple[Gathered, Gathered, Tensor, Tensor]:
+    def _problems(self) -> tuple[tuple[Gathered, Tensor, Tensor], ...]:
+        """For each mode its least-squares problems, their ridges, and how much larger variances are for the other."""
         f = self.factors
         noise = max(f.noise, _SEEN * float(f.row_prior.sum()))
         blank = torch.zeros_like(self.weights)
-        first, second = self.observed.unbind(1)
-        by_row = Gathered.by(first, len(f.rows), second, blank, self.weights)
-        by_column = Gathered.by(second, len(f.columns), first, blank, self.weights)
-        return (
-            by_row,
-            by_column,
-            _ridge(by_row, f.column_variances, noise, f.row_prior, None),
-            _ridge(by_column, f.row_variances, noise, f.column_prior, None),
+        sides = (
+            (0, f.rows, f.column_variances, f.row_prior),
+            (1, f.columns, f.row_variances, f.column_prior),
         )
+        result = []
+        for mode, means, variances, prior in sides:
+            groups, others = self.observed[:, mode], self.observed[:, 1 - mode]
+            problems = Gathered.by(groups, len(means), others, blank, self.weights)
+            summed = _summed(problems, variances)
+            total = torch.bincount(groups, self.weights, minlength=len(means)).clamp(min=_LEAST)
+            part = (means.square() * summed).sum(1) / (noise * total)
+            ridge = summed + noise / prior.clamp(min=_LEAST)
+            result.append((problems, ridge, 1 / (1 - part.clamp(max=_PART))))
+        return tuple(result)
 
     def state(self) -> State:
         """Everything, the places of the observations included."""
@@ -262,9 +274,7 @@ def _parts(observations: int, parts: int, unknowns: int, seed: int) -> list[Tens
     return [part.sort().values for part in order.tensor_split(parts)]
 
 
-def _start(
-    observed: Tensor, values: Tensor, n: int, m: int, rank: int, seed: int, incoherence: float
-) -> _Factors:
+def _start(observed: Tensor, values: Tensor, n: int, m: int, rank: int, seed: int, incoherence: float) -> _Factors:
     """Leading right singular vectors of the zero-filled matrix, by subspace iteration, their long rows cut."""
     matrix = scipy.sparse.coo_array((values.numpy(), tuple(observed.T.numpy())), shape=(n, m)).tocsr()
     generator = np.random.default_rng(seed)
@@ -294,15 +304,13 @@ def _scaled(factors: _Factors, scale: float) -> _Factors:
     )
 
 
-def _ridge(problems: Gathered, variances: Tensor, noise: float, prior: Tensor, ridge: float | None) -> Tensor:
-    """Of each row: what the variances of the other factor add to its Gram matrix, and the prior's share."""
-    if ridge is not None:
-        return torch.full((problems.groups, len(prior)), ridge, dtype=torch.float64)
+def _summed(problems: Gathered, variances: Tensor) -> Tensor:
+    """The weighted sum, for each group, of the variances that its entries read."""
     matrix = scipy.sparse.csr_array(
         (problems.weights.numpy(), problems.index.numpy(), problems.first.numpy()),
         shape=(problems.groups, len(variances)),
     )
-    return torch.from_numpy(matrix @ variances.numpy()) + noise / prior.clamp(min=_LEAST)
+    return torch.from_numpy(matrix @ variances.numpy())
 
 
 class _Sweep:
@@ -361,16 +369,12 @@ class _Sweep:
         noise: float,
         seed: int,
     ) -> tuple[Tensor, Tensor]:
-        if self.ridge is not None:
-            ridge = _ridge(problems, variances, noise, prior, self.ridge * float(factor.square().mean()))
-        else:
-            ridge = _ridge(problems, variances, noise, prior, None)
+        shrinks = _summed(problems, variances) + noise / prior.clamp(min=_LEAST)
+        ridge = shrinks if self.ridge is None else torch.full_like(shrinks, self.ridge * float(factor.square().mean()))
         found, diagonal = gathered_least_squares(
             factor, problems, ridge, solver=self.solver, start=start, steps=self.steps, seed=seed
         )
-        if self.ridge is not None:
-            ridge = ridge + noise / prior.clamp(min=_LEAST)
-        return found, noise / (diagonal + ridge).clamp(min=_LEAST)
+        return found, noise / (diagonal + shrinks)
 
     def fitted(self, f: _Factors) -> Tensor:
         """The matrix at the observations."""
