@@ -60,7 +60,7 @@ class _Factors:
     noise: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LowRankMatrix:
     """A matrix of low rank with the posterior of its factors; a `tenfold.completion.Model`."""
 
@@ -81,6 +81,13 @@ class LowRankMatrix:
     @property
     def rank(self) -> int:
         return self.factors.rows.shape[1]
+
+    def __repr__(self) -> str:
+        n, m = len(self.factors.rows), len(self.factors.columns)
+        return (
+            f"LowRankMatrix({n} × {m} of rank {self.rank}, {len(self.errors)} epochs, residuals {self.errors[-1]:.3g}, "
+            f"noise {math.sqrt(self.factors.noise):.3g})"
+        )
 
     def predict(self, coordinates: Float[Tensor, "q 2"], attributes: Tensor | None = None) -> Prediction:
         """The matrix at these places, with what either factor's uncertainty does to it.
@@ -130,7 +137,7 @@ class LowRankMatrix:
 def restore(state: State) -> LowRankMatrix:
     """The model of a state."""
     tensors, facts = state.tensors, state.facts
-    factors = _Factors(*(tensors[name] for name in _NAMES), facts["noise"])
+    factors = _Factors(**{name: tensors[name] for name in _NAMES}, noise=facts["noise"])
     return LowRankMatrix(
         factors,
         tensors["observed"].long(),
