@@ -16,7 +16,7 @@ from tenfold.completion._registry import Callback, Step, method
 from tenfold.completion.model import Prediction, State
 from tenfold.completion.task import Task
 from tenfold.errors import TenfoldError
-from tenfold.linalg.least_squares import Gathered, Solver, gathered_least_squares, gathered_variances
+from tenfold.linalg.least_squares import Gathered, Solver, gathered_least_squares, gathered_products, gathered_variances
 
 # From this rank on approximate solves are faster than Gram matrices.
 _LARGE = 24
@@ -333,7 +333,8 @@ class _Sweep:
         ridge: float | None,
         parts: list[Tensor],
     ) -> None:
-        self.observed, self.values, self.weights = observed, values, weights
+        self.observed = observed[:, 0].contiguous(), observed[:, 1].contiguous()
+        self.values, self.weights = values, weights
         self.solver, self.steps, self.ridge = solver, steps, ridge
         self.parts = parts
         self._whole: dict[tuple[int, int], Gathered] = {}
@@ -342,7 +343,7 @@ class _Sweep:
         """The least-squares problems of one mode; ``part`` is 0 where all observations are one part."""
         if (mode, size) not in self._whole or len(self.parts) > 1:
             seen = self.parts[part]
-            groups, others = self.observed[seen, mode], self.observed[seen, 1 - mode]
+            groups, others = self.observed[mode][seen], self.observed[1 - mode][seen]
             found = Gathered.by(groups, size, others, self.values[seen], self.weights[seen])
             if len(self.parts) > 1:
                 return found
@@ -385,14 +386,15 @@ class _Sweep:
 
     def fitted(self, f: _Factors) -> Tensor:
         """The matrix at the observations."""
-        i, j = self.observed.unbind(1)
-        return (f.rows[i] * f.columns[j]).sum(1)
+        i, j = self.observed
+        return gathered_products(f.rows, i, f.columns, j)
 
     def spread(self, f: _Factors) -> Tensor:
         """Its variance there, of independent entries of the factors."""
-        i, j = self.observed.unbind(1)
-        one, other = f.row_variances[i], f.column_variances[j]
-        return (f.rows[i].square() * other + f.columns[j].square() * one + one * other).sum(1)
+        i, j = self.observed
+        one = torch.cat([f.rows.square() + f.row_variances, f.row_variances], 1)
+        other = torch.cat([f.column_variances, f.columns.square()], 1)
+        return gathered_products(one, i, other, j)
 
     def noise(self, f: _Factors, residuals: Tensor) -> float:
         """Residuals over what is left of the observations when the model's degrees of freedom are gone.

@@ -211,3 +211,15 @@ def variances(  # type: ignore[no-untyped-def]
             for a in range(k):
                 total += x[a] * x[a]
             out[place] = total
+
+
+@_compiled
+def products(left, i, right, j, out):  # type: ignore[no-untyped-def]
+    """``out[p] = left[i[p]] . right[j[p]]``."""
+    k = left.shape[1]
+    for p in range(len(out)):
+        one, other = left[i[p]], right[j[p]]
+        total = 0.0
+        for a in range(k):
+            total += one[a] * other[a]
+        out[p] = total
