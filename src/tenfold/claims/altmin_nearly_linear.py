@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from tenfold.claims._clock import exponent
 from tenfold.claims._registry import Measurement, Number, claim
 from tenfold.completion import Step, Task
 from tenfold.completion.alternating_minimization import alternating_minimization
+from tenfold.linalg.least_squares import Solver
 
 _LONGEST = 1.15
 _REACHED, _UNSEEN = 1e-6, 1e-5
@@ -19,7 +21,8 @@ _SWEEPS = 2
 # Rows of matrices that grow at rank 4, and ranks of matrices of so many rows.
 _ROWS, _RANK = (1_000, 4_000, 16_000, 64_000), 4
 _RANKS, _SQUARE = (4, 8, 16, 32), 2_000
-_APPROXIMATE = ("cg", "sketched")
+_EXACT: Solver = "exact"
+_APPROXIMATE: tuple[Solver, ...] = ("cg", "sketched")
 
 
 @dataclass(frozen=True)
@@ -49,26 +52,34 @@ def altmin_nearly_linear(*, seed: int = 0, largest: int = _ROWS[-1], highest: in
     1e-6 of the values. The time is that of the processor for everything, sorting and start included; its exponent in
     observations times rank is fitted to all matrices together. Holds if for conjugate gradients and for sketched
     solves (three steps for each row) the exponent is at most 1.15, the error on 10,000 other entries is at most 1e-5,
-    and no matrix needs more than twice the sweeps that exact solves take. The exponent of exact solves is told beside.
+    and no matrix needs more than twice the sweeps that exact solves take. The exponents of exact solves, of the growing
+    rows alone and of the growing ranks alone are told beside.
     Takes a minute or two.
     """
     sizes = [(n, _RANK) for n in _ROWS if n <= largest] + [(_SQUARE, k) for k in _RANKS if k <= highest]
     # The first use compiles.
-    for solver in ("exact", *_APPROXIMATE):
+    for solver in (_EXACT, *_APPROXIMATE):
         completed(200, 2, solver, seed)
-    runs = {solver: [completed(n, k, solver, seed) for n, k in sizes] for solver in ("exact", *_APPROXIMATE)}
+    runs = {solver: [completed(n, k, solver, seed) for n, k in sizes] for solver in (_EXACT, *_APPROXIMATE)}
     numbers: dict[str, Number] = {}
     lines = []
     holds = True
     for solver, found in runs.items():
         slope = exponent([run.work for run in found], [run.seconds for run in found])
         unseen = max(run.unseen for run in found)
-        sweeps = max(run.sweeps / exact.sweeps for run, exact in zip(found, runs["exact"], strict=True))
+        sweeps = max(run.sweeps / exact.sweeps for run, exact in zip(found, runs[_EXACT], strict=True))
         numbers |= {f"{solver}: exponent": slope, f"{solver}: error unseen": unseen, f"{solver}: sweeps": sweeps}
         for (n, k), run in zip(sizes, found, strict=True):
             numbers[f"{solver}: seconds at {n} rows, rank {k}"] = round(run.seconds, 3)
+        grown = sum(n <= largest for n in _ROWS)
+        by_rows, by_rank = (
+            exponent([run.work for run in part], [run.seconds for run in part])
+            for part in (found[:grown], found[grown:])
+        )
+        numbers |= {f"{solver}: exponent of rows": by_rows, f"{solver}: exponent of rank": by_rank}
+        seconds = ", ".join(f"{run.seconds:.2f}" for run in found)
         lines.append(
-            f"{solver}: exponent {slope:.2f}, {', '.join(f'{run.seconds:.2f}' for run in found)} s, at most "
+            f"{solver}: exponent {slope:.2f} ({by_rows:.2f} of rows, {by_rank:.2f} of rank), {seconds} s, at most "
             f"{sweeps:.2f} times the sweeps of exact solves, error on other entries at most {unseen:.1e}"
         )
         if solver in _APPROXIMATE:
@@ -81,7 +92,7 @@ class _Done(Exception):
     """The residual is small enough."""
 
 
-def completed(n: int, rank: int, solver: str, seed: int) -> Run:
+def completed(n: int, rank: int, solver: Solver, seed: int) -> Run:
     """Complete one matrix, and look where nothing was observed."""
     generator = torch.Generator().manual_seed(seed)
     left, right = (torch.randn(n, rank, generator=generator, dtype=torch.float64) for _ in range(2))
@@ -98,12 +109,10 @@ def completed(n: int, rank: int, solver: str, seed: int) -> Run:
             raise _Done
 
     started = time.process_time()
-    try:
+    with suppress(_Done):
         alternating_minimization(
             task, rank=rank, seed=seed, epochs=100, tol=0.0, callback=stop, solver=solver, ridge=0.0
         )
-    except _Done:
-        pass
     seconds = time.process_time() - started
     factors = steps[-1].state().tensors
     i, j = torch.randint(n, (2, 10_000), generator=generator)
