@@ -24,7 +24,10 @@ _LOST = 1e6
 class Sensing(Protocol):
     """A linear map from matrices to measurements."""
 
-    shape: tuple[int, int]
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the matrices."""
+        ...
 
     def measure(self, matrix: Float[Tensor, "n m"]) -> Tensor:
         """The measurements of a matrix."""
@@ -179,7 +182,7 @@ def matrix_sensing(
             descent is lost.
 
     Cost of a step: the map and its adjoint, and ``n m k``.
-    Papers: "How over-parameterization slows down gradient descent in matrix sensing: the curses of symmetry and
+    Paper: "How over-parameterization slows down gradient descent in matrix sensing: the curses of symmetry and
     initialization", 2024.
     """
     n, m = sensing.shape
