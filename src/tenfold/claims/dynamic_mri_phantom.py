@@ -17,7 +17,10 @@ _ABOVE = 5.0
 
 @claim(
     "dynamic_mri_phantom",
-    paper="RDLEDM: robust dynamic MRI by linear error decomposition with double total variation and nuclear norm",
+    paper=(
+        "Robust depth linear error decomposition with double total variation and nuclear norm for dynamic MRI "
+        "reconstruction"
+    ),
     year=2023,
     where="the abstract",
     stated="Total variation and nuclear norms together, in space and time, reconstruct better than either kind alone.",

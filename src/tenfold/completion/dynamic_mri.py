@@ -117,8 +117,9 @@ def dynamic_mri(
         TenfoldError: a negative penalty.
 
     Cost of a step: two Fourier transforms of the series, and ``h w t (h + t)`` for the nuclear norms.
-    Papers: "Robust low-rank decomposition with double total variation for dynamic MRI", 2023; "A primal-dual splitting
-    method for convex optimization involving Lipschitzian, proximable and linear composite terms", 2013.
+    Papers: "Robust depth linear error decomposition with double total variation and nuclear norm for dynamic MRI
+    reconstruction", 2023, of whose model this is our reading; "A primal-dual splitting method for convex optimization
+    involving Lipschitzian, proximable and linear composite terms", 2013.
     """
     weights = {
         "spatial_variation": spatial_variation,
