@@ -15,6 +15,7 @@ FOLDER = Path(__file__).parent
 
 
 def sensing() -> Figure:
+    """Errors of five descents."""
     generator = torch.Generator().manual_seed(0)
     u, v = (torch.linalg.qr(torch.randn(50, 3, generator=generator, dtype=torch.float64)).Q for _ in range(2))
     spectrum = torch.tensor([1.0, 0.8, 0.6], dtype=torch.float64)
@@ -41,6 +42,7 @@ def sensing() -> Figure:
 
 
 def frames() -> Figure:
+    """Five frames of the phantom."""
     truth = beating()
     mask = lines(64, 20, 8, 0)
     return dynamic_mri(sampled(truth, mask, 0.01, 0), mask).plot(truth, frames=5)
