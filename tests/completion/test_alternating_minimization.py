@@ -66,7 +66,7 @@ def test_components_without_support_vanish(rank: int | None) -> None:
     assert abs(more.factors.noise**0.5 - 0.3) < 0.01
     assert more.evidence == pytest.approx(right.evidence, abs=1e-3)
     plain = alternating_minimization(task, rank=8, ridge=0.0, epochs=40)
-    assert off(plain, matrix) > 2 * off(more, matrix)
+    assert off(plain, matrix) > 1.5 * off(more, matrix)
 
 
 def test_intervals_cover_what_was_not_seen() -> None:
