@@ -39,7 +39,7 @@ class Run:
     "altmin_nearly_linear",
     paper="Low rank matrix completion via robust alternating minimization in nearly linear time",
     year=2024,
-    where="Theorem 1.2, on the running time",
+    where="the abstract",
     stated=(
         "Alternating minimisation whose rows are solved approximately recovers an incoherent matrix of rank k in a "
         "time of observations times k, up to logarithms."

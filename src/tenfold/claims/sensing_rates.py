@@ -23,7 +23,7 @@ _SLOPE, _FALL = (-1.15, -0.85), 10
     "sensing_rates",
     paper=PAPER,
     year=2024,
-    where="Theorems 1.1 and 1.3",
+    where="the abstract",
     stated=(
         "With too large a rank the squared error of the symmetric factorisation falls no faster than 1/T^2, that of "
         "two factors like exp(-c a^2 T) for starts of size a."

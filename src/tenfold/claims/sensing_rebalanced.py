@@ -14,7 +14,7 @@ _BETTER = 1e-3
     "sensing_rebalanced",
     paper=PAPER,
     year=2024,
-    where="Theorem 1.4, on the modified method",
+    where="the abstract",
     stated="One change of a factor near the solution makes the rate independent of the size of the start.",
 )
 def sensing_rebalanced(*, seed: int = 0, seeds: int = 3) -> Measurement:
