@@ -1,8 +1,8 @@
 """How well the rates of counted cells are known: a normal approximation of the posterior of all logarithms together.
 
 The unknowns are the logarithms of the entries of the stacked factors and, where detection is fitted, the weights of its
-network, or of the last layer where that is large. In them the information of a cell is its mean times ``v v^T``, v being the slope of the logarithm of the
-mean: of a factor's entry the share that its component has in the rate.
+network, or of the last layer where that is large. In them the information of a cell is its mean times ``v v^T``, v
+being the slope of the logarithm of the mean: of a factor's entry the share that its component has in the rate.
 """
 
 from __future__ import annotations

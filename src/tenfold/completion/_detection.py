@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from tenfold.completion._counts import Cells
+
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 _LEAST = 1e-12
 
@@ -25,7 +28,7 @@ class Divergence:
             times the loss, from the rates, the cells, what the network says, and mu; above 1 the best one allowed is 1.
     """
 
-    loss: Callable[[Tensor, Tensor], Tensor]
+    loss: Loss
     best: Callable[[Tensor, Cells, Tensor, float], Tensor]
 
 
@@ -79,7 +82,7 @@ class Networks:
         """Uniform weights as torch's linear layers begin with."""
         sizes = [inputs] + [width] * hidden + [1]
         layers = []
-        for before, after in zip(sizes, sizes[1:], strict=False):
+        for before, after in pairwise(sizes):
             bound = 1 / math.sqrt(before)
             for rows in (before, 1):
                 numbers = torch.rand(starts, rows, after, generator=generator, dtype=torch.float64)
@@ -142,7 +145,7 @@ class Networks:
         self,
         inputs: Float[Tensor, "n D"],
         wanted: Float[Tensor, "starts n"],
-        loss: Callable[[Tensor, Tensor], Tensor],
+        loss: Loss,
         epochs: int,
         batch: int,
         generator: torch.Generator,
@@ -166,12 +169,10 @@ class Networks:
         self.layers = kept
         self.rate = torch.where(improved, self.rate, self.rate / 2)
 
-    def mean_loss(
-        self, inputs: Tensor, wanted: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
-    ) -> Float[Tensor, " starts"]:
+    def mean_loss(self, inputs: Tensor, wanted: Tensor, loss: Loss) -> Float[Tensor, " starts"]:
         return loss(wanted, self(inputs)).mean(1)
 
-    def _step(self, inputs: Tensor, wanted: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+    def _step(self, inputs: Tensor, wanted: Tensor, loss: Loss) -> None:
         leaves = [layer.detach().requires_grad_() for layer in self.layers]
         with torch.enable_grad():
             moving = Networks(leaves, [], 0, self.rate)

@@ -18,7 +18,7 @@ from tenfold.completion.task import Task
 from tenfold.errors import TenfoldError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class PoissonCP:
     """Rates of low rank, which are the means of the counts.
 
@@ -34,12 +34,8 @@ class PoissonCP:
     costs: tuple[float, ...]
     stopped: str
     kept: State
-
-    evidence: None = None
-
-    @property
-    def parameters(self) -> int:
-        return self.factors.numel()
+    parameters: int
+    evidence: float | None = None
 
     @property
     def dispersion(self) -> float:
@@ -68,6 +64,7 @@ def _restore(state: State) -> PoissonCP:
         tuple(tensors["costs"][:, best].tolist()),
         str(facts["stopped"]),
         state,
+        tensors["factors"][best].numel(),
     )
 
 

@@ -27,7 +27,7 @@ _CHUNK = 4096
 _SLOPES = 2 * 10**7
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class UnderCounted:
     """Rates of low rank, and a network from attributes to probabilities; what is counted is their product.
 
@@ -50,12 +50,8 @@ class UnderCounted:
     costs: tuple[float, ...]
     stopped: str
     kept: State
-
-    evidence: None = None
-
-    @property
-    def parameters(self) -> int:
-        return self.factors.numel() + sum(layer.numel() for layer in self.network.layers)
+    parameters: int
+    evidence: float | None = None
 
     @property
     def dispersion(self) -> float:
@@ -119,6 +115,7 @@ def _restore(state: State) -> UnderCounted:
         tuple(history.tolist()),
         str(facts["stopped"]),
         state,
+        tensors["factors"][best].numel() + sum(layer.numel() for layer in network.layers),
     )
 
 
