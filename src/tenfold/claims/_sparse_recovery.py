@@ -53,7 +53,7 @@ def kronecker(matrices: Sequence[Tensor]) -> Tensor:
 
 
 def dense_posterior(measured: Tensor, dictionary: Tensor, prior: Tensor, noise: float) -> tuple[Tensor, Tensor, float]:
-    """Mean and variance of each entry and the cost, by a Cholesky factor of the whole covariance of the measurements."""
+    """Mean and variance of each entry and the cost, by a Cholesky factor of the whole covariance."""
     spread = (dictionary * prior) @ dictionary.mH
     spread.diagonal().add_(noise)
     factor = torch.linalg.cholesky(spread)

@@ -1,12 +1,13 @@
 """What the forms of Kronecker-structured sparse Bayesian learning have in common.
 
-``y = (H_1 ⊗ ... ⊗ H_K) x + n``; x has independent normal entries of variances ``γ_1 ⊗ ... ⊗ γ_K``, which are fitted: most
-become zero. With ``H_k Γ_k H_kᴴ = Q_k diag(λ_k) Q_kᴴ`` the covariance of y is diagonal in the basis ``⊗ Q_k``, so
+``y = (H_1 ⊗ ... ⊗ H_K) x + n``; x has independent normal entries of variances ``γ_1 ⊗ ... ⊗ γ_K``, which are fitted:
+most become zero. With ``H_k Γ_k H_kᴴ = Q_k diag(λ_k) Q_kᴴ`` the covariance of y is diagonal in the basis ``⊗ Q_k``, so
 neither it nor the dictionary is ever made.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -118,20 +119,25 @@ def recover(
     noise: float | None,
     update: Update,
     prune: float | Sequence[float],
+    start: float | None,
+    part: float,
     iterations: int,
     tol: float,
 ) -> SparseRecovery:
     """Expectation maximisation: the posterior of the entries, then new variances by ``update``.
 
     Before each expectation the entries of a mode whose variance is below ``prune`` of its largest are left out for
-    good. Without ``noise`` its variance is fitted too, from a tenth of that of what was measured.
+    good. Without ``noise`` its variance is fitted too, from a tenth of that of what was measured. Without ``start`` all
+    variances begin as ``part`` of what would explain the power of the measurements.
     """
     measured, dictionaries = _checked(measured, dictionaries)
     if noise is not None and not noise > 0:
         raise TenfoldError(f"noise {noise:g} must be positive: give its variance, or leave it out to have it fitted")
+    if start is not None and not start > 0:
+        raise TenfoldError(f"start {start:g} must be positive: it is the first variance of every entry")
     order = len(dictionaries)
     parts = [prune] * order if isinstance(prune, (int, float)) else list(prune)
-    if len(parts) != order or not all(0 <= part < 1 for part in parts):
+    if len(parts) != order or not all(0 <= least < 1 for least in parts):
         raise TenfoldError(f"prune {prune} must be from 0 to 1, one number or one for each of {order} modes")
     sizes = [matrix.shape[1] for matrix in dictionaries]
     real = measured.abs().dtype
@@ -144,13 +150,16 @@ def recover(
     # Noise below what rounding makes of the measurements cannot be told from none.
     level = max(noise / largest / largest, 1e-20) if noise is not None else 0.1 * max(float(scaled.abs().var()), 1e-12)
     kept = [torch.arange(size) for size in sizes]
-    scales = [torch.ones(size, dtype=real) / size**0.5 for size in sizes[:-1]]
-    scales.append(torch.full((sizes[-1],), float(torch.tensor(sizes[:-1]).prod()) ** 0.5, dtype=real))
+    power = math.prod(float(matrix.abs().square().sum()) or 1.0 for matrix in dictionaries)
+    first = part * float(scaled.abs().square().sum()) / power if start is None else start / largest / largest
+    scales = balanced(
+        [*(torch.ones(size, dtype=real) for size in sizes[:-1]), torch.full((sizes[-1],), first, dtype=real)]
+    )
     matrices = list(dictionaries)
     costs, stopped = [], "iterations"
     for _ in range(iterations):
-        for mode, part in enumerate(parts):
-            keep = scales[mode] >= part * scales[mode].max()
+        for mode, least in enumerate(parts):
+            keep = scales[mode] >= least * scales[mode].max()
             if not bool(keep.all()):
                 kept[mode], scales[mode] = kept[mode][keep], scales[mode][keep]
                 matrices[mode] = matrices[mode][:, keep]

@@ -13,6 +13,8 @@ from tenfold.completion._krosbl import SparseRecovery, balanced, expected, produ
 from tenfold.errors import TenfoldError
 
 _INNER, _INNER_TOL = 10, 1e-4
+# From small variances those of the entries that are there grow quickly; from large ones the others shrink slowly.
+_FIRST = 1e-2
 _FLOOR = 1e-5
 
 
@@ -23,6 +25,7 @@ def pc_krosbl(
     coupling: float | Sequence[float] = 0.8,
     noise: float | None = None,
     prune: float | Sequence[float] = 1e-2,
+    start: float | None = None,
     iterations: int = 150,
     tol: float = 1e-4,
 ) -> SparseRecovery:
@@ -37,6 +40,8 @@ def pc_krosbl(
         noise: its variance; without it, fitted too.
         prune: entries of a mode whose variance is below this part of its largest are left out, one number or one for
             each mode.
+        start: the variance that every entry begins with; without it, a hundredth of what would explain the power of
+            the measurements.
         tol: stop where the variances move by less than this part of them.
 
     Raises:
@@ -71,7 +76,7 @@ def pc_krosbl(
                 break
         return scales
 
-    return recover(measured, dictionaries, noise, update, prune, iterations, tol)
+    return recover(measured, dictionaries, noise, update, prune, start, _FIRST, iterations, tol)
 
 
 def _coupling(places: Tensor, strength: float) -> Tensor:

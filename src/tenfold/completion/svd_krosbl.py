@@ -10,6 +10,9 @@ from torch import Tensor
 
 from tenfold.completion._krosbl import SparseRecovery, recover
 
+# From smaller variances the largest entry alone is found more often.
+_FIRST = 1.0
+
 
 def svd_krosbl(
     measured: Inexact[Tensor, "..."],
@@ -17,6 +20,7 @@ def svd_krosbl(
     *,
     noise: float | None = None,
     prune: float | Sequence[float] | None = None,
+    start: float | None = None,
     iterations: int = 150,
     tol: float = 1e-4,
 ) -> SparseRecovery:
@@ -29,6 +33,8 @@ def svd_krosbl(
         noise: its variance; without it, fitted too.
         prune: entries of a mode whose variance is below this part of its largest are left out, one number or one for
             each mode; 0.001 without it, 0.005 where the noise is fitted.
+        start: the variance that every entry begins with; without it, what would explain the power of the
+            measurements.
         tol: stop where the variances move by less than this part of them.
 
     Raises:
@@ -42,7 +48,7 @@ def svd_krosbl(
     """
     if prune is None:
         prune = 5e-3 if noise is None else 1e-3
-    return recover(measured, dictionaries, noise, _update, prune, iterations, tol)
+    return recover(measured, dictionaries, noise, _update, prune, start, _FIRST, iterations, tol)
 
 
 def _update(squares: Tensor, scales: list[Tensor], kept: list[Tensor]) -> list[Tensor]:
