@@ -23,7 +23,8 @@ _LARGEST = 0.12
 @claim(
     "krosbl_irs",
     paper=(
-        "Structure-Aware Sparse Bayesian Learning-Based Channel Estimation for Intelligent Reflecting Surface-Aided MIMO"
+        "Structure-Aware Sparse Bayesian Learning-Based Channel Estimation for Intelligent Reflecting Surface-Aided "
+        "MIMO"
     ),
     year=2023,
     where="the simulations of channels whose angles spread",

@@ -27,9 +27,10 @@ def krosbl_nmse(*, seed: int = 0, trials: int = 15, decibel: float = 15.0, class
     """27 normal nonzeros of 15 × 15 × 15 entries, seen through normal matrices of 8, 12 and 15 rows at 15 dB.
 
     Both begin with variances of one, which is what the nonzeros have, as in the paper. Holds if the median error by
-    singular vectors is at most that by alternating minimisation over ``trials`` draws, and both are below the median of learning without the structure on the first ``classic`` draws (of those alone; it takes
-    seconds each). Told beside: both from a start that follows the data, matching pursuit that is told the number of nonzeros, and least squares that is told
-    where they are.
+    singular vectors is at most that by alternating minimisation over ``trials`` draws, and both are below the median of
+    learning without the structure on the first ``classic`` draws (of those alone; it takes ten seconds each). Told
+    beside: both from a start that follows the data, matching pursuit that is told the number of nonzeros, and least
+    squares that is told where they are.
     """
     errors: dict[str, list[float]] = {
         name: []
