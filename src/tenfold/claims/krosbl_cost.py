@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -51,8 +52,8 @@ def krosbl_cost(*, seed: int = 0, repeats: int = 3) -> Measurement:
                 float((mean - factored.mean.reshape(-1)).abs().max() / mean.abs().max()),
                 float((variance - factored.variance.reshape(-1)).abs().max() / variance.max()),
             )
-            times["whole"][m] = _fastest(lambda w=whole, p=prior, y=measured: dense_posterior(y, w, p, 0.1), repeats)
-        seconds = _fastest(lambda a=matrices, s=scales, y=measured: posterior(y, a, s, 0.1), repeats)
+            times["whole"][m] = _fastest(partial(dense_posterior, measured, whole, prior, 0.1), repeats)
+        seconds = _fastest(partial(posterior, measured, matrices, scales, 0.1), repeats)
         if m in _FACTORED:
             times["factored"][m] = seconds
         elif m == max(_DENSE):

@@ -18,7 +18,7 @@ from tenfold.completion.task import Task
 from tenfold.errors import TenfoldError
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class PoissonCP:
     """Rates of low rank, which are the means of the counts.
 

@@ -27,7 +27,7 @@ _CHUNK = 4096
 _SLOPES = 2 * 10**7
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class UnderCounted:
     """Rates of low rank, and a network from attributes to probabilities; what is counted is their product.
 
@@ -119,7 +119,7 @@ def _restore(state: State) -> UnderCounted:
     )
 
 
-@method("under_counted", restore=_restore, counts=True, attributes=True)
+@method("under_counted", restore=_restore, counts=True, attributes=True, automatic=False)
 def under_counted(
     task: Task,
     *,
