@@ -1,4 +1,4 @@
-"""Stationary covariances whose power spectrum is a mixture of peaks, with their first two derivatives in closed form."""
+"""Stationary covariances whose power spectrum is a mixture of peaks, and their first two derivatives."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def spectral_mixture(
     """Covariance at distances d >= 0 and its first two derivatives by d, sums over the peaks of the spectrum.
 
     ``"student"`` peaks (five degrees of freedom) give ``w (1 + s d + s² d² / 3) exp(-s d) cos(2 pi f d)``, with
-    ``s = sqrt(5) scale`` a Matern 5/2 covariance times a cosine; ``"gaussian"`` ones ``w exp(-scale d²) cos(2 pi f d)``.
+    ``s = sqrt(5) scale`` a Matern 5/2 covariance times a cosine; ``"gaussian"`` ones give
+    ``w exp(-scale d²) cos(2 pi f d)``.
 
     Args:
         distances: what is between two points, not negative.
@@ -36,8 +37,8 @@ def spectral_mixture(
 
     Returns:
         ``k``, ``k'`` and ``k''``. Both covariances are smooth in d from the right, so at 0 these are the limits:
-        ``k(|x - y|)`` has the second derivative ``k''`` by x, and the first ``sign(x - y) k'``, which is 0 at 0. All are
-        differentiable by weights, scales and frequencies.
+        ``k(|x - y|)`` has the second derivative ``k''`` by x, and the first ``sign(x - y) k'``, which is 0 at 0. All
+        are differentiable by weights, scales and frequencies.
 
     Raises:
         TenfoldError: another spectrum.

@@ -92,8 +92,8 @@ def _check(node: ast.expr, known: set[str], names: set[str], where: str, depth: 
     if depth > _DEEPEST:
         raise TenfoldError(f"{where} has more than {_DEEPEST} levels of brackets and signs")
     match node:
-        case ast.Constant(value=int() | float()) if not isinstance(node.value, bool):
-            if not math.isfinite(_float(node.value, where)):
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+            if not math.isfinite(_float(value, where)):
                 raise TenfoldError(f"{where} has a number beyond what a float64 holds")
         case ast.Name(id=name):
             if name in FUNCTIONS:

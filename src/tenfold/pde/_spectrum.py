@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,8 +35,8 @@ class Tones:
 def tones(problem: Problem, most: int) -> tuple[Tones, ...]:
     """The peaks of the periodogram along each axis, strongest first.
 
-    The solution's is taken to be that of the right side by the squared symbol of the equation (linear at u = 0, with mean
-    coefficients), to which those of the boundary values along that axis are added.
+    That of the solution is taken to be that of the right side by the squared symbol of the equation (linear at u = 0,
+    with mean coefficients), to which those of the boundary values along that axis are added.
 
     Cost: one fast Fourier transform of the grid.
     """
@@ -102,7 +103,7 @@ def _window(points: int) -> _Array:
     return blackmanharris(points)
 
 
-def _along(values: NDArray[np.generic], place: int, axes: int) -> NDArray[np.generic]:
+def _along(values: NDArray[Any], place: int, axes: int) -> NDArray[Any]:
     return values.reshape([-1 if axis == place else 1 for axis in range(axes)])
 
 

@@ -1,4 +1,4 @@
-"""The optimum of GP-HM at once: values that meet the equation at every point, under the spectrum that suits them best."""
+"""The optimum of GP-HM at once: values that meet the equation at every point, under a spectrum that suits them."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ def collocation(
 ) -> Outcome:
     """Solve for the values on the grid exactly, for a spectrum read off the right side and the boundary values.
 
-    Where GP-HM's objective is least, both noise variances are 0: the equation holds at every point inside, the boundary
-    values on the sides, and what is left of the objective is the prior's misfit. So the values follow from the spectrum,
-    by Newton's method. Its linear equations are solved directly along one axis; along two by GMRES, with the operator of
-    mean coefficients as a preconditioner: a Sylvester equation in Schur form, which is the exact solution where the
-    coefficients are constant. The peaks stand where the periodogram has them, with the weights that it has; of some widths
-    that are common to all peaks, the one with the least misfit is taken. The known solution is never looked at.
+    GP-HM's objective falls without bound as both noise variances go to 0, which they can where the equation holds at
+    every point inside and the boundary values on the sides; what is left of it then is the prior's misfit. So the
+    values follow from the spectrum, by Newton's method. Its linear equations are solved directly along one axis; along
+    two by GMRES, with the operator of mean coefficients as a preconditioner: a Sylvester equation in Schur form, which
+    is the exact solution where the coefficients are constant. The peaks stand where the periodogram has them, weighted
+    by its amplitudes; of some widths that are common to all peaks, the one with the least misfit is taken. The known
+    solution is never looked at.
 
     Args:
         problem: what is to be solved.
@@ -67,7 +68,7 @@ def collocation(
     rates = _widths(widths)
     check_grid(problem)
     found = tones(problem, most)
-    best: tuple[float, GridProcess] | None = None
+    best: tuple[float, GridProcess, float] | None = None
     steps: list[Step] = []
     failed = "its equations are singular"
     try:
@@ -85,16 +86,16 @@ def collocation(
                 continue
             steps.append(Step(number, len(rates), misfit, residual))
             if best is None or misfit < best[0]:
-                best = misfit, process
+                best = misfit, process, residual
             if callback is not None:
                 callback(steps[-1])
     except KeyboardInterrupt:
         if best is None:
             raise
-        return Outcome(best[1], tuple(steps), "interrupted")
+        return Outcome(best[1], best[2], tuple(steps), "interrupted")
     if best is None:
         raise DataError(f"no width led to a solution: {failed}; try other widths, or method 'adam'")
-    return Outcome(best[1], tuple(steps), "converged")
+    return Outcome(best[1], best[2], tuple(steps), "converged")
 
 
 def _widths(given: Sequence[float]) -> list[float]:

@@ -99,7 +99,7 @@ def gp_hm(
         if not told:
             raise
         stopped = "interrupted"
-    return Outcome(model.process(), tuple(told), stopped)
+    return Outcome(model.process(), told[-1].residual, tuple(told), stopped)
 
 
 def _positive(name: str, given: Any) -> float:
@@ -211,7 +211,7 @@ class _Model:
 
 
 class _Solved(torch.autograd.Function):
-    """A covariance's inverse times values and its log-determinant, with jitter; one factor serves both and their slopes."""
+    """A covariance's inverse times values and its log-determinant: one factor serves both and their slopes."""
 
     @staticmethod
     def forward(ctx: Any, covariance: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

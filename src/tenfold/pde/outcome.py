@@ -35,10 +35,12 @@ class Outcome:
 
     Attributes:
         process: the function.
+        residual: how far the equation is from being met on the grid, relative to the right side.
         steps: what was told on the way.
         stopped: ``"converged"``, ``"steps"`` or ``"interrupted"``.
     """
 
     process: GridProcess
+    residual: float
     steps: tuple[Step, ...]
     stopped: str

@@ -162,10 +162,8 @@ class Problem:
 
     def right_side(self, mesh: Sequence[Tensor]) -> Tensor:
         """What the left side has to be."""
-        if self.right is not None:
-            value = self.right(self._values(mesh))
-        else:
-            value = self.residual(self._derived(mesh), mesh)
+        right = self.right
+        value = self.residual(self._derived(mesh), mesh) if right is None else right(self._values(mesh))
         return _finite(value, "the right side of 'equation'").expand(_shape(mesh))
 
     def truth(self, mesh: Sequence[Tensor]) -> Tensor:
@@ -360,7 +358,8 @@ def _sides(
                 math.isclose(at, end, rel_tol=1e-9, abs_tol=1e-9 * axis.length) for end in (axis.low, axis.high)
             ):
                 raise TenfoldError(
-                    f"'boundary' names {axis.name} = {at:g}, which is no end of it; those are {axis.low:g} and {axis.high:g}"
+                    f"'boundary' names {axis.name} = {at:g}, which is no end of it; "
+                    f"those are {axis.low:g} and {axis.high:g}"
                 )
             end = int(abs(at - axis.high) < abs(at - axis.low))
             if any((side.axis, side.end) == (number, end) for side in sides):
