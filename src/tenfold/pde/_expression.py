@@ -74,7 +74,7 @@ def parse(text: object, known: Iterable[str], what: str) -> Expression:
     """
     if isinstance(text, bool) or not isinstance(text, str | int | float):
         raise TenfoldError(f"{what} must be a formula, not {text!r:.60}")
-    source = str(text).strip()
+    source = " ".join(str(text).split())
     if not source or len(source) > _LONGEST:
         raise TenfoldError(f"{what} is {'empty' if not source else 'too long'}; give a formula as sin(100*x)")
     try:

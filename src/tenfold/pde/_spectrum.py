@@ -41,7 +41,7 @@ def tones(problem: Problem, most: int) -> tuple[Tones, ...]:
     Cost: one fast Fourier transform of the grid.
     """
     mesh = problem.mesh()
-    source = problem.right_side(mesh).numpy()
+    source = _level(problem.right_side(mesh).numpy())
     given = problem.given(mesh)[0].numpy()
     slopes = linearised(problem)
     symbol = np.full((1,) * source.ndim, slopes["u"], dtype=complex)
@@ -54,13 +54,14 @@ def tones(problem: Problem, most: int) -> tuple[Tones, ...]:
             symbol = symbol + slope * _along((1j * turn) ** order, place, source.ndim)
             # What turns less than half a period within the domain is not told apart from a constant.
             floor += abs(slope) * (np.pi / axis.length) ** order
-    power = np.abs(np.fft.fftn(source)) ** 2 / (np.abs(symbol) ** 2 + floor**2)
+    # All coefficients may be 0 at u = 0: then the right side's own spectrum is all there is to go by.
+    power = np.abs(np.fft.fftn(source)) ** 2 / ((np.abs(symbol) ** 2 + floor**2) if floor > 0 else 1.0)
     found = []
     for place, axis in enumerate(problem.axes):
         marginal = _scaled(power.sum(axis=tuple(other for other in range(power.ndim) if other != place)))
         for side in problem.sides:
             if side.axis != place:
-                along = given.take(-side.end, axis=side.axis)
+                along = _level(given.take(-side.end, axis=side.axis))
                 marginal = marginal + _scaled(np.abs(np.fft.fft(along * _window(axis.points))) ** 2)
         spacing = (axis.points - 1) / axis.points / axis.length
         found.append(_peaks(_scaled(marginal[: axis.points // 2 + 1]), spacing, most))
@@ -81,7 +82,7 @@ def check_grid(problem: Problem) -> None:
         given = problem.given(mesh)[0]
         lines += [given.select(side.axis, -side.end).unsqueeze(1) for side in problem.sides if side.axis != place]
         for values in lines:
-            power = np.abs(np.fft.rfft(values.numpy() * _window(len(values))[:, None], axis=0)) ** 2
+            power = np.abs(np.fft.rfft(_level(values.numpy()) * _window(len(values))[:, None], axis=0)) ** 2
             heard = np.flatnonzero(power.sum(1) > _HEARD * power.sum(1).max())
             periods = float(heard.max()) - 4 if len(heard) else 0.0  # half the width of the window's own peak
             if periods > 4 and axis.points < _DENSE * periods:
@@ -95,6 +96,12 @@ def linearised(problem: Problem) -> dict[str, float]:
     """The mean slope of the left side by u and each derivative, where all of them are 0."""
     zeros = {name: torch.zeros(problem.shape, dtype=torch.float64) for name in problem.terms}
     return {name: float(slope.mean()) for name, slope in problem.slopes(zeros, problem.mesh()).items()}
+
+
+def _level(values: _Array) -> _Array:
+    """Values by the largest of them, whose squares can be taken."""
+    top = np.abs(values).max()
+    return values / top if top > 0 else values
 
 
 def _window(points: int) -> _Array:

@@ -15,7 +15,7 @@ from tenfold.linalg.spectral_mixture import Spectrum
 from tenfold.pde._spectrum import Tones, check_grid, tones
 from tenfold.pde.outcome import Callback, Outcome, Step
 from tenfold.pde.problem import Axis, Problem
-from tenfold.pde.process import GridProcess, Line, Peaks
+from tenfold.pde.process import GridProcess, Line, Peaks, norm
 
 # Part of the variance that is added to the diagonal, for rounding.
 _JITTER = 1e-12
@@ -79,8 +79,10 @@ def collocation(
             try:
                 process, residual = _solve(problem, spectra)
                 misfit = process.misfit()
-            except (DataError, torch.linalg.LinAlgError) as error:
-                failed = str(error).partition("\n")[0]
+            except DataError as error:
+                failed = str(error)
+                continue
+            except torch.linalg.LinAlgError:
                 continue
             if not math.isfinite(misfit):
                 continue
@@ -112,7 +114,7 @@ def _peaks(axis: Axis, tone: Tones, rate: float, spectrum: Spectrum, cosine: boo
     """All peaks as wide as ``rate`` by the length of the axis, weighted by the amplitude there."""
     if not cosine:
         tone = Tones(np.zeros(1), np.ones(1))
-    weights = torch.from_numpy(np.sqrt(np.maximum(tone.powers / tone.powers.max(), _LEAST)))
+    weights = torch.from_numpy(np.sqrt(np.maximum(tone.powers / (tone.powers.max() or 1.0), _LEAST)))
     decay = rate / axis.length
     # Scales such that both kinds of peak correlate as far.
     scale = decay / 5**0.5 if spectrum == "student" else decay * decay / 2
@@ -194,15 +196,16 @@ def _gmres(inner: dict[str, tuple[int, Tensor]], slopes: dict[str, Tensor], resi
         return product.numpy().ravel()
 
     size = residual.numel()
-    wanted = -residual.numpy().ravel()
+    top = float(residual.abs().max()) or 1.0
+    wanted = -(residual / top).numpy().ravel()
     operator = LinearOperator((size, size), matvec=lambda flat: multiply(precondition(flat)), dtype=np.float64)
     start = precondition(wanted)
     if np.linalg.norm(multiply(start) - wanted) <= 1e-9 * np.linalg.norm(wanted):
-        return torch.from_numpy(start.reshape(shape))
+        return top * torch.from_numpy(start.reshape(shape))
     solved, failed = gmres(operator, wanted, rtol=1e-8, **_GMRES)
     if failed:
         raise DataError("the equations along two axes did not converge")
-    return torch.from_numpy(precondition(solved).reshape(shape))
+    return top * torch.from_numpy(precondition(solved).reshape(shape))
 
 
 def _solve(problem: Problem, spectra: tuple[Peaks, ...]) -> tuple[GridProcess, float]:
@@ -212,8 +215,8 @@ def _solve(problem: Problem, spectra: tuple[Peaks, ...]) -> tuple[GridProcess, f
     inside = _Inside(problem, process.lines)
     terms = inside.terms(values)
     residual = problem.residual(terms, inside.mesh) - inside.right
-    size = float(residual.norm())
-    scale = float(inside.right.norm()) or size or 1.0
+    size = norm(residual)
+    scale = norm(inside.right) or size or 1.0
     for _ in range(_NEWTON):
         if size <= _MET * scale:
             break
@@ -225,12 +228,12 @@ def _solve(problem: Problem, spectra: tuple[Peaks, ...]) -> tuple[GridProcess, f
             trial[inside.block] += part * change
             trial_terms = inside.terms(trial)
             trial_residual = problem.residual(trial_terms, inside.mesh) - inside.right
-            if float(trial_residual.norm()) < size:
+            if norm(trial_residual) < size:
                 break
         else:
             break  # as near as rounding lets it come, or stuck
         values, terms, residual = trial, trial_terms, trial_residual
-        size = float(residual.norm())
+        size = norm(residual)
     if not size <= _SOLVED * scale:
         raise DataError("Newton's method does not come to a solution")
     return GridProcess(problem.axes, spectra, values), size / scale

@@ -16,7 +16,7 @@ from tenfold.linalg.spectral_mixture import Spectrum, spectral_mixture, toeplitz
 from tenfold.pde._spectrum import tones
 from tenfold.pde.outcome import Callback, Outcome, Step
 from tenfold.pde.problem import Problem
-from tenfold.pde.process import GridProcess, Peaks
+from tenfold.pde.process import GridProcess, Peaks, norm
 
 Init = Literal["spread", "periodogram"]
 
@@ -122,9 +122,7 @@ class _Truth:
         return cls(grids, problem.truth(problem.mesh(grids)))
 
     def error(self, process: GridProcess) -> float:
-        size = float(self.values.norm())
-        apart = float((process.on(self.grids) - self.values).norm())
-        return apart / size if size > 0 else apart
+        return norm(process.on(self.grids) - self.values) / (norm(self.values) or 1.0)
 
 
 class _Model:

@@ -42,6 +42,10 @@ class Axis:
     frequencies: float
 
     @property
+    def ends(self) -> tuple[float, float]:
+        return self.low, self.high
+
+    @property
     def length(self) -> float:
         return self.high - self.low
 
@@ -118,7 +122,7 @@ class Problem:
             "parameters": dict(self.parameters),
             "equation": self.left.text + (f" = {self.right.text}" if self.right is not None else ""),
             "boundary": {
-                f"{(axis := self.axes[side.axis]).name}={(axis.high if side.end else axis.low)!r}": side.value.text
+                f"{(axis := self.axes[side.axis]).name}={axis.ends[side.end]!r}": side.value.text
                 for side in self.sides
             },
         }

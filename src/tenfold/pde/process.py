@@ -75,6 +75,12 @@ class Line:
         return apart.sign() * covariance if order == 1 else covariance
 
 
+def norm(values: Tensor) -> float:
+    """The Euclidean norm, also of numbers whose squares no float64 holds."""
+    top = float(values.abs().max())
+    return top * float((values / top).norm()) if 0 < top < math.inf else top
+
+
 def _factor(matrix: Tensor, jitter: float) -> Tensor:
     """Cholesky's factor, with as little more noise on the diagonal than asked for as rounding lets through."""
     variance = float(matrix[0, 0])
@@ -155,8 +161,8 @@ class GridProcess:
         right = problem.right_side(mesh)
         terms = {name: self.on(grids, orders) for name, orders in problem.terms.items()}
         left = problem.residual(terms, mesh)
-        size = max(float(part.norm()) for part in (right, *(terms[name] for name in terms if name != "u")))
-        return float((left - right).norm()) / size if size > 0 else float(left.norm())
+        size = max(norm(part) for part in (right, *(terms[name] for name in terms if name != "u")))
+        return norm(left - right) / size if size > 0 else norm(left)
 
     def misfit(self) -> float:
         """What the prior says against the values, at the variance that suits them best; lower is better.
@@ -165,14 +171,15 @@ class GridProcess:
         and boundary values are met.
         """
         size = self.values.numel()
+        top = float(self.values.abs().max()) or 1.0
         determinants = 0.0
-        solved = self.values
+        solved = self.values / top
         for axis, line in enumerate(self.lines):
             turned = solved.movedim(axis, 0)
             solved = line.solve(turned.reshape(len(turned), -1)).reshape(turned.shape).movedim(0, axis)
             determinants += line.log_determinant() * size / len(turned)
-        square = float((self.values * solved).sum())
-        return size / 2 * math.log(max(square, 1e-300) / size) + determinants / 2
+        square = max(float((self.values / top * solved).sum()), 1e-300)
+        return size / 2 * (math.log(square / size) + 2 * math.log(top)) + determinants / 2
 
     def state(self) -> dict[str, Tensor]:
         """All numbers, by name."""

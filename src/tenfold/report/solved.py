@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from tenfold._files import atomic
+from tenfold.pde import methods
 from tenfold.report._style import (
     DIVERGING,
     HUES,
@@ -201,9 +202,13 @@ def render(solution: Solution, *, saved: str | None = None) -> str:
             "equation": problem.equation,
             "grid": times(problem.shape),
             "domain": ", ".join(f"{axis.name} from {axis.low:g} to {axis.high:g}" for axis in problem.axes),
-            "boundary": [(side, text) for side, text in problem.mapping()["boundary"].items()],
+            "boundary": [
+                (f"{problem.axes[side.axis].name} = {problem.axes[side.axis].ends[side.end]:g}", side.value.text)
+                for side in problem.sides
+            ],
             "parameters": ", ".join(f"{name} = {value:g}" for name, value in problem.parameters.items()),
             "solution": problem.solution.text if problem.solution is not None else "",
+            "made": problem.right is None,
             "method": solution.method,
             "stopped": solution.why_stopped,
             "doubtful": solution.doubtful,
@@ -256,7 +261,7 @@ def _use(solution: Solution, saved: str | None) -> dict[str, str]:
     again = shlex.quote(solution.problem.source or "problem.yaml")
     return {
         "python": "\n".join(["import tenfold as tn", "", *first, *lines]),
-        "terminal": f"tenfold solve {again} --method {solution.method} -o solution.npz",
+        "terminal": f"tenfold solve {again}" + ("" if solution.method == methods()[0] else f" --method {solution.method}"),
     }
 
 

@@ -16,6 +16,7 @@ from tenfold._files import atomic
 from tenfold._tables import facts
 from tenfold.errors import FileError, TenfoldError
 from tenfold.pde import GridProcess, Outcome, Problem, Step, read
+from tenfold.pde.process import norm
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,8 +63,7 @@ class Solution:
         if problem.solution is not None:
             grids = [axis.grid(_TEST) for axis in problem.axes]
             truth = problem.truth(problem.mesh(grids))
-            size = float(truth.norm())
-            error = float((outcome.process.on(grids) - truth).norm()) / (size or 1.0)
+            error = norm(outcome.process.on(grids) - truth) / (norm(truth) or 1.0)
         between = outcome.process.residual_between(problem)
         return cls(
             problem, outcome.process, method, outcome.steps, outcome.stopped, seconds, outcome.residual, between, error
