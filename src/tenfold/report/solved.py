@@ -269,7 +269,7 @@ def _near(solution: Solution) -> list[tuple[float, float]]:
     """A stretch of each axis in the middle that holds a few periods of the strongest frequency but 0."""
     ends = []
     for axis, peaks in zip(solution.problem.axes, solution.process.peaks, strict=True):
-        length = axis.length / 8
+        length = axis.length / 8 if len(solution.problem.axes) == 1 else axis.length
         if peaks.frequencies is not None:
             turns = peaks.frequencies.abs().numpy()
             weights = np.where(turns > 0.5 / axis.length, peaks.weights.numpy(), 0)
