@@ -122,8 +122,7 @@ class Problem:
             "parameters": dict(self.parameters),
             "equation": self.left.text + (f" = {self.right.text}" if self.right is not None else ""),
             "boundary": {
-                f"{(axis := self.axes[side.axis]).name}={axis.ends[side.end]!r}": side.value.text
-                for side in self.sides
+                f"{(axis := self.axes[side.axis]).name}={axis.ends[side.end]!r}": side.value.text for side in self.sides
             },
         }
         return given | ({"solution": self.solution.text} if self.solution is not None else {})

@@ -261,7 +261,8 @@ def _use(solution: Solution, saved: str | None) -> dict[str, str]:
     again = shlex.quote(solution.problem.source or "problem.yaml")
     return {
         "python": "\n".join(["import tenfold as tn", "", *first, *lines]),
-        "terminal": f"tenfold solve {again}" + ("" if solution.method == methods()[0] else f" --method {solution.method}"),
+        "terminal": f"tenfold solve {again}"
+        + ("" if solution.method == methods()[0] else f" --method {solution.method}"),
     }
 
 
