@@ -28,6 +28,8 @@ _HOME = {
     "load": "tenfold.verbs.load",
     "search": "tenfold.verbs.search",
     "select_rank": "tenfold.verbs.select_rank",
+    "Solution": "tenfold.verbs.solution",
+    "solve": "tenfold.verbs.solve",
     "stability": "tenfold.verbs.stability",
 }
 _ROOMS = (
@@ -41,6 +43,7 @@ _ROOMS = (
     "linalg",
     "models",
     "nn",
+    "pde",
     "report",
     "so3",
     "structure_search",
@@ -54,6 +57,7 @@ __all__ = [
     "Observations",
     "Posterior",
     "Search",
+    "Solution",
     "Structure",
     "TenfoldError",
     "__version__",
@@ -70,10 +74,12 @@ __all__ = [
     "load",
     "models",
     "nn",
+    "pde",
     "report",
     "search",
     "select_rank",
     "so3",
+    "solve",
     "stability",
     "structure_search",
 ]
@@ -90,6 +96,7 @@ if TYPE_CHECKING:
         linalg,
         models,
         nn,
+        pde,
         report,
         so3,
         structure_search,
@@ -107,6 +114,8 @@ if TYPE_CHECKING:
     from tenfold.verbs.search import search
     from tenfold.verbs.search_result import Search
     from tenfold.verbs.select_rank import select_rank
+    from tenfold.verbs.solution import Solution
+    from tenfold.verbs.solve import solve
     from tenfold.verbs.stability import stability
 
 

@@ -7,6 +7,7 @@
     tenfold.report.plot_search(search)          # network, error against size and path of a search in one figure
     tenfold.report.write_posterior(posterior, "page.html")  # the same for what was completed
     tenfold.report.plot_posterior(posterior)    # predicted against observed, calibration, error by rank
+    tenfold.report.plot_solution(solution)      # the solution of an equation, from near, and its error
     tenfold.report.plot_signals(features, "0e+1o+2e")  # features that turn with space, as functions on the sphere
 
 matplotlib is imported when something is drawn, and never through pyplot: no global state is touched.
@@ -23,12 +24,23 @@ _HOME = {
     "plot_posterior": "tenfold.report.completed",
     "plot_search": "tenfold.report.searched",
     "plot_signals": "tenfold.report.signals",
+    "plot_solution": "tenfold.report.solved",
     "text": "tenfold.report.plain",
     "write": "tenfold.report.page",
     "write_posterior": "tenfold.report.completed_page",
 }
 
-__all__ = ["draw", "plot", "plot_posterior", "plot_search", "plot_signals", "text", "write", "write_posterior"]
+__all__ = [
+    "draw",
+    "plot",
+    "plot_posterior",
+    "plot_search",
+    "plot_signals",
+    "plot_solution",
+    "text",
+    "write",
+    "write_posterior",
+]
 
 if TYPE_CHECKING:
     from tenfold.report.completed import plot_posterior
@@ -38,6 +50,7 @@ if TYPE_CHECKING:
     from tenfold.report.plain import text
     from tenfold.report.searched import plot_search
     from tenfold.report.signals import plot_signals
+    from tenfold.report.solved import plot_solution
     from tenfold.report.summary import plot
 
 

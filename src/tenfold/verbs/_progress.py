@@ -43,6 +43,9 @@ class Bar:
     def epoch(self, model: str, epoch: int, total: int, error: float) -> None:
         self._show(f"{model}, epoch {epoch}, error {error:.4g}", epoch, total)
 
+    def residual(self, what: str, step: int, total: int, residual: float) -> None:
+        self._show(f"{what} {step:,} of {total:,}, residual {residual:.3g}", step, total)
+
     def note(self, text: str) -> None:
         self._show(text, 0, None)
 
