@@ -166,7 +166,7 @@ def dain(
     dedup: bool = True,
     widths: tuple[int, ...] = (128, 128, 64),
     members: int = 5,
-    rate: float = 1e-3,
+    rate: float = 2e-3,
     batch: int | None = None,
     patience: int = 10,
     validation: float = 0.2,
@@ -191,7 +191,7 @@ def dain(
         widths: of the hidden layers.
         members: networks.
         rate: the learning rate of Adam.
-        batch: observations in a step, None for a sixteenth of them between 32 and 1024.
+        batch: observations in a step, None for a sixteenth of them between 32 and 256.
         patience: epochs without a better validation error after which a member is done.
         validation: the part of the observations that a member leaves out.
         knots: of a continuous mode.

@@ -45,7 +45,7 @@ def neural(
     resume: State | None = None,
     widths: tuple[int, ...] = (128, 128, 64),
     members: int = 5,
-    rate: float = 1e-3,
+    rate: float = 2e-3,
     batch: int | None = None,
     patience: int = 10,
     validation: float = 0.2,
@@ -64,19 +64,19 @@ def neural(
         widths: of the hidden layers.
         members: networks; the mean of them predicts, the variance between them is the variance of the prediction.
         rate: the learning rate of Adam.
-        batch: observations in a step, None for a sixteenth of them between 32 and 1024.
+        batch: observations in a step, None for a sixteenth of them between 32 and 256.
         patience: epochs without a better validation error after which a member is done.
-        validation: the part of the observations that a member leaves out, the next member the next part: with five
-            members and a fifth every observation is left out by one of them.
+        validation: the part of the observations that a member leaves out, drawn anew for each.
         knots: of a continuous mode, evenly spaced; between them embeddings are interpolated linearly, beyond the ends
             they are those of the ends. As a knot is what a level is, continuous modes have importances like others.
 
-    Returns the networks; the noise is the mean square error on what was left out less the variance between members.
+    Returns the networks. The noise is chosen so that noise and variance together are the mean square error on what
+    was left out.
 
     Raises `TenfoldError` for an option out of its range.
 
-    Cost: 6 flops an epoch for each observation, member and weight of the perceptron, in float32, and Adam on all numbers
-    in every step: a mode of millions of levels is slow.
+    Cost: 6 flops an epoch for each observation, member and weight of the perceptron, in float32, and Adam on all
+    numbers in every step: a mode of millions of levels is slow.
     Paper: "CoSTCo: a neural tensor completion model for sparse tensors", 2019, with a perceptron for its convolutions.
     """
     check(epochs=epochs)
