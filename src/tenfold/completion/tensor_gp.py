@@ -22,8 +22,8 @@ from tenfold.linalg.total_variation import prox_total_variation, total_variation
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Of a step, what it shrinks and grows by, and the least before it is given up.
-_SHRINK, _GROW, _LEAST = 0.5, 2.0, 1e-14
+# Of a step, what it shrinks and grows by, the least before it is given up, and what it is the next time.
+_SHRINK, _GROW, _LEAST, _RETRY = 0.5, 2.0, 1e-14, 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,19 +181,17 @@ def tensor_gp(
     *,
     maps: tuple[int, int] | None = (3, 3),
     rank: tuple[int, int, int] = (3, 3, 3),
-    penalty: float = 1.0,
-    prior: float = 1.0,
+    penalty: float = 30.0,
     iterations: int = 300,
     tol: float = 1e-6,
-    starts: int = 4,
     seed: int = 0,
 ) -> TensorGP:
     """Fit a Gaussian process to a number for each picture.
 
     Pictures ``X`` are contracted to ``A X B'`` in each channel, and the covariance of two is the multilinear kernel
     with the matrices ``U'U`` on what is left. The objective is the negative log likelihood of the values (of mean zero
-    and variance one), plus ``penalty`` times the total variation of the maps ``A ⊗ B``, plus ``prior`` times half the
-    squares of ``U``. Without the last the penalty would be evaded: ``A`` and ``B`` shrink and ``U`` grows.
+    and variance one), plus ``penalty`` times the total variation of the maps ``A ⊗ B``. Each ``U`` has norm one: else
+    the penalty would be evaded by a small ``B`` and large ``U``. Contractions start as means over equal parts.
 
     Args:
         pictures: of height H and width W in C channels.
@@ -201,11 +199,9 @@ def tensor_gp(
         maps: rows of A and B; None leaves pictures as they are.
         rank: rows of U for height, width and channels.
         penalty: of total variation, in nats.
-        prior: precision of the entries of U.
         iterations: at most.
         tol: relative fall of the objective at which it ends.
-        starts: random starts, of which the best after a tenth of the iterations goes on.
-        seed: fixes the starts.
+        seed: fixes the start of U.
 
     Returns the fitted process.
 
@@ -224,8 +220,8 @@ def tensor_gp(
         raise DataError("pictures are empty: give at least one")
     if not (torch.isfinite(pictures).all() and torch.isfinite(values).all()):
         raise DataError("pictures or values hold NaN or inf: leave such pictures out")
-    numbers = {"maps": min(maps or (1,)), "rank": min(rank), "iterations": iterations, "starts": starts}
-    for name, given in {**numbers, "prior": prior}.items():
+    numbers = {"maps": min(maps or (1,)), "rank": min(rank), "iterations": iterations}
+    for name, given in numbers.items():
         if not given > 0:
             raise TenfoldError(f"{name} {given} must be positive")
     if not penalty >= 0:
@@ -238,19 +234,16 @@ def tensor_gp(
     targets = (unit - unit.mean()) / spread
     scale = float(values.abs().max()) or 1.0
     generator = torch.Generator().manual_seed(seed)
-    fits = [_Fit(pictures.double() / size, targets, maps, rank, penalty, prior, generator) for _ in range(starts)]
-    for fit in fits if starts > 1 else ():
-        fit.run(max(1, iterations // 10), tol)
-    best = min(fits, key=lambda fit: fit.objective)
-    best.run(iterations, tol)
-    likelihood = best.likelihood
+    fit = _Fit(pictures.double() / size, targets, maps, rank, penalty, generator)
+    fit.run(iterations, tol)
+    likelihood = fit.likelihood
     return TensorGP(
-        best.rows if maps else None,
-        best.columns if maps else None,
-        (best.factors[0], best.factors[1], best.factors[2]),
-        math.exp(best.log_noise) * (spread * scale) * (spread * scale),
-        tuple(best.errors),
-        best.stopped,
+        fit.rows if maps else None,
+        fit.columns if maps else None,
+        (fit.factors[0], fit.factors[1], fit.factors[2]),
+        math.exp(fit.log_noise) * (spread * scale) * (spread * scale),
+        tuple(fit.errors),
+        fit.stopped,
         likelihood.weights,
         likelihood.covariance,
         (size, float(unit.mean()) * scale, spread * scale),
@@ -261,8 +254,15 @@ def tensor_gp(
 _LEAST_NOISE = 1e-6
 
 
+def _pooling(count: int, length: int) -> Float[Tensor, "count length"]:
+    """Rows that take the mean of one part of the axis each."""
+    part = torch.arange(length) * count // length
+    rows = (part == torch.arange(count)[:, None]).double()
+    return rows / rows.sum(1, keepdim=True).clamp(min=1)
+
+
 class _Fit:
-    """One start of the alternating proximal gradient method."""
+    """The alternating proximal gradient method."""
 
     def __init__(
         self,
@@ -271,7 +271,6 @@ class _Fit:
         maps: tuple[int, int] | None,
         rank: tuple[int, int, int],
         penalty: float,
-        prior: float,
         generator: torch.Generator,
     ) -> None:
         def normal(rows: int, columns: int) -> Tensor:
@@ -281,25 +280,24 @@ class _Fit:
         self.pictures, self.values = pictures, values
         self.contracts = maps is not None
         self.penalty = penalty if self.contracts else 0.0
-        self.prior = prior
         high, wide = maps or (height, width)
         # Without contraction A and B stay what they are.
-        self.rows = normal(high, height) if self.contracts else torch.eye(height, dtype=torch.float64)
-        self.columns = normal(wide, width) if self.contracts else torch.eye(width, dtype=torch.float64)
+        self.rows = _pooling(high, height) if self.contracts else torch.eye(height, dtype=torch.float64)
+        self.columns = _pooling(wide, width) if self.contracts else torch.eye(width, dtype=torch.float64)
         if self.contracts:
             self.rows /= self.rows.norm()
         self.factors = [normal(rank[0], high), normal(rank[1], wide), normal(rank[2], channels)]
         self.factors = [factor / factor.norm() for factor in self.factors]
-        # Features such that the process explains what it has to.
-        share = self._likelihood_of(self.rows, self.columns, self.factors, 0.0)[1].square().sum(1).mean().sqrt()
-        lift = float(share) or 1.0
-        if self.contracts:
-            self.columns /= lift
-        else:
-            self.factors[2] /= lift
         self.log_noise = math.log(0.25)
-        self.steps = {"rows": 1e-2, "columns": 1e-2, "factors": 1e-2, "noise": 1e-2}
-        self.likelihood, self.features = self._likelihood_of(self.rows, self.columns, self.factors, self.log_noise)
+        # Such that the process explains what it has to.
+        sides = (self.factors[0] @ self.rows, self.factors[1] @ self.columns, self.factors[2])
+        lift = float(_features(pictures, *sides).square().sum((1, 2, 3)).mean().sqrt()) or 1.0
+        lifted = self.columns if self.contracts else self.factors[2]
+        lifted /= lift
+        self.likelihood, self.features = self._seen(
+            _features(pictures, self.factors[0] @ self.rows, self.factors[1] @ self.columns, self.factors[2])
+        )
+        self.steps = dict.fromkeys(("rows", "columns", "factors", "noise"), 1e-2)
         self.objective = self._objective()
         self.errors: list[float] = []
         self.stopped = "iterations"
@@ -324,20 +322,15 @@ class _Fit:
                 self.stopped = "tol" if self.stopped != "zero" else "zero"
                 return
 
-    def _likelihood_of(
-        self, rows: Tensor, columns: Tensor, factors: list[Tensor], log_noise: float
-    ) -> tuple[Likelihood, Tensor]:
-        features = _features(self.pictures, factors[0] @ rows, factors[1] @ columns, factors[2]).flatten(1)
-        return Likelihood.of(features, self.values, log_noise), features
+    def _seen(self, features: Tensor) -> tuple[Likelihood, Tensor]:
+        flat = features.flatten(1)
+        return Likelihood.of(flat, self.values, self.log_noise), flat
 
-    def _gradients(self) -> tuple[Tensor, Tensor, Tensor]:
-        sides = (self.factors[0] @ self.rows, self.factors[1] @ self.columns, self.factors[2])
-        shape = (len(self.values), *(len(factor) for factor in self.factors))
-        return gradient_by_sides(self.pictures, self.likelihood.features.reshape(shape), sides)
+    def _by_features(self) -> Float[Tensor, "n r1 r2 r3"]:
+        return self.likelihood.features.reshape(len(self.values), *(len(factor) for factor in self.factors))
 
     def _objective(self) -> float:
-        rest = 0.5 * self.prior * sum(float(factor.square().sum()) for factor in self.factors)
-        return self.likelihood.value + rest + self._penalty()
+        return self.likelihood.value + self._penalty()
 
     def _penalty(self) -> float:
         if not self.penalty:
@@ -350,52 +343,67 @@ class _Fit:
         """A proximal gradient step on A or B, as long as the quadratic bound of the likelihood holds."""
         first = name == "rows"
         now, other = (self.rows, self.columns) if first else (self.columns, self.rows)
-        by_left, by_right, _ = self._gradients()
-        gradient = self.factors[0].T @ by_left if first else self.factors[1].T @ by_right
+        factor, opposite = (self.factors[0], self.factors[1]) if first else (self.factors[1], self.factors[0])
+        # Everything but this contraction is done once: pictures as "n i q s", to be contracted over i.
+        narrow = torch.einsum("nhwc,sc->nhws", self.pictures, self.factors[2])
+        if first:
+            narrow = torch.einsum("nhws,qw->nhqs", narrow, opposite @ other)
+            by_features = self._by_features()
+        else:
+            narrow = torch.einsum("nhws,ph->nwps", narrow, opposite @ other)
+            by_features = self._by_features().transpose(1, 2)
+        gradient = factor.T @ torch.einsum("niqs,npqs->pi", narrow, by_features)
         along, alone = float(other.abs().sum()), float(total_variation(other))
         step = self.steps[name]
         while step > _LEAST:
             # The proximal map of both is that of total variation and then that of absolute values.
             moved = prox_total_variation(now - step * gradient, step * self.penalty * along)
-            bound = step * self.penalty * alone
-            moved = moved.sign() * (moved.abs() - bound).clamp(min=0)
+            moved = moved.sign() * (moved.abs() - step * self.penalty * alone).clamp(min=0)
             change = moved - now
-            rows, columns = (moved, self.columns) if first else (self.rows, moved)
-            found = self._likelihood_of(rows, columns, self.factors, self.log_noise)
+            features = torch.einsum("niqs,pi->npqs", narrow, factor @ moved)
+            found = self._seen(features if first else features.transpose(1, 2))
             allowed = float((gradient * change).sum()) + float(change.square().sum()) / (2 * step)
             if found[0].value <= self.likelihood.value + allowed:
-                before = (self.rows, self.columns, self.likelihood, self.features)
-                self.rows, self.columns = rows, columns
+                kept = (self.rows, self.columns, self.likelihood, self.features)
+                self.rows, self.columns = (moved, other) if first else (other, moved)
                 self.likelihood, self.features = found
                 objective = self._objective()
                 if objective <= self.objective:
                     self.objective = objective
                     self.steps[name] = step * _GROW
                     return
-                self.rows, self.columns, self.likelihood, self.features = before
+                self.rows, self.columns, self.likelihood, self.features = kept
             step *= _SHRINK
-        self.steps[name] = 1e-6
+        self.steps[name] = _RETRY
 
     def _factors(self) -> None:
         """A gradient step on all U together."""
-        by_left, by_right, by_channels = self._gradients()
-        gradients = [by_left @ self.rows.T, by_right @ self.columns.T, by_channels]
-        gradients = [g + self.prior * u for g, u in zip(gradients, self.factors, strict=True)]
-        square = sum(float(g.square().sum()) for g in gradients)
+        small = self.pictures
+        if self.contracts:
+            small = torch.einsum("nhwc,ih->niwc", small, self.rows)
+            small = torch.einsum("niwc,jw->nijc", small, self.columns)
+        gradients = gradient_by_sides(small, self._by_features(), (self.factors[0], self.factors[1], self.factors[2]))
+        # All but the scale, which B has (U3 without contraction): or the penalty would be evaded by a small B.
+        fixed = [True, True, self.contracts]
+        descents = [
+            g - (g * u).sum() / u.square().sum() * u if unit else g
+            for g, u, unit in zip(gradients, self.factors, fixed, strict=True)
+        ]
+        square = sum(float(g.square().sum()) for g in descents)
         step = self.steps["factors"]
+        kept = (self.factors, self.likelihood, self.features)
         while step > _LEAST:
-            moved = [u - step * g for u, g in zip(self.factors, gradients, strict=True)]
-            found = self._likelihood_of(self.rows, self.columns, moved, self.log_noise)
-            before = (self.factors, self.likelihood, self.features)
-            self.factors, (self.likelihood, self.features) = moved, found
+            moved = [u - step * g for u, g in zip(kept[0], descents, strict=True)]
+            self.factors = [u / u.norm() if unit else u for u, unit in zip(moved, fixed, strict=True)]
+            self.likelihood, self.features = self._seen(_features(small, *self.factors))
             objective = self._objective()
             if objective <= self.objective - 0.5 * step * square:
                 self.objective = objective
                 self.steps["factors"] = step * _GROW
                 return
-            self.factors, self.likelihood, self.features = before
             step *= _SHRINK
-        self.steps["factors"] = 1e-6
+        self.factors, self.likelihood, self.features = kept
+        self.steps["factors"] = _RETRY
 
     def _noise(self) -> None:
         """A gradient step on the logarithm of the noise."""
@@ -410,4 +418,4 @@ class _Fit:
                 self.steps["noise"] = step * _GROW
                 return
             step *= _SHRINK
-        self.steps["noise"] = 1e-6
+        self.steps["noise"] = _RETRY
