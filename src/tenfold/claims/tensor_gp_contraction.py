@@ -17,7 +17,7 @@ _OVERLAP, _SHARE = 0.7, 0.8
     paper="Tensor Gaussian process with contraction for multi-channel imaging analysis",
     year=2023,
     where="Section 4, simulated pictures",
-    stated="Contraction with a penalty of total variation predicts better than a Tensor-GP and finds the regions that count.",
+    stated="Contraction with a penalty of total variation predicts better than a Tensor-GP, and finds what counts.",
 )
 def tensor_gp_contraction(*, seed: int = 0, draws: int = 5, pictures: int = 200) -> Measurement:
     """Pictures of 25 x 25 pixels in three channels with one bright block; their values are those of a planted process.
