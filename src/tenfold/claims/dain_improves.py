@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,11 +35,12 @@ def dain_improves(*, seed: int = 0, repeats: int = 4) -> Measurement:
     mean over draws. Takes about a minute with all three.
     """
     ratios: dict[str, list[float]] = {}
+    one: dict[str, Any] = {"members": 1}
     for number in range(seed, seed + repeats):
         for name, (task, cells, values) in data(number).items():
             errors = []
             for method in ("neural", "dain"):
-                model = find(method).function(task, seed=number, **{"members": 1})
+                model = find(method).function(task, seed=number, **one)
                 errors.append(float((model.predict(cells).mean - values).square().mean().sqrt()))
             ratios.setdefault(name, []).append(errors[1] / errors[0])
     numbers: dict[str, Number] = {}
@@ -47,7 +49,7 @@ def dain_improves(*, seed: int = 0, repeats: int = 4) -> Measurement:
     for name, each in ratios.items():
         mean = math.exp(float(np.log(each).mean()))
         holds &= mean < 1
-        better = sum(one < 1 for one in each)
+        better = sum(ratio < 1 for ratio in each)
         numbers |= {f"{name}: error with added cells over error without": mean, f"{name}: draws that improved": better}
         lines.append(
             f"{name}: error {100 * (mean - 1):+.1f} % with added cells; better in {better} of {len(each)} draws"

@@ -124,8 +124,8 @@ def initial(shape: Shape, generator: torch.Generator, device: torch.device) -> W
     sizes = (len(shape.levels) * shape.embedding, *shape.widths, 1)
     for number, (rows, columns) in enumerate(itertools.pairwise(sizes)):
         bound = 1 / math.sqrt(rows)
-        for name, size in ((f"weight{number}", (rows, columns)), (f"bias{number}", (1, columns))):
-            weights[name] = (2 * torch.rand(shape.members, *size, generator=generator) - 1) * bound
+        for name, height in ((f"weight{number}", rows), (f"bias{number}", 1)):
+            weights[name] = (2 * torch.rand(shape.members, height, columns, generator=generator) - 1) * bound
     return {name: value.to(device).contiguous() for name, value in weights.items()}
 
 
@@ -499,7 +499,10 @@ class Networks:
     def restore(cls, state: State) -> Networks:
         """The same again."""
         facts: Mapping[str, Any] = state.facts
-        shape = Shape(**{name: tuple(v) if isinstance(v, list | tuple) else v for name, v in facts["shape"].items()})
+        given: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list | tuple) else v for name, v in facts["shape"].items()
+        }
+        shape = Shape(**given)
         weights = {name[5:]: value for name, value in state.tensors.items() if name.startswith("best.")}
         errors = tuple(state.tensors["errors"].tolist())
         return cls(weights, shape, Scale(**facts["scale"]), facts["noise"], errors, facts["stopped"])
