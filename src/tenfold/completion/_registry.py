@@ -73,6 +73,7 @@ class Entry:
         attributes: whether it makes use of attributes.
         orders: the numbers of modes that it takes, None for any.
         ranks: whether it has a rank.
+        ladder: the ranks that are tried when none is given; None stands for the method's own choice.
         automatic: whether it is among those that are compared when no model is named.
         summary: the first line of its docstring.
     """
@@ -85,6 +86,7 @@ class Entry:
     attributes: bool
     orders: tuple[int, ...] | None
     ranks: bool
+    ladder: tuple[int | None, ...]
     automatic: bool
     summary: str
 
@@ -109,6 +111,7 @@ def method(
     attributes: bool = False,
     orders: tuple[int, ...] | None = None,
     ranks: bool = True,
+    ladder: tuple[int | None, ...] = (1, 2, 3, 5, 8, 12, 16),
     automatic: bool = True,
 ) -> Callable[[_Function], _Function]:
     """Register a function as the method ``name``; arguments as of `Entry`.
@@ -128,7 +131,7 @@ def method(
                 raise TypeError(f"argument '{argument.name}' of method '{name}' must be keyword-only with a default")
         summary = (function.__doc__ or "").strip().splitlines()[0]
         _entries[name] = Entry(
-            name, function, restore, continuous, counts, attributes, orders, ranks, automatic, summary
+            name, function, restore, continuous, counts, attributes, orders, ranks, ladder, automatic, summary
         )
         return function
 

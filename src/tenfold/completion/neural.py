@@ -33,7 +33,7 @@ def shape(task: Task, rank: int | None, widths: tuple[int, ...], members: int, k
     return Shape.of(task, embedding=rank, widths=tuple(widths), members=members, knots=knots)
 
 
-@method("neural", restore=Networks.restore, continuous=True)
+@method("neural", restore=Networks.restore, continuous=True, ladder=(None,))
 def neural(
     task: Task,
     *,

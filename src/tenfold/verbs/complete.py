@@ -35,9 +35,9 @@ _CHOICES = ("held_out", "evidence")
 # The share of the observations by which models are compared and the width of intervals is set, and how many there have
 # to be for that.
 _SHARE, _FEW = 0.1, 20
-# Ranks that are tried, until one is no better, so often running. Better is an error lower by this part, and by this
-# many standard errors of an error, which is three times the noise of the guard that tells it.
-_RANKS, _OFTEN = (1, 2, 3, 5, 8, 12, 16), 2
+# Ranks are tried until one is no better, so often running. Better is an error lower by this part, and by this many
+# standard errors of an error, which is three times the noise of the guard that tells it.
+_OFTEN = 2
 _BETTER, _SURE = 0.01, 0.3
 # A fit to everything whose residuals are so many times those of the fit to a part has ended in another optimum; of so
 # many observations. Squares below the last are rounding.
@@ -287,7 +287,7 @@ class _Work:
 
     def _ranks(self, entry: Entry, rank: int | None) -> Iterator[tuple[Tried, float, _Fitted | None]]:
         """The ranks of one model, growing until that does not help."""
-        ranks: Sequence[int | None] = _RANKS if entry.ranks and rank is None else (rank if entry.ranks else None,)
+        ranks: Sequence[int | None] = entry.ladder if entry.ranks and rank is None else (rank if entry.ranks else None,)
         if not len(self.held) and len(ranks) > 1:
             ranks = ranks[:1]
         lowest, worse = math.inf, 0
