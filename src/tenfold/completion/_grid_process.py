@@ -1,10 +1,10 @@
-"""`GridGP`: a Gaussian process on the cells of a grid whose covariance is a Kronecker product, with holes or without."""
+"""`GridGP`: a Gaussian process on the cells of a grid with a covariance that is a Kronecker product; holes or none."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -174,7 +174,7 @@ class GridGP:
     # --- hyper-parameters ---------------------------------------------------------------------------------------------
 
     def logs(self) -> Float[Tensor, " p"]:
-        """The logarithms of the variance, of the noise and of the hyper-parameters of the kernels, as `fit` sees them."""
+        """Logarithms of the variance, of the noise and of the hyper-parameters of the kernels, which `fit` changes."""
         kernels = self.kernels[:1] if self.tied else self.kernels
         own = torch.tensor([self.variance, self.noise], dtype=torch.float64).log()
         return torch.cat([own, *(kernel.logs() for kernel in kernels)])
@@ -273,7 +273,12 @@ class GridGP:
         spectrum = pair.spectrum()
         inverse = (spectrum + self.noise).reciprocal()
         solved = inside * inverse
-        nll = 0.5 * (float((inside * solved).sum()) - _log_sum(inverse) + pair.log_noise + self.cells * _LOG_2PI)
+        nll = 0.5 * (
+            float(torch.dot(inside.flatten(), solved.flatten()))
+            - float(inverse.log().sum())
+            + pair.log_noise
+            + self.cells * _LOG_2PI
+        )
         difference = inverse - solved.square()
         by_noise = 0.5 * self.noise * float(difference.sum())
         by_variance = 0.5 * float((difference * spectrum).sum())
@@ -282,11 +287,14 @@ class GridGP:
             before = outer(pair.values[:place]).flatten() if place else inverse.new_ones(1)
             after = outer(pair.values[place + 1 :]).flatten() if place + 1 < len(pair.values) else inverse.new_ones(1)
             n = len(value)
-            trace = torch.einsum("pnq,q,p->n", inverse.reshape(len(before), n, -1), after, before)
-            cube = solved.reshape(len(before), n, -1)
-            cube = cube * (before.sqrt()[:, None, None] * after.sqrt())
-            flat = cube[0] if place == 0 else cube.transpose(0, 1).reshape(n, -1)
-            gram = torch.diag(trace) - flat @ flat.T
+            trace = before @ (inverse.reshape(-1, len(after)) @ after).reshape(len(before), n)
+            cube = solved.reshape(len(before), n, -1) * (before.sqrt()[:, None, None] * after.sqrt())
+            if len(after) == 1:
+                gram = cube.reshape(-1, n).T @ cube.reshape(-1, n)
+            else:
+                flat = cube.transpose(0, 1).reshape(n, -1)
+                gram = flat @ flat.T
+            gram = torch.diag(trace) - gram
             factors.append(0.5 * self.variance * back.T @ gram @ back)
         return nll, factors, by_variance, by_noise
 
@@ -409,10 +417,12 @@ class Observed:
         given = torch.as_tensor(np.asarray(values) if not isinstance(values, Tensor) else values).to(torch.float64)
         if tuple(given.shape) != gp.shape:
             raise DataError(f"values has shape {tuple(given.shape)}: the grid is {' x '.join(map(str, gp.shape))}")
+        precision = None
+        if weights is None and bool(torch.isfinite(given.sum())):
+            return cls(given, None, None)  # a sum that is finite has no NaN and no inf in it
         if torch.isinf(given).any():
             raise DataError("values holds inf: mark holes by NaN")
         hole = given.isnan()
-        precision = None
         if weights is not None:
             precision = torch.as_tensor(weights, dtype=torch.float64).expand(gp.shape).clone()
             if not bool((torch.isfinite(precision) & (precision >= 0)).all()):
@@ -795,10 +805,6 @@ def _by_lag(matrix: Tensor) -> Tensor:
     place = torch.arange(n)
     lag = (place[:, None] - place[None, :]).abs().flatten()
     return matrix.new_zeros(n).index_add(0, lag, matrix.flatten())
-
-
-def _log_sum(tensor: Tensor) -> float:
-    return float(tensor.log().sum())
 
 
 def _rows_times(rows: Sequence[Tensor], tensor: Tensor) -> Tensor:

@@ -258,7 +258,7 @@ def covariance(given: str | Mapping[str, Any] | Covariance) -> Covariance:
                 f"covariance '{given}' is not known{closest(given, names)}; there are {', '.join(names)}"
             )
         return _KINDS[names[given.lower()]]()
-    inside = {name: covariance(part) if isinstance(part, Mapping) else part for name, part in given.items()}
+    inside: dict[str, Any] = {n: covariance(part) if isinstance(part, Mapping) else part for n, part in given.items()}
     return _KINDS[inside.pop("kind")](**inside)
 
 

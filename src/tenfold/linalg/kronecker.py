@@ -17,11 +17,14 @@ from torch import Tensor
 from tenfold.errors import DataError
 from tenfold.network import Network
 
+# Fewer columns than this are better multiplied from the right.
+_NARROW = 8
+
 
 def kron_apply(factors: Sequence[Float[Tensor, "m n"]], tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """``(factors[0] ⊗ … ⊗ factors[-1])`` applied to a tensor: each factor along its axis.
 
-    The tensor may have axes of a batch in front. Cost: one matrix product a factor; nothing is transposed in memory.
+    The tensor may have axes of a batch in front. Cost: one matrix product a factor.
     """
     order = len(factors)
     batch, shape = tensor.shape[: tensor.ndim - order], tensor.shape[tensor.ndim - order :]
@@ -30,12 +33,21 @@ def kron_apply(factors: Sequence[Float[Tensor, "m n"]], tensor: Float[Tensor, ".
             f"the factors have {' x '.join(str(factor.shape[1]) for factor in factors)} columns, but the tensor is of "
             f"shape {tuple(tensor.shape)}"
         )
-    rows = math.prod(batch)
-    flat = tensor.reshape(rows, -1)
+    before, after = math.prod(batch), math.prod(shape)
+    flat = tensor
+    # Each case is the form of a product that takes the least time for it, without a transposed copy where there is one.
     for factor in factors:
-        # The axis in front goes to the end, so after all factors the axes stand as before.
-        flat = flat.reshape(rows, factor.shape[1], -1)
-        flat = (flat[0].T @ factor.T)[None] if rows == 1 else flat.transpose(1, 2) @ factor.T
+        rows, columns = factor.shape
+        after //= columns
+        if before == 1:
+            flat = factor @ flat.reshape(columns, after)
+        elif after == 1:
+            flat = flat.reshape(before, columns) @ factor.T
+        elif after < _NARROW:
+            flat = (flat.reshape(before, columns, after).transpose(1, 2) @ factor.T).transpose(1, 2)
+        else:
+            flat = factor @ flat.reshape(before, columns, after)
+        before *= rows
     return flat.reshape(*batch, *(factor.shape[0] for factor in factors))
 
 

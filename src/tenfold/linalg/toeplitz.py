@@ -1,4 +1,4 @@
-"""Symmetric Toeplitz matrices, which are the covariances of equally spaced points: products, eigenvectors, determinant."""
+"""Symmetric Toeplitz matrices, the covariances of equally spaced points: products, eigenvectors, determinant."""
 
 from __future__ import annotations
 
