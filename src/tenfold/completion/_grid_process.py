@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ _TOEPLITZ = 512
 _CHUNK = 2**24
 _LOG_2PI = math.log(2 * math.pi)
 # Logarithms of variances and of the other hyper-parameters stay between these.
-_LOWEST, _HIGHEST = math.log(1e-8), math.log(1e8)
+LOWEST, HIGHEST = math.log(1e-8), math.log(1e8)
 
 Axes = Sequence[Any]
 
@@ -227,20 +227,23 @@ class GridGP:
 
         Cost: grids without holes N Σ n for N cells; else see `MaskedGram`.
         """
-        seen = Observed.of(self, values, weights)
-        return self._nll_and_gradient(seen, rank)
+        found = self.likelihood(Observed.of(self, values, weights), rank)
+        return found.nll, self.gradient(found)
 
-    def _nll_and_gradient(self, seen: Observed, rank: int) -> tuple[float, Tensor]:
+    def likelihood(self, seen: Observed, rank: int) -> Likelihood:
+        """The negative log likelihood and its derivatives by the factors, of what was checked already."""
         if seen.whole:
-            nll, inside, by_variance, by_noise = self._whole(seen)
+            found = self._whole(seen)
         elif seen.count <= DENSE:
-            nll, inside, by_variance, by_noise = _Dense(self, seen).likelihood()
+            found = Dense.of(self, seen).likelihood()
         else:
-            nll, inside, by_variance, by_noise = _Features(self, seen, rank).likelihood()
-        nll += 0.5 * (seen.repeats * (_LOG_2PI + math.log(self.noise)) + seen.within / self.noise - seen.log_weights)
-        by_noise += 0.5 * (seen.repeats - seen.within / self.noise)
-        own = torch.tensor([by_variance, by_noise], dtype=torch.float64)
-        return nll, torch.cat([own, self._chain(inside)])
+            found = _Features(self, seen, rank).likelihood()
+        return found.with_repeats(seen.repeats, self.noise)
+
+    def gradient(self, found: Likelihood) -> Float[Tensor, " p"]:
+        """The gradient by `logs`."""
+        own = torch.tensor([found.by_variance, found.by_noise], dtype=torch.float64)
+        return torch.cat([own, self._chain(found.by_factors)])
 
     def _chain(self, inside: Sequence[Tensor]) -> Tensor:
         """From the derivative by each factor to that by the hyper-parameters of the kernels."""
@@ -267,7 +270,7 @@ class GridGP:
             return torch.zeros(0, dtype=torch.float64)
         return torch.cat(torch.autograd.grad(total, wanted))
 
-    def _whole(self, seen: Observed) -> tuple[float, list[Tensor], float, float]:
+    def _whole(self, seen: Observed) -> Likelihood:
         pair = self.pair
         inside = kron_apply(pair.inverses, seen.values)
         spectrum = pair.spectrum()
@@ -296,7 +299,8 @@ class GridGP:
                 gram = flat @ flat.T
             gram = torch.diag(trace) - gram
             factors.append(0.5 * self.variance * back.T @ gram @ back)
-        return nll, factors, by_variance, by_noise
+        squares = self.noise**2 * float(torch.dot(solved.flatten(), solved.flatten()))
+        return Likelihood(nll, factors, by_variance, by_noise, squares)
 
     def fit(
         self,
@@ -320,10 +324,10 @@ class GridGP:
             raise DataError("values holds no observation: give at least one to fit to")
         if not math.isfinite(float(seen.values.square().sum())):
             raise DataError("values are too large for their squares: divide them by their standard deviation")
-        function = self.objective(seen, rank)
-        point = start(function, self.logs().clamp(_LOWEST, _HIGHEST))
+        function = Objective(self, lambda process: process.likelihood(seen, rank))
+        point = start(function, self.logs())
         for _ in range(epochs):
-            following = improve(function, point, _LOWEST, _HIGHEST)
+            following = improve(function, point, LOWEST, HIGHEST)
             if following is None:
                 break
             gained, point = point.value - following.value, following
@@ -332,17 +336,6 @@ class GridGP:
             if gained <= tol * seen.count:
                 break
         return self.with_logs(point.place)
-
-    def objective(self, seen: Observed, rank: int) -> Callable[[Tensor], tuple[float, Tensor]]:
-        """The negative log likelihood and its gradient as a function of `logs`; infinite where it cannot be had."""
-
-        def function(logs: Tensor) -> tuple[float, Tensor]:
-            try:
-                return self.with_logs(logs)._nll_and_gradient(seen, rank)
-            except torch.linalg.LinAlgError:  # not positive definite in floating point: no place to go
-                return math.inf, torch.zeros_like(logs)
-
-        return function
 
     # --- posterior ----------------------------------------------------------------------------------------------------
 
@@ -392,6 +385,66 @@ class GridGP:
         return made
 
 
+@dataclass(frozen=True)
+class Repeats:
+    """What single observations say beyond the weighted means of those of one cell.
+
+    Attributes:
+        count: how many there are beyond the first of each cell.
+        within: the weighted sum of squares around the means.
+        log_weights: the logarithms of the weights of all observations, less those of the cells.
+    """
+
+    count: int = 0
+    within: float = 0.0
+    log_weights: float = 0.0
+
+
+class Likelihood(NamedTuple):
+    """A negative log marginal likelihood with its derivatives.
+
+    Attributes:
+        nll: itself.
+        by_factors: its derivative by the covariance of each axis.
+        by_variance, by_noise: its derivatives by the logarithms of the two.
+        squares: the weighted sum of squares of what the posterior mean leaves of the observations.
+    """
+
+    nll: float
+    by_factors: list[Float[Tensor, "n n"]]
+    by_variance: float
+    by_noise: float
+    squares: float
+
+    def with_repeats(self, repeats: Repeats, noise: float) -> Likelihood:
+        """The same of the single observations."""
+        nll = 0.5 * (repeats.count * (_LOG_2PI + math.log(noise)) + repeats.within / noise - repeats.log_weights)
+        return self._replace(
+            nll=self.nll + nll,
+            by_noise=self.by_noise + 0.5 * (repeats.count - repeats.within / noise),
+            squares=self.squares + repeats.within,
+        )
+
+
+class Objective:
+    """A negative log likelihood as a function of `GridGP.logs`; infinite where it cannot be had.
+
+    ``squares`` are those of the `Likelihood` that was computed last.
+    """
+
+    def __init__(self, process: GridGP, likelihood: Callable[[GridGP], Likelihood]) -> None:
+        self.process, self.likelihood, self.squares = process, likelihood, math.nan
+
+    def __call__(self, logs: Float[Tensor, " p"]) -> tuple[float, Float[Tensor, " p"]]:
+        process = self.process.with_logs(logs)
+        try:
+            found = self.likelihood(process)
+        except torch.linalg.LinAlgError:  # not positive definite in floating point: no place to go
+            return math.inf, torch.zeros_like(logs)
+        self.squares = found.squares
+        return found.nll, process.gradient(found)
+
+
 @dataclass(frozen=True, eq=False)
 class Observed:
     """What is known of a grid.
@@ -400,16 +453,13 @@ class Observed:
         values: zero in the holes.
         weights: zero in the holes; None where all are 1.
         places: the cells that were observed, None where all were.
-        repeats: observations beyond the first of each cell; within: the weighted sum of squares around their means;
-            log_weights: what the weights of single observations add to twice the log likelihood beyond those of cells.
+        repeats: what single observations say beyond the means of cells.
     """
 
     values: Float[Tensor, "..."]
     weights: Float[Tensor, "..."] | None
     places: Int[Tensor, " n"] | None
-    repeats: int = 0
-    within: float = 0.0
-    log_weights: float = 0.0
+    repeats: Repeats = Repeats()
 
     @classmethod
     def of(cls, gp: GridGP, values: Any, weights: Any = None) -> Observed:
@@ -462,6 +512,7 @@ class _Engine:
     name: str
     residual: float = 0.0
     iterations: int = 0
+    rank: int = 0
 
     def solve(self, right: Tensor) -> Tensor:
         """Of a batch of tensors of cells that are zero in the holes."""
@@ -474,7 +525,7 @@ class _Engine:
         """At points, given by the covariances of each with the positions of each axis."""
         raise NotImplementedError
 
-    def likelihood(self) -> tuple[float, list[Tensor], float, float]:
+    def likelihood(self) -> Likelihood:
         raise NotImplementedError
 
 
@@ -504,33 +555,49 @@ class _Whole(_Engine):
         return (self.gp.variance - known).clamp(min=0)
 
 
-class _Dense(_Engine):
+class Dense(_Engine):
     """Few observations: exact, by the Cholesky factor of their covariance."""
 
     name = "Cholesky"
 
-    def __init__(self, gp: GridGP, seen: Observed) -> None:
-        self.gp, self.seen = gp, seen
-        self.columns = torch.unravel_index(seen.cells, gp.shape)
-        self.parts = [factor[column][:, column] for factor, column in zip(gp.factors, self.columns, strict=True)]
+    def __init__(self, gp: GridGP, columns: Sequence[Tensor], values: Tensor, weights: Tensor | None) -> None:
+        self.gp, self.columns, self.values = gp, columns, values
+        self.parts = [factor[column][:, column] for factor, column in zip(gp.factors, columns, strict=True)]
         covariance = gp.variance * math.prod(self.parts[1:], start=self.parts[0])
-        self.precision = seen.weights.flatten()[seen.cells] if seen.weights is not None else torch.ones(seen.count)
-        self.precision = self.precision.to(torch.float64) / gp.noise
+        self.precision = (torch.ones_like(values) if weights is None else weights) / gp.noise
         covariance.diagonal().add_(self.precision.reciprocal())
         self.root = torch.linalg.cholesky(covariance)
+
+    @classmethod
+    def of(cls, gp: GridGP, seen: Observed) -> Dense:
+        weights = None if seen.weights is None else seen.weights.flatten()[seen.cells]
+        return cls(gp, torch.unravel_index(seen.cells, gp.shape), seen.values.flatten()[seen.cells], weights)
+
+    @cached_property
+    def solution(self) -> Tensor:
+        """The inverse covariance of the observations applied to their values."""
+        return torch.cholesky_solve(self.values[:, None], self.root)[:, 0]
 
     def solve(self, right: Tensor) -> Tensor:
         batch = right.shape[: right.ndim - len(self.gp.shape)]
         flat = right.reshape(-1, self.gp.cells)
+        cells = self.columns[0]
+        for column, size in zip(self.columns[1:], self.gp.shape[1:], strict=True):
+            cells = cells * size + column
         result = torch.zeros_like(flat)
-        result[:, self.seen.cells] = torch.cholesky_solve(flat[:, self.seen.cells].T, self.root).T
+        result[:, cells] = torch.cholesky_solve(flat[:, cells].T, self.root).T
         return result.reshape(*batch, *self.gp.shape)
+
+    def mean_at(self, crosses: Sequence[Tensor]) -> Tensor:
+        """At points, as `variance_at`."""
+        rows = [cross[:, column] for cross, column in zip(crosses, self.columns, strict=True)]
+        return self.gp.variance * (math.prod(rows[1:], start=rows[0]) @ self.solution)
 
     def variance(self, axes: Axes | None) -> Tensor:
         crosses = list(self.gp.factors) if axes is None else self.gp.cross(axes)
         shape = [len(cross) for cross in crosses]
         cells = torch.arange(math.prod(shape))
-        step = max(1, _CHUNK // max(1, self.seen.count))
+        step = max(1, _CHUNK // max(1, len(self.values)))
         parts = []
         for start_at in range(0, len(cells), step):
             where = torch.unravel_index(cells[start_at : start_at + step], shape)
@@ -538,7 +605,7 @@ class _Dense(_Engine):
         return torch.cat(parts).reshape(shape)
 
     def variance_at(self, crosses: Sequence[Tensor]) -> Tensor:
-        step = max(1, _CHUNK // max(1, self.seen.count))
+        step = max(1, _CHUNK // max(1, len(self.values)))
         parts = []
         for first in range(0, len(crosses[0]), step):
             rows = [c[first : first + step][:, column] for c, column in zip(crosses, self.columns, strict=True)]
@@ -547,9 +614,8 @@ class _Dense(_Engine):
             parts.append((self.gp.variance - half.square().sum(0)).clamp(min=0))
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
 
-    def likelihood(self) -> tuple[float, list[Tensor], float, float]:
-        y = self.seen.values.flatten()[self.seen.cells]
-        solved = torch.cholesky_solve(y[:, None], self.root)[:, 0]
+    def likelihood(self) -> Likelihood:
+        y, solved = self.values, self.solution
         nll = 0.5 * float(y @ solved) + float(self.root.diagonal().log().sum()) + 0.5 * len(y) * _LOG_2PI
         inner = 0.5 * (torch.cholesky_inverse(self.root) - torch.outer(solved, solved))
         factors = []
@@ -561,7 +627,8 @@ class _Dense(_Engine):
             factors.append(inner.new_zeros(n, n).index_add(1, column, rows))
         by_noise = float((inner.diagonal() / self.precision).sum())
         by_variance = self.gp.variance * float((inner * math.prod(self.parts[1:], start=self.parts[0])).sum())
-        return nll, factors, by_variance, by_noise
+        squares = self.gp.noise * float((solved.square() / self.precision).sum())
+        return Likelihood(nll, factors, by_variance, by_noise, squares)
 
 
 class _Features(_Engine):
@@ -638,7 +705,7 @@ class _Features(_Engine):
             parts.append(half.square().sum(0) + rest)
         return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
 
-    def likelihood(self) -> tuple[float, list[Tensor], float, float]:
+    def likelihood(self) -> Likelihood:
         gp, gram, y = self.gp, self.gram, self.seen.values
         solved = gram.solve(y)
         trace = float(gram.inverse.trace())
@@ -662,7 +729,8 @@ class _Features(_Engine):
             spread = kron_apply(others, doubled).movedim(place, 0).flatten(1)
             quadratic = gp.variance * kept.movedim(place, 0).flatten(1) @ spread.T
             factors.append(-0.5 * (gram.derivatives(inside, place) + (quadratic + quadratic.T) / 2))
-        return nll, factors, by_variance, by_noise
+        squares = gp.noise * float((self.deviations * solved.square()).sum())
+        return Likelihood(nll, factors, by_variance, by_noise, squares)
 
 
 class _Nothing(_Engine):
@@ -692,7 +760,7 @@ def posterior(gp: GridGP, seen: Observed, *, tol: float, rank: int, max_iteratio
     elif seen.whole:
         engine = _Whole(gp)
     elif seen.count <= DENSE:
-        engine = _Dense(gp, seen)
+        engine = Dense.of(gp, seen)
     else:
         engine = _Features(gp, seen, rank, tol, max_iterations)
     solution = engine.solve(seen.values)
@@ -784,7 +852,7 @@ class GridPosterior:
         """The log marginal likelihood, as `GridGP.nll_and_gradient` has it."""
         if not self.seen.count:
             return 0.0
-        return -self.process._nll_and_gradient(self.seen, getattr(self.engine, "rank", 0))[0]
+        return -self.process.likelihood(self.seen, self.engine.rank).nll
 
 
 def _positions(given: Any, place: int) -> Tensor:
