@@ -2,7 +2,7 @@
 
     taskset -c 0 python -m benchmarks.grid_gp --json grid_gp.json
 
-Wall seconds of one thread. What is compared takes turns; given are medians. Kernels and hyper-parameters are equal:
+Seconds of the processor, of one thread. What is compared takes turns; given are medians. Kernels and hyper-parameters are equal:
 one RBF kernel of length 0.2 on all axes of the unit cube (Matérn 3/2 where said), noise of variance 0.01. tenfold
 computes in double precision, GPyTorch in single precision, as each does by default. GPyTorch has its kernel in the
 form that tutorials show (``ScaleKernel(GridKernel)``) and in its fastest one (a bare ``GridKernel``, Toeplitz off).
@@ -93,20 +93,18 @@ class Peer(gpytorch.models.ExactGP):
 
 
 def timed(run: Callable[[], Any]) -> tuple[float, Any]:
-    started = time.perf_counter()
+    started = time.process_time()
     result = run()
-    return time.perf_counter() - started, result
+    return time.process_time() - started, result
 
 
 def turns(runs: dict[str, tuple[Callable[[], Any], int]]) -> tuple[dict[str, float], dict[str, Any]]:
-    """Median seconds of each, taken in turns as often as each says, after one that is not counted, and what it gave."""
+    """Median seconds of each, taken in turns as often as each says, and what it gave. More than once: after a first."""
     took: dict[str, list[float]] = {name: [] for name in runs}
     gave: dict[str, Any] = {}
     for name, (run, times) in runs.items():
         if times > 1:
             run()
-        else:
-            gave[name] = None
     for turn in range(max(times for _, times in runs.values())):
         for name, (run, times) in runs.items():
             if turn < times:
@@ -249,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{machine.description(1)['processor']}, load average {os.getloadavg()[0]:.1f}")
     with machine.threads(1):
         for part in (
-            lambda: steps(large, repeats, 2),
+            lambda: steps(large, repeats, 1),
             lambda: predictions(small, repeats, 1, peer=True),
             lambda: predictions(large, repeats, 0, peer=False),
             lambda: holes(large, RBF(LENGTH), min(repeats, 5), iterations),
@@ -257,8 +255,9 @@ def main(arguments: list[str] | None = None) -> int:
         ):
             made.append(part())
             show(made[-1])
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps({"machine": machine.description(1), "numbers": made}, indent=1), "utf-8")
+            if chosen.json is not None:
+                told = {"machine": machine.description(1), "numbers": made}
+                chosen.json.write_text(json.dumps(told, indent=1), "utf-8")
     return 0
 
 

@@ -431,10 +431,10 @@ def test_repeated_observations_are_those_of_dense_algebra() -> None:
 @pytest.mark.parametrize(("n", "steps"), [(60, None), (1200, 17)], ids=["scattered", "grid"])
 def test_interrupted_and_resumed_is_never_interrupted(n: int, steps: int | None) -> None:
     given, _, _ = task(n, steps)
-    whole = grid_gp(given, epochs=6, tol=0, rank=150)
+    whole = grid_gp(given, epochs=6, tol=0, eigenpairs=150)
     states: list[State] = []
-    grid_gp(given, epochs=3, tol=0, rank=150, callback=lambda step: states.append(step.state()))
-    resumed = grid_gp(given, epochs=6, tol=0, rank=150, resume=states[-1])
+    grid_gp(given, epochs=3, tol=0, eigenpairs=150, callback=lambda step: states.append(step.state()))
+    resumed = grid_gp(given, epochs=6, tol=0, eigenpairs=150, resume=states[-1])
     assert resumed.errors == whole.errors
     query = points(50, None, seed=1)
     assert torch.equal(resumed.predict(query).mean, whole.predict(query).mean)
@@ -485,8 +485,10 @@ def test_what_the_method_refuses() -> None:
         grid_gp(_task([[0], [1]], [1e200, 0], (2,)))
     with pytest.raises(TenfoldError, match="kernels has 1 entries for 2 modes"):
         grid_gp(_task([[0, 0]], [1], (3, 3)), kernels=["rbf"])
-    with pytest.raises(TenfoldError, match="rank is 0"):
-        grid_gp(_task([[0, 0]], [1], (3, 3)), rank=0)
+    with pytest.raises(TenfoldError, match="rank is 3, but grid_gp has none"):
+        grid_gp(_task([[0, 0]], [1], (3, 3)), rank=3)
+    with pytest.raises(TenfoldError, match="eigenpairs is 0"):
+        grid_gp(_task([[0, 0]], [1], (3, 3)), eigenpairs=0)
     with pytest.raises(DataError, match="weights must be positive"):
         grid_gp(Task(torch.zeros(1, 1, dtype=torch.float64), torch.ones(1), (1,), torch.zeros(1)))
 

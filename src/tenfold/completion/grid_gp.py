@@ -37,8 +37,6 @@ __all__ = ["GridGP", "GridPosterior", "grid_gp"]
 # Cells of the largest grid (tens of tensors of that size are held at once: about 2 GB), and levels of its longest axis
 # (whose covariance is a dense matrix).
 _CELLS, _LEVELS = 2**23, 4096
-# Eigenpairs that are kept where no rank is given.
-_RANK = 1000
 # Points are predicted on the grid of their positions where it has at most this many cells for each, else one by one,
 # so many at once.
 _PER_POINT, _TOGETHER = 8, 4096
@@ -214,7 +212,7 @@ def _kernel(given: str | Covariance | None, axis: Tensor, *, levels: bool) -> Co
     return replace(kernel, **lengths)
 
 
-@method("grid_gp", restore=_restore, continuous=True)
+@method("grid_gp", restore=_restore, continuous=True, ranks=False)
 def grid_gp(
     task: Task,
     *,
@@ -225,18 +223,20 @@ def grid_gp(
     callback: Callback | None = None,
     resume: State | None = None,
     kernels: str | Sequence[str | Covariance | None] | None = None,
+    eigenpairs: int = 1000,
 ) -> _Model:
     """One Gaussian process over all modes at once; its covariance is a product of one for each mode.
 
     The levels of the modes make a grid: of a continuous mode the positions that occur. Variances, lengths and noise are
     those that make the observations most likely, found by a quasi-Newton method with exact gradients where the grid is
-    full or at most 1000 of its cells were observed; else with ``rank`` eigenpairs of the prior (see `GridGP`), where
+    full or at most 1000 of its cells were observed; else with the leading eigenpairs of the prior (see `GridGP`), where
     the evidence is a lower bound. Nothing is drawn, so ``seed`` changes nothing. ``tol`` is what an epoch must gain in
     log likelihood for each cell that was observed.
 
     Args:
         kernels: one for each mode, as a name (``"rbf"``), a `Covariance`, or None for the default: `Matern52` for
             continuous modes, `Levels` for discrete ones. A single name is for all continuous modes.
+        eigenpairs: how many are eigenpairs at most.
 
     Raises:
         DataError: the grid has more than 8,388,608 cells or an axis more than 4096 levels, and more than 1000 cells
@@ -245,9 +245,10 @@ def grid_gp(
     Cost of an epoch: see `GridGP.nll_and_gradient`.
     Paper: "Scalable inference for structured Gaussian process models", 2011.
     """
-    if rank is not None and rank < 1:
-        raise TenfoldError(f"rank is {rank}: give at least 1, or None")
-    kept = _RANK if rank is None else rank
+    if rank is not None:
+        raise TenfoldError(f"rank is {rank}, but grid_gp has none: leave it out (eigenpairs is what limits its size)")
+    if eigenpairs < 1:
+        raise TenfoldError(f"eigenpairs is {eigenpairs}: give at least 1")
     if isinstance(kernels, str) or kernels is None:
         kernels = [kernels if size is None else None for size in task.sizes]
     if len(kernels) != task.order:
@@ -265,7 +266,7 @@ def grid_gp(
 
     def likelihood(given: GridGP) -> Likelihood:
         if seen is not None:
-            return given.likelihood(seen, kept)
+            return given.likelihood(seen, eigenpairs)
         dense = Dense(given, cells.columns, cells.values, cells.weights)
         return dense.likelihood().with_repeats(cells.repeats, given.noise)
 
@@ -294,7 +295,7 @@ def grid_gp(
                     len(errors),
                     epochs,
                     errors[-1],
-                    partial(_state, reached, cells, point, kept, tuple(errors), stopped),
+                    partial(_state, reached, cells, point, eigenpairs, tuple(errors), stopped),
                 )
             )
-    return _Model.of(process, cells, point, kept, errors, stopped)
+    return _Model.of(process, cells, point, eigenpairs, errors, stopped)
