@@ -2,10 +2,10 @@
 
     taskset -c 0 python -m benchmarks.grid_gp --json grid_gp.json
 
-Seconds of the processor, of one thread. What is compared takes turns; given are medians. Kernels and hyper-parameters are equal:
-one RBF kernel of length 0.2 on all axes of the unit cube (Matérn 3/2 where said), noise of variance 0.01. tenfold
-computes in double precision, GPyTorch in single precision, as each does by default. GPyTorch has its kernel in the
-form that tutorials show (``ScaleKernel(GridKernel)``) and in its fastest one (a bare ``GridKernel``, Toeplitz off).
+Seconds of the processor, of one thread. What is compared takes turns; given are medians. Kernels and hyper-parameters
+are equal: one RBF kernel of length 0.2 on all axes of the unit cube (Matérn 3/2 where said), noise of variance 0.01.
+tenfold computes in double precision, GPyTorch in single precision, as each does by default. GPyTorch has its kernel in
+the form that tutorials show (``ScaleKernel(GridKernel)``) and in its fastest one (a bare ``GridKernel``, Toeplitz off).
 
 With holes there is no peer that goes beyond conjugate gradients: compared are linear_operator's, with its pivoted
 Cholesky preconditioner, and our own with the full grid's inverse as a preconditioner. Each ends at a relative residual
@@ -102,7 +102,7 @@ def turns(runs: dict[str, tuple[Callable[[], Any], int]]) -> tuple[dict[str, flo
     """Median seconds of each, taken in turns as often as each says, and what it gave. More than once: after a first."""
     took: dict[str, list[float]] = {name: [] for name in runs}
     gave: dict[str, Any] = {}
-    for name, (run, times) in runs.items():
+    for run, times in runs.values():
         if times > 1:
             run()
     for turn in range(max(times for _, times in runs.values())):
