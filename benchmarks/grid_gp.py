@@ -38,6 +38,7 @@ from tenfold.linalg.conjugate_gradients import conjugate_gradients
 from tenfold.linalg.covariances import RBF, Covariance, Matern32
 
 LENGTH, NOISE, TOL = 0.2, 0.01, 1e-5
+PARTS = ("steps", "predictions", "large predictions", "holes", "rough")
 Numbers = dict[str, Any]
 
 
@@ -240,19 +241,24 @@ def main(arguments: list[str] | None = None) -> int:
     """Run; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.grid_gp", description=__doc__.split("\n")[0])
     parser.add_argument("--smoke", action="store_true", help="small grids, one repeat")
+    parser.add_argument("--levels", type=int, default=64, metavar="N", help="of each axis of the cube (default 64)")
+    parser.add_argument("--only", choices=PARTS, help="one of the comparisons")
     parser.add_argument("--json", type=Path, help="write the numbers there")
     chosen = parser.parse_args(arguments)
-    large, small, repeats, iterations = (8, 6, 2, 50) if chosen.smoke else (64, 16, 9, 600)
+    large, small, repeats, iterations = (8, 6, 2, 50) if chosen.smoke else (chosen.levels, 16, 9, 600)
+    parts: dict[str, Callable[[], Numbers]] = {
+        "steps": lambda: steps(large, repeats, 1),
+        "predictions": lambda: predictions(small, repeats, 1, peer=True),
+        "large predictions": lambda: predictions(large, repeats, 0, peer=False),
+        "holes": lambda: holes(large, RBF(LENGTH), min(repeats, 5), iterations),
+        "rough": lambda: holes(large, Matern32(LENGTH), 2, iterations),
+    }
     made: list[Numbers] = []
     print(f"{machine.description(1)['processor']}, load average {os.getloadavg()[0]:.1f}")
     with machine.threads(1):
-        for part in (
-            lambda: steps(large, repeats, 1),
-            lambda: predictions(small, repeats, 1, peer=True),
-            lambda: predictions(large, repeats, 0, peer=False),
-            lambda: holes(large, RBF(LENGTH), min(repeats, 5), iterations),
-            lambda: holes(large, Matern32(LENGTH), 2, iterations),
-        ):
+        for name, part in parts.items():
+            if chosen.only not in (None, name):
+                continue
             made.append(part())
             show(made[-1])
             if chosen.json is not None:
