@@ -498,3 +498,16 @@ def test_kernels_by_name_have_lengths_that_fit_the_mode() -> None:
     kernels: Sequence[Covariance] = model.process.kernels
     assert kernels[0].hyperparameters()["lengthscale"] == pytest.approx(2.7)
     assert isinstance(kernels[1], Periodic)
+
+
+def test_few_observations_of_many_levels_need_no_grid() -> None:
+    size = 10**6
+    coordinates = torch.tensor([[0, 0], [size - 1, 1], [5, 1]], dtype=torch.float64)
+    given = Task(coordinates, torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64), (size, 2))
+    model = grid_gp(given, epochs=2)
+    assert model.process.shape == (3, 2)
+    # A level that was never seen is like all others that were not.
+    unseen = model.predict(torch.tensor([[77, 0], [99, 0]], dtype=torch.float64))
+    assert float(unseen.mean[0]) == float(unseen.mean[1])
+    assert unseen.variance is not None
+    assert float(unseen.variance[0]) > float(model.predict(coordinates[:1]).variance)  # type: ignore[arg-type]

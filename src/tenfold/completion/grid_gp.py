@@ -49,7 +49,7 @@ class _Cells:
     """The observations of a task, gathered in the cells of the grid of its levels.
 
     Attributes:
-        axes: the levels of each mode.
+        axes: the levels of each mode; where no grid is needed only those that were observed.
         columns: for each cell that was observed, its level in each mode.
         values: the weighted mean in each cell; weights: the sum of the weights.
         repeats: what this leaves out.
@@ -75,9 +75,12 @@ class _Cells:
         if len(columns) < len(task):
             within = float((each * (task.values - values[cell]).square()).sum())
             repeats = Repeats(len(task) - len(columns), within, float(each.log().sum() - weights.log().sum()))
-        elif task.weights is not None:
-            repeats = Repeats(0, 0.0, 0.0)
-        return cls(axes, columns.unbind(1), values, weights, repeats)
+        places = columns.unbind(1)
+        if len(columns) <= DENSE:
+            # Levels of which nothing was observed would only make matrices larger.
+            used, places = zip(*(torch.unique(column, return_inverse=True) for column in places), strict=True)
+            axes = tuple(axis[levels] for axis, levels in zip(axes, used, strict=True))
+        return cls(axes, places, values, weights, repeats)
 
     @property
     def scattered(self) -> bool:
