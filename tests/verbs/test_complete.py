@@ -278,7 +278,7 @@ def test_all_models_that_suit_are_compared():
     suited = {
         entry.name
         for entry in tn.completion.methods().values()
-        if entry.automatic and not entry.counts and (entry.orders is None or 2 in entry.orders)
+        if entry.automatic != 0 and not entry.counts and (entry.orders is None or 2 in entry.orders)
     }
     assert names == suited
     assert sum(one.chosen for one in posterior.tried) == 1

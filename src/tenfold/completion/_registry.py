@@ -74,7 +74,7 @@ class Entry:
         orders: the numbers of modes that it takes, None for any.
         ranks: whether it has a rank.
         ladder: the ranks that are tried when none is given; None stands for the method's own choice.
-        automatic: whether it is among those that are compared when no model is named.
+        automatic: the most observations with which it is compared when no model is named; None for any number.
         summary: the first line of its docstring.
     """
 
@@ -87,7 +87,7 @@ class Entry:
     orders: tuple[int, ...] | None
     ranks: bool
     ladder: tuple[int | None, ...]
-    automatic: bool
+    automatic: int | None
     summary: str
 
     @property
@@ -112,7 +112,7 @@ def method(
     orders: tuple[int, ...] | None = None,
     ranks: bool = True,
     ladder: tuple[int | None, ...] = (1, 2, 3, 5, 8, 12, 16),
-    automatic: bool = True,
+    automatic: int | None = None,
 ) -> Callable[[_Function], _Function]:
     """Register a function as the method ``name``; arguments as of `Entry`.
 

@@ -150,7 +150,7 @@ def draw(
     return cells[fresh[len(apart) :]]
 
 
-@method("dain", restore=Augmented.restore, continuous=True, ladder=(None,), automatic=False)
+@method("dain", restore=Augmented.restore, continuous=True, ladder=(None,), automatic=0)
 def dain(
     task: Task,
     *,

@@ -215,7 +215,7 @@ def _kernel(given: str | Covariance | None, axis: Tensor, *, levels: bool) -> Co
     return replace(kernel, **lengths)
 
 
-@method("grid_gp", restore=_restore, continuous=True, ranks=False)
+@method("grid_gp", restore=_restore, continuous=True, ranks=False, automatic=2000)
 def grid_gp(
     task: Task,
     *,

@@ -119,7 +119,7 @@ def _restore(state: State) -> UnderCounted:
     )
 
 
-@method("under_counted", restore=_restore, counts=True, attributes=True, automatic=False)
+@method("under_counted", restore=_restore, counts=True, attributes=True, automatic=0)
 def under_counted(
     task: Task,
     *,

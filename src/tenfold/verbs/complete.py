@@ -408,7 +408,7 @@ def _entries(model: Any) -> list[Entry]:
     if not isinstance(model, str):
         raise TenfoldError(f"model must be the name of a model or 'auto', not {quoted(model)}")
     if model == "auto":
-        return [entry for entry in methods().values() if entry.automatic]
+        return list(methods().values())
     return [find(model)]
 
 
@@ -439,6 +439,8 @@ def _suited(entries: Sequence[Entry], data: Observed, counts: bool | None, *, na
             why += " is continuous; leave it out of continuous"
         elif entry.orders is not None and len(data.modes) not in entry.orders:
             why = f"takes {' or '.join(map(str, entry.orders))} modes, and there are {len(data.modes)}"
+        elif not named and entry.automatic is not None and len(values) > entry.automatic:
+            continue
         elif entry.counts and not whole:
             row = int((~((values >= 0) & (values == values.round()))).nonzero()[0])
             why = f"takes counts, whole numbers of at least 0, and value {row} is {values[row].item():g}"
