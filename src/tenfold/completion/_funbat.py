@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from tenfold.completion._registry import Callback, Step
 from tenfold.completion.model import Prediction, State
 from tenfold.completion.task import Task
 from tenfold.errors import DataError, TenfoldError
-from tenfold.linalg.state_space import Chain, Smoothed, independent, matern, matern_slopes, smooth
+from tenfold.linalg.state_space import SMOOTHNESS, Chain, Smoothed, independent, matern, matern_slopes, smooth
 
 # Gamma prior on the precision of the noise: as if one value had been seen with a square of a thousandth of the variance
 # of all of them.
@@ -26,6 +27,14 @@ _VARIANCES = math.log(1e-12), math.log(1e6)
 # Steps of the logarithms of hyper-parameters: the first, the smallest, the largest, and how they change while the
 # slope keeps its sign and when it does not.
 _FIRST_STEP, _STEPS, _LONGER, _SHORTER = 0.1, (1e-4, 1.0), 1.3, 0.4
+# The first epochs leave the hyper-parameters as they are, for nothing is known yet; the smoothness is chosen after some
+# more, each candidate after so many steps of its own hyper-parameters.
+_LEARN, _CHOOSE, _TRIED = 5, (10, 25), 6
+_CANDIDATES = 0.5, 1.5
+# Components that add less than this to the square of the function, relative to the noise, are left out.
+IDLE = 1e-6
+# Length scale and smoothness that are started with.
+_LENGTH, _SMOOTHNESS = 0.1, 1.5
 # At most so many query levels are inserted at a time, and so many rows are predicted at a time.
 _QUERIES, _ROWS = 20_000, 65_536
 
@@ -66,7 +75,8 @@ class Mode:
         log_variance: of each component.
         steps: of the last two, how far to try.
         slopes: their signs last time.
-        inner: ``E[log of the factor]`` less the evidence: the divergence of the posterior from the prior.
+        divergence: of the posterior from the prior.
+        evidence: of the messages.
     """
 
     positions: Tensor
@@ -80,6 +90,7 @@ class Mode:
     steps: Tensor
     slopes: Tensor
     divergence: float = 0.0
+    evidence: float = -math.inf
 
     @property
     def rank(self) -> int:
@@ -101,15 +112,14 @@ class Mode:
             return found, torch.stack([torch.zeros_like(by_variance), by_variance])
         return found, torch.stack(matern_slopes(chain, self.positions, log_length.exp(), found, self.smoothness))
 
-    def update(self, learn: bool, shared: bool) -> None:
+    def update(self, learn: bool) -> None:
         """The posterior for the present messages, and a step of the hyper-parameters if the evidence rises by it."""
         found, slopes = self.smoothed(self.log_length, self.log_variance, learn)
         if slopes is not None:
-            if shared:
-                slopes = torch.stack([slopes[0].mean().expand_as(slopes[0]), slopes[1]])
             signs = slopes.sign()
             same = signs * self.slopes
-            self.steps = (self.steps * torch.where(same > 0, _LONGER, torch.where(same < 0, _SHORTER, 1.0))).clamp(*_STEPS)
+            change = torch.where(same > 0, _LONGER, torch.where(same < 0, _SHORTER, 1.0))
+            self.steps = (self.steps * change).clamp(*_STEPS)
             self.slopes = signs
             log_length = (self.log_length + signs[0] * self.steps[0]).clamp(*_LENGTHS)
             log_variance = (self.log_variance + signs[1] * self.steps[1]).clamp(*_VARIANCES)
@@ -122,7 +132,32 @@ class Mode:
         self.second = folded(found.covariance + found.mean[:, :, None] * found.mean[:, None, :])
         *_, times = pairs(self.rank)
         inside = float((self.shift * self.mean).sum() - 0.5 * (self.precision * self.second * times).sum())
-        self.divergence = inside - found.evidence
+        self.evidence, self.divergence = found.evidence, inside - found.evidence
+
+    def choose(self) -> None:
+        """Take the smoothness with the larger evidence for the present messages, each with its own hyper-parameters."""
+        if self.smoothness is None:
+            return
+        tried = []
+        for smoothness in _CANDIDATES:
+            fresh = torch.full_like(self.steps, _FIRST_STEP), torch.zeros_like(self.slopes)
+            one = replace(self, smoothness=smoothness, steps=fresh[0], slopes=fresh[1])
+            for _ in range(_TRIED):
+                one.update(True)
+            tried.append(one)
+        best = max(tried, key=lambda one: one.evidence)
+        for name in ("smoothness", "evidence", "divergence", "mean", "second", "log_length", "log_variance", "steps",
+                     "slopes"):  # fmt: skip
+            setattr(self, name, getattr(best, name))
+
+    def keep(self, kept: Tensor) -> None:
+        """Leave out the other components."""
+        a, c, _ = pairs(self.rank)
+        both = kept[a] & kept[c]
+        self.mean, self.shift = self.mean[:, kept], self.shift[:, kept]
+        self.second, self.precision = self.second[:, both], self.precision[:, both]
+        self.log_length, self.log_variance = self.log_length[kept], self.log_variance[kept]
+        self.steps, self.slopes = self.steps[:, kept], self.slopes[:, kept]
 
     def at(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """``E[u]`` and the upper triangles of ``E[u u^T]`` anywhere: levels of which nothing is seen are inserted."""
@@ -142,3 +177,394 @@ class Mode:
             means.append(found.mean[asked])
             seconds.append(folded(found.covariance + found.mean[:, :, None] * found.mean[:, None, :])[asked])
         return torch.cat(means)[index], torch.cat(seconds)[index]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The observations, sorted by the levels of each mode; values are divided by ``scale``, weights are one on average.
+
+    Attributes:
+        count: how many have a positive weight.
+        squares: the weighted sum of the squares of the values.
+        logarithms: the sum of the logarithms of the weights.
+    """
+
+    positions: tuple[Tensor, ...]
+    sizes: tuple[int | None, ...]
+    sorted: tuple[Sorted, ...]
+    count: int
+    squares: float
+    logarithms: float
+    scale: float
+
+    @classmethod
+    def of(cls, task: Task, levels: int) -> Seen:
+        largest = float(task.values.abs().max())
+        scale = largest * float((task.values / largest).square().mean().sqrt()) if largest else 1.0
+        values = task.values / scale
+        weights = torch.ones_like(values) if task.weights is None else task.weights
+        if not bool((weights >= 0).all()) or not bool(weights.any()):
+            raise DataError("weights must not be negative, and not all zero: leave them out for equal ones")
+        positive = weights > 0
+        weights = weights / weights[positive].mean()
+        found = [_levels(task, mode, levels) for mode in range(task.order)]
+        index = torch.stack([place for _, place in found])
+        ordered = tuple(
+            Sorted.of(index, mode, len(positions), values, weights) for mode, (positions, _) in enumerate(found)
+        )
+        return cls(
+            tuple(positions for positions, _ in found),
+            task.sizes,
+            ordered,
+            int(positive.sum()),
+            float((weights * values.square()).sum()),
+            float(weights[positive].log().sum()),
+            scale,
+        )
+
+
+def _levels(task: Task, mode: int, most: int) -> tuple[Tensor, Tensor]:
+    """As `Task.levels`, but of a continuous mode with more than ``most`` levels those of a grid."""
+    positions, index = task.levels(mode)
+    if task.sizes[mode] is None and len(positions) > most:
+        rounded = torch.round(task.coordinates[:, mode] * (most - 1)) / (most - 1)
+        positions, index = torch.unique(rounded, return_inverse=True)
+    return positions, index
+
+
+class Start(ABC):
+    """The posterior that one start led to: independent modes and a precision of the noise, and what a form adds.
+
+    Attributes:
+        modes: one for each mode of the data.
+        shape: of the Gamma posterior of the precision of the noise.
+        rate: of the same.
+        bounds: the lower bound on the logarithm of the evidence after each epoch, of values divided by the scale.
+        error: the root of the expected square of a residual.
+    """
+
+    def __init__(self, modes: list[Mode], rate: float, shape: float) -> None:
+        self.modes, self.rate, self.shape = modes, rate, shape
+        self.bounds: list[float] = []
+        self.error = math.inf
+
+    @classmethod
+    @abstractmethod
+    def random(cls, modes: list[Mode], count: int, generator: torch.Generator) -> Start:
+        """Where a fit begins; of the modes the means are drawn already."""
+
+    @abstractmethod
+    def messages(self, seen: Seen, number: int) -> tuple[Tensor, Tensor]:
+        """Sums over the observations of each level of ``w E[a a^T]`` (upper triangles) and ``w y E[a]``.
+
+        The function at an observation is ``a^T u`` for the components u of this mode.
+        """
+
+    @abstractmethod
+    def rest(self, seen: Seen, messages: tuple[Tensor, Tensor], damping: float) -> tuple[float, float]:
+        """What comes after the modes: the expected sum of squared residuals, and the divergence of what is no mode."""
+
+    @abstractmethod
+    def moments(self, means: Sequence[Tensor], seconds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """``E[f]`` and ``E[f^2]`` of rows of which the moments of all modes are given."""
+
+    @abstractmethod
+    def keep(self, kept: list[Tensor]) -> None:
+        """Leave out all other components of each mode."""
+
+    @abstractmethod
+    def idle(self, powers: list[Tensor]) -> list[Tensor]:
+        """Which components of each mode are wanted, given what each adds relative to the noise."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> int: ...
+
+    @property
+    def noise(self) -> float:
+        """Expected, of which the posterior is inverse Gamma."""
+        return self.rate / self.shape
+
+    def epoch(self, seen: Seen, number: int, learn: bool, choose: list[bool], damping: float) -> None:
+        """Every mode once, then what the form adds, then the noise."""
+        precise = self.shape / self.rate
+        for place, mode in enumerate(self.modes):
+            messages = self.messages(seen, place)
+            old = damping if number > 1 else 0.0
+            mode.precision = torch.lerp(precise * messages[0], mode.precision, old)
+            mode.shift = torch.lerp(precise * messages[1], mode.shift, old)
+            mode.update(learn and number > _LEARN)
+            if choose[place] and learn and number in _CHOOSE:
+                mode.choose()
+        residual, divergence = self.rest(seen, messages, damping)
+        powers = [self._powers(mode) for mode in self.modes]
+        self.shape, self.rate = SHAPE + seen.count / 2, RATE + max(residual, 0.0) / 2
+        self.error = math.sqrt(max(residual, 0.0) / seen.count)
+        likelihood = 0.5 * seen.count * (_digamma(self.shape) - math.log(2 * math.pi * self.rate))
+        likelihood += 0.5 * seen.logarithms - 0.5 * residual * self.shape / self.rate
+        divergence += _gamma_divergence(self.shape, self.rate) + sum(mode.divergence for mode in self.modes)
+        self.bounds.append(likelihood - divergence)
+        if learn and number > _LEARN:
+            wanted = self.idle([power / seen.count for power in powers])
+            if not all(bool(kept.all()) for kept in wanted):
+                self.keep(wanted)
+
+    def _powers(self, mode: Mode) -> Tensor:
+        a, c, _ = pairs(mode.rank)
+        return (mode.precision * mode.second).sum(0)[a == c]
+
+    def predict(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of the function."""
+        tables = [mode.at(coordinates[:, place]) for place, mode in enumerate(self.modes)]
+        means, variances = [], []
+        for rows in torch.arange(len(coordinates)).split(_ROWS):
+            mean, second = self.moments([table[0][rows] for table in tables], [table[1][rows] for table in tables])
+            means.append(mean)
+            variances.append((second - mean.square()).clamp(min=0.0))
+        return torch.cat(means), torch.cat(variances)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything, by name."""
+        found = {"noise": torch.tensor([self.shape, self.rate, self.error], dtype=torch.float64)}
+        found["bounds"] = torch.tensor(self.bounds, dtype=torch.float64)
+        for place, mode in enumerate(self.modes):
+            for name in _TENSORS:
+                found[f"{place}.{name}"] = getattr(mode, name)
+            own = [mode.divergence, mode.evidence, math.nan if mode.smoothness is None else mode.smoothness]
+            found[f"{place}.own"] = torch.tensor(own, dtype=torch.float64)
+        return found
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor], order: int) -> Start:
+        """The inverse of `tensors`."""
+        modes = []
+        for place in range(order):
+            divergence, evidence, smoothness = tensors[f"{place}.own"].tolist()
+            values: dict[str, Any] = {name: tensors[f"{place}.{name}"] for name in _TENSORS}
+            values |= {"divergence": divergence, "evidence": evidence}
+            modes.append(Mode(**values, smoothness=None if math.isnan(smoothness) else smoothness))
+        shape, rate, error = tensors["noise"].tolist()
+        start = cls(modes, rate, shape)
+        start.bounds, start.error = tensors["bounds"].tolist(), error
+        return start
+
+
+_TENSORS = (
+    "positions", "mean", "second", "precision", "shift", "log_length", "log_variance", "steps", "slopes"
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class FunctionalModel:
+    """What both forms return: the mixture of what several starts led to, each with the same weight.
+
+    Attributes:
+        starts: the posteriors.
+        sizes: as of the task.
+        scale: what values were divided by.
+        errors: after each epoch the root of the expected square of a residual, the mean over the starts.
+        stopped: ``"tol"`` or ``"epochs"``.
+        evidence: the largest of the starts' lower bounds on the log marginal likelihood.
+        count: how many observations there were.
+    """
+
+    starts: tuple[Start, ...]
+    sizes: tuple[int | None, ...]
+    scale: float
+    errors: tuple[float, ...]
+    stopped: str
+    count: int
+
+    @property
+    def evidence(self) -> float:
+        return max(start.bounds[-1] for start in self.starts) - self.count * math.log(self.scale)
+
+    @property
+    def parameters(self) -> int:
+        return sum(start.parameters for start in self.starts)
+
+    @property
+    def ranks(self) -> tuple[tuple[int, ...], ...]:
+        """How many components each mode has kept, for each start."""
+        return tuple(tuple(mode.rank for mode in start.modes) for start in self.starts)
+
+    @property
+    def smoothness(self) -> tuple[tuple[float | None, ...], ...]:
+        """Of the prior of each mode, for each start; None of discrete modes."""
+        return tuple(tuple(mode.smoothness for mode in start.modes) for start in self.starts)
+
+    @property
+    def lengths(self) -> tuple[tuple[Tensor, ...], ...]:
+        """The length scales of the components of each mode, for each start."""
+        return tuple(tuple(mode.log_length.exp() for mode in start.modes) for start in self.starts)
+
+    def predict(self, coordinates: Tensor, attributes: Tensor | None = None) -> Prediction:
+        """Mean and variance of the function at points, which need not be levels that were observed.
+
+        Raises:
+            DataError: another number of modes, numbers that are not finite, a level outside its discrete mode.
+
+        Cost: one pass of the smoother over the levels and the new positions of each continuous mode, and as much for
+        each point as an observation costs.
+        """
+        coordinates = coordinates.to(torch.float64)
+        if coordinates.ndim != 2 or coordinates.shape[1] != len(self.sizes):
+            raise DataError(f"coordinates has shape {tuple(coordinates.shape)}: give {len(self.sizes)} columns")
+        if not torch.isfinite(coordinates).all():
+            raise DataError("coordinates holds NaN or inf: leave such points out")
+        for mode, size in enumerate(self.sizes):
+            column = coordinates[:, mode]
+            if size is not None and bool(((column < 0) | (column >= size) | (column != column.round())).any()):
+                raise DataError(f"coordinates of mode {mode} must be whole numbers from 0 to {size - 1}")
+        found = [start.predict(coordinates) for start in self.starts]
+        means = torch.stack([mean for mean, _ in found])
+        inside = torch.stack([variance for _, variance in found]).mean(0)
+        noise = sum(start.noise for start in self.starts) / len(self.starts)
+        return Prediction(
+            means.mean(0) * self.scale,
+            (inside + means.var(0, correction=0)) * self.scale**2,
+            torch.tensor(noise * self.scale**2, dtype=torch.float64),
+        )
+
+    def state(self) -> State:
+        tensors = {
+            f"{number}.{name}": tensor
+            for number, start in enumerate(self.starts)
+            for name, tensor in start.tensors().items()
+        }
+        facts = {
+            "starts": len(self.starts),
+            "sizes": list(self.sizes),
+            "scale": self.scale,
+            "errors": list(self.errors),
+            "stopped": self.stopped,
+            "count": self.count,
+        }
+        return State(tensors, facts)
+
+
+def restored(state: State, kind: type[Start]) -> FunctionalModel:
+    """The model of a state."""
+    facts, order = state.facts, len(state.facts["sizes"])
+    starts = []
+    for number in range(facts["starts"]):
+        before = f"{number}."
+        own = {name[len(before) :]: t.clone() for name, t in state.tensors.items() if name.startswith(before)}
+        starts.append(kind.of(own, order))
+    return FunctionalModel(
+        tuple(starts),
+        tuple(facts["sizes"]),
+        facts["scale"],
+        tuple(facts["errors"]),
+        facts["stopped"],
+        facts["count"],
+    )
+
+
+def fitted(
+    kind: type[Start],
+    task: Task,
+    ranks: Sequence[int],
+    *,
+    seed: int,
+    epochs: int,
+    tol: float,
+    callback: Callback | None,
+    resume: State | None,
+    starts: int,
+    smoothness: float | Sequence[float | None] | None,
+    learn: bool,
+    length: float,
+    variance: float,
+    damping: float,
+    levels: int,
+) -> FunctionalModel:
+    """Epochs of all starts until none of their bounds rises by more than ``tol`` for each observation."""
+    if epochs < 1:
+        raise TenfoldError(f"epochs must be at least 1, not {epochs}")
+    if starts < 1:
+        raise TenfoldError(f"starts must be at least 1, not {starts}")
+    if not 0 <= damping < 1:
+        raise TenfoldError(f"damping must be at least 0 and below 1, not {damping}")
+    if levels < 2:
+        raise TenfoldError(f"levels must be at least 2, not {levels}")
+    for name, given in (("length", length), ("variance", variance)):
+        if not 0 < given < math.inf:
+            raise TenfoldError(f"{name} must be a positive number, not {given}")
+    each = [smoothness] * task.order if smoothness is None or isinstance(smoothness, (int, float)) else [*smoothness]
+    if len(each) != task.order or any(one is not None and one not in SMOOTHNESS for one in each):
+        raise TenfoldError(f"smoothness must be 0.5, 1.5 or 2.5, one or {task.order} of them, not {smoothness}")
+    seen = Seen.of(task, levels)
+    errors: list[float] = []
+    if resume is None:
+        generator = torch.Generator().manual_seed(seed)
+        begun = [
+            kind.random(_modes(seen, ranks, each, length, variance, generator), seen.count, generator)
+            for _ in range(starts)
+        ]
+    else:
+        model = restored(resume, kind)
+        begun, errors = list(model.starts), list(model.errors)
+    stopped = "epochs"
+    def model_now() -> FunctionalModel:
+        return FunctionalModel(tuple(begun), task.sizes, seen.scale, tuple(errors), stopped, seen.count)
+
+    for number in range(len(errors) + 1, epochs + 1):
+        if _settled(begun, seen.count, tol):
+            stopped = "tol"
+            break
+        for start in begun:
+            start.epoch(seen, number, learn, [one is None for one in each], damping)
+        errors.append(sum(start.error for start in begun) / len(begun) * seen.scale)
+        if callback is not None:
+            callback(Step(number, epochs, errors[-1], lambda: model_now().state()))
+    else:
+        stopped = "tol" if _settled(begun, seen.count, tol) else "epochs"
+    return model_now()
+
+
+def _modes(
+    seen: Seen,
+    ranks: Sequence[int],
+    smoothness: Sequence[float | None],
+    length: float,
+    variance: float,
+    generator: torch.Generator,
+) -> list[Mode]:
+    """Means at random, and certain: were they as uncertain as the prior, the first epochs would find nothing."""
+    modes = []
+    for positions, size, rank, smooth_by in zip(seen.positions, seen.sizes, ranks, smoothness, strict=True):
+        mean = torch.randn(len(positions), rank, generator=generator, dtype=torch.float64)
+        second = folded(mean[:, :, None] * mean[:, None, :])
+        modes.append(
+            Mode(
+                positions,
+                None if size is not None else smooth_by or _SMOOTHNESS,
+                mean,
+                second,
+                torch.zeros_like(second),
+                torch.zeros_like(mean),
+                torch.full((rank,), math.log(length), dtype=torch.float64),
+                torch.full((rank,), math.log(variance), dtype=torch.float64),
+                torch.full((2, rank), _FIRST_STEP, dtype=torch.float64),
+                torch.zeros(2, rank, dtype=torch.float64),
+            )
+        )
+    return modes
+
+
+def _digamma(x: float) -> float:
+    return float(torch.digamma(torch.tensor(x, dtype=torch.float64)))
+
+
+def _gamma_divergence(shape: float, rate: float) -> float:
+    """Of the posterior of the precision from its prior."""
+    found = (shape - SHAPE) * _digamma(shape) - math.lgamma(shape) + math.lgamma(SHAPE)
+    return found + SHAPE * (math.log(rate) - math.log(RATE)) + shape * (RATE - rate) / rate
+
+
+def _settled(starts: list[Start], count: int, tol: float) -> bool:
+    # Not before the hyper-parameters had a chance.
+    if len(starts[0].bounds) < 2 * _LEARN:
+        return False
+    return all(max(abs(s.bounds[-1] - s.bounds[-2]), abs(s.bounds[-2] - s.bounds[-3])) <= tol * count for s in starts)
