@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,14 +27,13 @@ _VARIANCES = math.log(1e-12), math.log(1e6)
 # Steps of the logarithms of hyper-parameters: the first, the smallest, the largest, and how they change while the
 # slope keeps its sign and when it does not.
 _FIRST_STEP, _STEPS, _LONGER, _SHORTER = 0.1, (1e-4, 1.0), 1.3, 0.4
-# The first epochs leave the hyper-parameters as they are, for nothing is known yet; the smoothness is chosen after some
-# more, each candidate after so many steps of its own hyper-parameters.
-_LEARN, _CHOOSE, _TRIED = 5, (10, 25), 6
-_CANDIDATES = 0.5, 1.5
+# The first epochs leave the hyper-parameters as they are, for nothing is known yet.
+_LEARN = 5
 # Components that add less than this to the square of the function, relative to the noise, are left out.
 IDLE = 1e-6
-# Length scale and smoothness that are started with.
-_LENGTH, _SMOOTHNESS = 0.1, 1.5
+# Starts are weighed by their evidence, but as if there had been no more observations than this: of more, a difference
+# between bounds tells of what the approximation makes of a start, not of how probable it is.
+_COUNTED = 20
 # At most so many query levels are inserted at a time, and so many rows are predicted at a time.
 _QUERIES, _ROWS = 20_000, 65_536
 
@@ -76,7 +75,6 @@ class Mode:
         steps: of the last two, how far to try.
         slopes: their signs last time.
         divergence: of the posterior from the prior.
-        evidence: of the messages.
     """
 
     positions: Tensor
@@ -90,7 +88,6 @@ class Mode:
     steps: Tensor
     slopes: Tensor
     divergence: float = 0.0
-    evidence: float = -math.inf
 
     @property
     def rank(self) -> int:
@@ -132,23 +129,7 @@ class Mode:
         self.second = folded(found.covariance + found.mean[:, :, None] * found.mean[:, None, :])
         *_, times = pairs(self.rank)
         inside = float((self.shift * self.mean).sum() - 0.5 * (self.precision * self.second * times).sum())
-        self.evidence, self.divergence = found.evidence, inside - found.evidence
-
-    def choose(self) -> None:
-        """Take the smoothness with the larger evidence for the present messages, each with its own hyper-parameters."""
-        if self.smoothness is None:
-            return
-        tried = []
-        for smoothness in _CANDIDATES:
-            fresh = torch.full_like(self.steps, _FIRST_STEP), torch.zeros_like(self.slopes)
-            one = replace(self, smoothness=smoothness, steps=fresh[0], slopes=fresh[1])
-            for _ in range(_TRIED):
-                one.update(True)
-            tried.append(one)
-        best = max(tried, key=lambda one: one.evidence)
-        for name in ("smoothness", "evidence", "divergence", "mean", "second", "log_length", "log_variance", "steps",
-                     "slopes"):  # fmt: skip
-            setattr(self, name, getattr(best, name))
+        self.divergence = inside - found.evidence
 
     def keep(self, kept: Tensor) -> None:
         """Leave out the other components."""
@@ -285,7 +266,7 @@ class Start(ABC):
         """Expected, of which the posterior is inverse Gamma."""
         return self.rate / self.shape
 
-    def epoch(self, seen: Seen, number: int, learn: bool, choose: list[bool], damping: float) -> None:
+    def epoch(self, seen: Seen, number: int, learn: bool, damping: float) -> None:
         """Every mode once, then what the form adds, then the noise."""
         precise = self.shape / self.rate
         for place, mode in enumerate(self.modes):
@@ -294,8 +275,6 @@ class Start(ABC):
             mode.precision = torch.lerp(precise * messages[0], mode.precision, old)
             mode.shift = torch.lerp(precise * messages[1], mode.shift, old)
             mode.update(learn and number > _LEARN)
-            if choose[place] and learn and number in _CHOOSE:
-                mode.choose()
         residual, divergence = self.rest(seen, messages, damping)
         powers = [self._powers(mode) for mode in self.modes]
         self.shape, self.rate = SHAPE + seen.count / 2, RATE + max(residual, 0.0) / 2
@@ -330,7 +309,7 @@ class Start(ABC):
         for place, mode in enumerate(self.modes):
             for name in _TENSORS:
                 found[f"{place}.{name}"] = getattr(mode, name)
-            own = [mode.divergence, mode.evidence, math.nan if mode.smoothness is None else mode.smoothness]
+            own = [mode.divergence, math.nan if mode.smoothness is None else mode.smoothness]
             found[f"{place}.own"] = torch.tensor(own, dtype=torch.float64)
         return found
 
@@ -339,10 +318,10 @@ class Start(ABC):
         """The inverse of `tensors`."""
         modes = []
         for place in range(order):
-            divergence, evidence, smoothness = tensors[f"{place}.own"].tolist()
+            divergence, smoothness = tensors[f"{place}.own"].tolist()
             values: dict[str, Any] = {name: tensors[f"{place}.{name}"] for name in _TENSORS}
-            values |= {"divergence": divergence, "evidence": evidence}
-            modes.append(Mode(**values, smoothness=None if math.isnan(smoothness) else smoothness))
+            smoothness = None if math.isnan(smoothness) else smoothness
+            modes.append(Mode(**values, divergence=divergence, smoothness=smoothness))
         shape, rate, error = tensors["noise"].tolist()
         start = cls(modes, rate, shape)
         start.bounds, start.error = tensors["bounds"].tolist(), error
@@ -356,7 +335,7 @@ _TENSORS = (
 
 @dataclass(frozen=True, eq=False)
 class FunctionalModel:
-    """What both forms return: the mixture of what several starts led to, each with the same weight.
+    """What both forms return: the mixture of what several starts led to.
 
     Attributes:
         starts: the posteriors.
@@ -382,6 +361,12 @@ class FunctionalModel:
     @property
     def parameters(self) -> int:
         return sum(start.parameters for start in self.starts)
+
+    @property
+    def weights(self) -> Tensor:
+        """Of the starts in the mixture; they add up to one."""
+        bounds = torch.tensor([start.bounds[-1] for start in self.starts], dtype=torch.float64)
+        return torch.softmax(bounds * min(_COUNTED / self.count, 1.0), 0)
 
     @property
     def ranks(self) -> tuple[tuple[int, ...], ...]:
@@ -418,13 +403,12 @@ class FunctionalModel:
                 raise DataError(f"coordinates of mode {mode} must be whole numbers from 0 to {size - 1}")
         found = [start.predict(coordinates) for start in self.starts]
         means = torch.stack([mean for mean, _ in found])
-        inside = torch.stack([variance for _, variance in found]).mean(0)
-        noise = sum(start.noise for start in self.starts) / len(self.starts)
-        return Prediction(
-            means.mean(0) * self.scale,
-            (inside + means.var(0, correction=0)) * self.scale**2,
-            torch.tensor(noise * self.scale**2, dtype=torch.float64),
-        )
+        weights = self.weights
+        mean = weights @ means
+        inside = weights @ torch.stack([variance for _, variance in found])
+        noise = weights @ torch.tensor([start.noise for start in self.starts], dtype=torch.float64)
+        between = weights @ (means - mean).square()
+        return Prediction(mean * self.scale, (inside + between) * self.scale**2, noise * self.scale**2)
 
     def state(self) -> State:
         tensors = {
@@ -472,7 +456,7 @@ def fitted(
     callback: Callback | None,
     resume: State | None,
     starts: int,
-    smoothness: float | Sequence[float | None] | None,
+    smoothness: float | Sequence[float],
     learn: bool,
     length: float,
     variance: float,
@@ -491,8 +475,8 @@ def fitted(
     for name, given in (("length", length), ("variance", variance)):
         if not 0 < given < math.inf:
             raise TenfoldError(f"{name} must be a positive number, not {given}")
-    each = [smoothness] * task.order if smoothness is None or isinstance(smoothness, (int, float)) else [*smoothness]
-    if len(each) != task.order or any(one is not None and one not in SMOOTHNESS for one in each):
+    each = [smoothness] * task.order if isinstance(smoothness, (int, float)) else [*smoothness]
+    if len(each) != task.order or any(one not in SMOOTHNESS for one in each):
         raise TenfoldError(f"smoothness must be 0.5, 1.5 or 2.5, one or {task.order} of them, not {smoothness}")
     seen = Seen.of(task, levels)
     errors: list[float] = []
@@ -514,7 +498,7 @@ def fitted(
             stopped = "tol"
             break
         for start in begun:
-            start.epoch(seen, number, learn, [one is None for one in each], damping)
+            start.epoch(seen, number, learn, damping)
         errors.append(sum(start.error for start in begun) / len(begun) * seen.scale)
         if callback is not None:
             callback(Step(number, epochs, errors[-1], lambda: model_now().state()))
@@ -526,7 +510,7 @@ def fitted(
 def _modes(
     seen: Seen,
     ranks: Sequence[int],
-    smoothness: Sequence[float | None],
+    smoothness: Sequence[float],
     length: float,
     variance: float,
     generator: torch.Generator,
@@ -539,7 +523,7 @@ def _modes(
         modes.append(
             Mode(
                 positions,
-                None if size is not None else smooth_by or _SMOOTHNESS,
+                None if size is not None else smooth_by,
                 mean,
                 second,
                 torch.zeros_like(second),

@@ -73,14 +73,57 @@ def funbat_cp(
     callback: Callback | None = None,
     resume: State | None = None,
     starts: int = 4,
-    smoothness: float | Sequence[float | None] | None = None,
+    smoothness: float | Sequence[float] = 1.5,
     learn: bool = True,
     length: float = 0.1,
     variance: float = 1.0,
     damping: float = 0.0,
     levels: int = 4096,
 ) -> FunctionalModel:
-    """DOC"""
+    """Functional Bayesian CP: sums of products of one function for each mode, with uncertainty.
+
+    A mode with an interval of positions has a Matern process for each component, in the form of a Markov chain, so that
+    a smoother finds the posterior of all its levels in linear time; a mode with levels has independent normal numbers.
+    Each mode is updated given the moments of the others, then the precision of the noise, so that
+    a lower bound of the evidence rises from epoch to epoch. The length scale and the variance of every component
+    climb the evidence that the smoother gives, and components whose variance falls to nothing are left out: a rank that
+    is too large does little harm.
+
+    Such a posterior is centred on one of many explanations, and too certain of it. So several starts are fitted, and
+    what is returned is their mixture: its mean predicts better than each of them, and its variance tells where they
+    disagree.
+
+    Args:
+        task: what was observed; modes may be intervals, levels, or some of each.
+        rank: components at the start, 8 if None.
+        seed: of the starts.
+        epochs: at most.
+        tol: stop when no start's bound changed by more than this for each observation, twice running.
+        callback: called after every epoch.
+        resume: a state that ``callback`` was given.
+        starts: how many posteriors are mixed.
+        smoothness: of the Matern processes, 1/2, 3/2 or 5/2, one or one for each mode (of which those of
+            discrete modes do not matter).
+        learn: whether length scales and variances are learned and components left out, else they stay what they are.
+        length: the length scales at the start, in units of the range of the mode.
+        variance: the variances at the start.
+        damping: the part of the messages to a mode that stays as it was; the bound may then fall.
+        levels: a continuous mode with more distinct positions than this is rounded to a grid of so many.
+
+    Returns:
+        A model whose ``variance`` has both parts of the uncertainty, of each start and between them. ``errors`` is the
+        root of the expected squared residual, which is larger than the residual of the mean. ``noise`` is that of an
+        observation of average weight.
+
+    Raises:
+        TenfoldError: an argument outside of what is said above.
+        DataError: negative weights.
+
+    Cost of an epoch and start: ``n N R^2`` for n observations and N modes, and ``(b R)^3``
+    for each level of each mode, with b = 1, 2 or 3 for the smoothness 1/2, 3/2, 5/2.
+    Papers: "Functional Bayesian Tucker decomposition for continuous-indexed tensor data", 2024; "Kalman filtering and
+    smoothing solutions to temporal Gaussian process regression models", 2010.
+    """
     if rank is not None and rank < 1:
         raise TenfoldError(f"rank must be at least 1, not {rank}")
     return fitted(

@@ -62,7 +62,7 @@ class _Core(Start):
             if axis != front:
                 added = added * times.reshape(-1, *[1] * (order - 1))
             found = added.movedim(0, axis)
-        return found if front is None else found.movedim(front, 0).flatten(1)
+        return found if front is None else found.movedim(front, 0).reshape(found.shape[front], -1)
 
     def _sums(self, seen: Seen, number: int) -> Iterator[tuple[int, int, Tensor, Tensor]]:
         """The sums of the outer products of second moments and of means of the other modes, for some levels at a time."""
@@ -78,7 +78,7 @@ class _Core(Start):
 
     def messages(self, seen: Seen, number: int) -> tuple[Tensor, Tensor]:
         second = self._second(number).T.contiguous()
-        mean = self.core.movedim(number, 0).flatten(1).T.contiguous()
+        mean = self.core.movedim(number, 0).reshape(self.core.shape[number], -1).T.contiguous()
         found = [(squares @ second, values @ mean) for _, _, squares, values in self._sums(seen, number)]
         return torch.cat([one for one, _ in found]), torch.cat([other for _, other in found])
 
@@ -180,21 +180,72 @@ def funbat_tucker(
     callback: Callback | None = None,
     resume: State | None = None,
     starts: int = 4,
-    smoothness: float | Sequence[float | None] | None = None,
+    smoothness: float | Sequence[float] = 1.5,
     learn: bool = True,
     length: float = 0.1,
     variance: float = 1.0,
     damping: float = 0.0,
     levels: int = 4096,
 ) -> FunctionalModel:
-    """DOC"""
+    """Functional Bayesian Tucker: functions of each mode, multiplied out by a core, with uncertainty.
+
+    A mode with an interval of positions has a Matern process for each component, in the form of a Markov chain, so that
+    a smoother finds the posterior of all its levels in linear time; a mode with levels has independent normal numbers.
+    Each mode is updated given the moments of the others, then the core, then the precision of the noise, so that
+    a lower bound of the evidence rises from epoch to epoch. The length scale and the variance of every component
+    climb the evidence that the smoother gives, and components whose variance falls to nothing are left out: a rank that
+    is too large does little harm.
+
+    Such a posterior is centred on one of many explanations, and too certain of it. So several starts are fitted, and
+    what is returned is their mixture: its mean predicts better than each of them, and its variance tells where they
+    disagree.
+
+    Args:
+        task: what was observed; modes may be intervals, levels, or some of each.
+        rank: components of each mode at the start, one for each or one number, which is lowered where a mode has fewer
+            levels and where the core would have more than 2048 entries; None takes what makes about 128 entries.
+        seed: of the starts.
+        epochs: at most.
+        tol: stop when no start's bound changed by more than this for each observation, twice running.
+        callback: called after every epoch.
+        resume: a state that ``callback`` was given.
+        starts: how many posteriors are mixed.
+        smoothness: of the Matern processes, 1/2, 3/2 or 5/2, one or one for each mode (of which those of
+            discrete modes do not matter).
+        learn: whether length scales and variances are learned and components left out, else they stay what they are.
+        length: the length scales at the start, in units of the range of the mode.
+        variance: the variances at the start.
+        damping: the part of the messages to a mode that stays as it was; the bound may then fall.
+        levels: a continuous mode with more distinct positions than this is rounded to a grid of so many.
+
+    Returns:
+        A model whose ``variance`` has both parts of the uncertainty, of each start and between them. ``errors`` is the
+        root of the expected squared residual, which is larger than the residual of the mean. ``noise`` is that of an
+        observation of average weight.
+
+    Raises:
+        TenfoldError: an argument outside of what is said above.
+        DataError: negative weights.
+
+    Cost of an epoch and start: ``n R^(2 N - 2) / 2^(N - 1)`` for n observations and N modes, ``R^(3 N)`` for the core, and ``(b R)^3``
+    for each level of each mode, with b = 1, 2 or 3 for the smoothness 1/2, 3/2, 5/2.
+    Papers: "Functional Bayesian Tucker decomposition for continuous-indexed tensor data", 2024; "Kalman filtering and
+    smoothing solutions to temporal Gaussian process regression models", 2010.
+    """
     if rank is None:
         rank = max(int(_CORE ** (1 / task.order) + 1e-9), 2)
+    one = isinstance(rank, int)
     ranks = [rank] * task.order if isinstance(rank, int) else [*rank]
     if len(ranks) != task.order or min(ranks) < 1:
         raise TenfoldError(f"rank must be at least 1, one number or {task.order} of them, not {rank}")
-    if math.prod(ranks) > _MOST:
-        raise TenfoldError(f"rank {rank} makes a core of {math.prod(ranks)} entries: give ranks of product at most {_MOST}")
+    if one:
+        ranks = [min(own, size or own) for own, size in zip(ranks, task.sizes, strict=True)]
+    while math.prod(ranks) > _MOST:
+        if not one:
+            raise TenfoldError(
+                f"rank {rank} makes a core of {math.prod(ranks)} entries: give ranks of product at most {_MOST}"
+            )
+        ranks[ranks.index(max(ranks))] -= 1
     return fitted(
         _Core,
         task,
