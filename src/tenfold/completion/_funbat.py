@@ -27,8 +27,9 @@ _VARIANCES = math.log(1e-12), math.log(1e6)
 # Steps of the logarithms of hyper-parameters: the first, the smallest, the largest, and how they change while the
 # slope keeps its sign and when it does not.
 _FIRST_STEP, _STEPS, _LONGER, _SHORTER = 0.1, (1e-4, 1.0), 1.3, 0.4
-# The first epochs leave the hyper-parameters as they are, for nothing is known yet.
-_LEARN = 5
+# The first epochs leave the hyper-parameters and the noise as they are, for nothing is known yet: noise as large as
+# what a bad start leaves would take components away that never come back. It is this part of the variance.
+_LEARN, _NOISE = 5, 1 / 30
 # Components that add less than this to the square of the function, relative to the noise, are left out.
 IDLE = 1e-6
 # Starts are weighed by their evidence, but as if there had been no more observations than this: of more, a difference
@@ -231,7 +232,7 @@ class Start(ABC):
 
     @classmethod
     @abstractmethod
-    def random(cls, modes: list[Mode], count: int, generator: torch.Generator) -> Start:
+    def random(cls, modes: list[Mode], rate: float, shape: float, generator: torch.Generator) -> Start:
         """Where a fit begins; of the modes the means are drawn already."""
 
     @abstractmethod
@@ -266,8 +267,8 @@ class Start(ABC):
         """Expected, of which the posterior is inverse Gamma."""
         return self.rate / self.shape
 
-    def epoch(self, seen: Seen, number: int, learn: bool, damping: float) -> None:
-        """Every mode once, then what the form adds, then the noise."""
+    def epoch(self, seen: Seen, number: int, learn: bool, damping: float, held: bool) -> None:
+        """Every mode once, then what the form adds, then the noise, unless it is held."""
         precise = self.shape / self.rate
         for place, mode in enumerate(self.modes):
             messages = self.messages(seen, place)
@@ -277,7 +278,8 @@ class Start(ABC):
             mode.update(learn and number > _LEARN)
         residual, divergence = self.rest(seen, messages, damping)
         powers = [self._powers(mode) for mode in self.modes]
-        self.shape, self.rate = SHAPE + seen.count / 2, RATE + max(residual, 0.0) / 2
+        if not held:
+            self.rate = RATE + max(residual, 0.0) / 2
         self.error = math.sqrt(max(residual, 0.0) / seen.count)
         likelihood = 0.5 * seen.count * (_digamma(self.shape) - math.log(2 * math.pi * self.rate))
         likelihood += 0.5 * seen.logarithms - 0.5 * residual * self.shape / self.rate
@@ -481,9 +483,9 @@ def fitted(
     seen = Seen.of(task, levels)
     errors: list[float] = []
     if resume is None:
-        generator = torch.Generator().manual_seed(seed)
+        generator, shape = torch.Generator().manual_seed(seed), SHAPE + seen.count / 2
         begun = [
-            kind.random(_modes(seen, ranks, each, length, variance, generator), seen.count, generator)
+            kind.random(_modes(seen, ranks, each, length, variance, generator), shape * _NOISE, shape, generator)
             for _ in range(starts)
         ]
     else:
@@ -498,7 +500,7 @@ def fitted(
             stopped = "tol"
             break
         for start in begun:
-            start.epoch(seen, number, learn, damping)
+            start.epoch(seen, number, learn, damping, number <= min(_LEARN, epochs // 2))
         errors.append(sum(start.error for start in begun) / len(begun) * seen.scale)
         if callback is not None:
             callback(Step(number, epochs, errors[-1], lambda: model_now().state()))

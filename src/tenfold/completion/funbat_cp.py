@@ -21,8 +21,8 @@ class _Sum(Start):
     """The sum over components of the products of what the modes say."""
 
     @classmethod
-    def random(cls, modes: list[Mode], count: int, generator: torch.Generator) -> _Sum:
-        return cls(modes, 0.5 * count, 0.5 * count)
+    def random(cls, modes: list[Mode], rate: float, shape: float, generator: torch.Generator) -> _Sum:
+        return cls(modes, rate, shape)
 
     def messages(self, seen: Seen, number: int) -> tuple[Tensor, Tensor]:
         mode = self.modes[number]

@@ -41,8 +41,8 @@ class _Core(Start):
         self.shift = torch.zeros(size, dtype=torch.float64)
 
     @classmethod
-    def random(cls, modes: list[Mode], count: int, generator: torch.Generator) -> _Core:
-        start = cls(modes, 0.5 * count, 0.5 * count)
+    def random(cls, modes: list[Mode], rate: float, shape: float, generator: torch.Generator) -> _Core:
+        start = cls(modes, rate, shape)
         start.core = torch.randn(start.core.shape, generator=generator, dtype=torch.float64)
         return start
 
