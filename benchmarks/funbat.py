@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +89,9 @@ def tensorly(data: Split, form: str, sweeps: int) -> dict[str, float]:
     array = total / np.maximum(count, 1)
     best: dict[str, float] = {}
     for rank in RANKS:
-        if form == "cp":
-            run: Callable[[], Any] = lambda: parafac(  # noqa: E731
-                array, rank, n_iter_max=sweeps, mask=mask, init="random", random_state=0  # noqa: B023
-            )
-        else:
-            run = lambda: tucker(  # noqa: E731
-                array, (rank,) * array.ndim, n_iter_max=sweeps, mask=mask, init="random", random_state=0  # noqa: B023
-            )
+        given = {"n_iter_max": sweeps, "mask": mask, "init": "random", "random_state": 0}
+        ranks = rank if form == "cp" else (rank,) * array.ndim
+        run = partial(parafac if form == "cp" else tucker, array, ranks, **given)
         took, fit = timed(run)
         full = cp_to_tensor(fit) if form == "cp" else tucker_to_tensor(fit)
         one = errors(data, torch.from_numpy(full[asked])) | {"rank": rank, "seconds": took}
@@ -109,7 +105,9 @@ def growth(count: int, side: int, rounds: int) -> dict[str, float]:
     cells = torch.randint(side, (count, 3), generator=generator)
     factors = torch.randn(3, side, 5, generator=generator, dtype=torch.float64).cumsum(1) / side**0.5
     values = (factors[0][cells[:, 0]] * factors[1][cells[:, 1]] * factors[2][cells[:, 2]]).sum(1)
-    values = (values - values.mean()) / values.std() + 0.1 * torch.randn(count, generator=generator, dtype=torch.float64)
+    values = (values - values.mean()) / values.std() + 0.1 * torch.randn(
+        count, generator=generator, dtype=torch.float64
+    )
     task = Task(cells / (side - 1), values, (None,) * 3)
     table, structure = Observations(cells, values, (side,) * 3), formats.cp((side,) * 3, 5)
     runs: dict[str, Callable[[], Any]] = {

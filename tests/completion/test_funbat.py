@@ -99,13 +99,13 @@ def test_messages_and_moments_of_a_core(order: int) -> None:
     whole = start.spread + torch.outer(start.core.reshape(-1), start.core.reshape(-1))  # type: ignore[attr-defined]
     whole = whole.reshape(ranks + ranks)
     levels = [task.levels(mode)[1] for mode in range(order)]
-    seconds = [unfolded(mode.second, mode.rank)[level] for mode, level in zip(start.modes, levels)]
-    means = [mode.mean[level] for mode, level in zip(start.modes, levels)]
+    seconds = [unfolded(mode.second, mode.rank)[level] for mode, level in zip(start.modes, levels, strict=False)]
+    means = [mode.mean[level] for mode, level in zip(start.modes, levels, strict=False)]
     upper, lower = "abc"[:order], "def"[:order]
-    every = [f"n{one}{other}" for one, other in zip(upper, lower)]
+    every = [f"n{one}{other}" for one, other in zip(upper, lower, strict=False)]
     square = torch.einsum(f"{upper}{lower},{','.join(every)}->n", whole, *seconds)
     mean = torch.einsum(f"{upper},{','.join('n' + one for one in upper)}->n", start.core, *means)  # type: ignore[attr-defined]
-    found = start.moments(means, [mode.second[level] for mode, level in zip(start.modes, levels)])
+    found = start.moments(means, [mode.second[level] for mode, level in zip(start.modes, levels, strict=False)])
     assert torch.allclose(found[0], mean, atol=1e-12)
     assert torch.allclose(found[1], square, atol=1e-12)
     for mode in range(order):
@@ -164,7 +164,8 @@ def test_interrupted_and_resumed_is_not_interrupted(name: str) -> None:
     again = fit(name, task, rank=4, epochs=30, starts=2, tol=0.0, resume=states[12])
     one, other = whole.predict(task.coordinates), again.predict(task.coordinates)
     assert torch.equal(one.mean, other.mean)
-    assert one.variance is not None and other.variance is not None
+    assert one.variance is not None
+    assert other.variance is not None
     assert torch.equal(one.variance, other.variance)
     assert whole.errors == again.errors
     assert whole.evidence == again.evidence
@@ -213,7 +214,9 @@ def test_intervals_of_data_drawn_from_the_model(rank: int) -> None:
         truth = parts.sum(1)
         scale = truth[:400].std()
         values = (truth + 0.2 * torch.randn(800, generator=generator, dtype=torch.float64)) / scale
-        model = fit("funbat_cp", Task(x[:400], values[:400], (None, None)), rank=rank, epochs=30, smoothness=0.5, seed=seed)
+        model = fit(
+            "funbat_cp", Task(x[:400], values[:400], (None, None)), rank=rank, epochs=30, smoothness=0.5, seed=seed
+        )
         found = model.predict(x[400:])
         assert found.variance is not None
         width = 1.96 * (found.variance + found.noise).sqrt()
@@ -230,7 +233,8 @@ def test_away_from_what_was_observed(name: str) -> None:
     near = model.predict(task.coordinates)
     for point in ([500.0, 3.0, 0.5], [0.5, 12.0, 0.5], [-500.0, 3.0, 0.5]):
         far = model.predict(torch.tensor([point], dtype=torch.float64))
-        assert far.variance is not None and near.variance is not None
+        assert far.variance is not None
+        assert near.variance is not None
         assert float(far.mean.abs()) < 1e-3
         assert float(far.variance) > 4 * float(near.variance.mean())
 

@@ -22,7 +22,8 @@ def given(order: int, n: int = 500) -> tuple[Tensor, Tensor, Tensor, tuple[int, 
 def tables(order: int, mode: int, widths: list[int]) -> list[Tensor]:
     generator = torch.Generator().manual_seed(10 * order + mode)
     others = [size for place, size in enumerate((7, 11, 5, 4)[:order]) if place != mode] or [1]
-    return [torch.randn(size, width, generator=generator, dtype=torch.float64) for size, width in zip(others, widths)]
+    sizes = zip(others, widths, strict=False)
+    return [torch.randn(size, width, generator=generator, dtype=torch.float64) for size, width in sizes]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

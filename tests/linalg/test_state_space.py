@@ -100,7 +100,9 @@ def test_equal_positions_multiply_their_factors() -> None:
     positions, precision, shift = problem(0)
     chain = matern(positions[[2, 3]], LENGTH, VARIANCE, 1.5)
     found = smooth(chain, precision[2:4], shift[2:4])
-    together = smooth(matern(positions[2:3], LENGTH, VARIANCE, 1.5), precision[2:4].sum(0)[None], shift[2:4].sum(0)[None])
+    together = smooth(
+        matern(positions[2:3], LENGTH, VARIANCE, 1.5), precision[2:4].sum(0)[None], shift[2:4].sum(0)[None]
+    )
     assert torch.equal(chain.steps[1, :, 0, 0], torch.ones(3, dtype=torch.float64))
     assert (found.mean - together.mean).abs().max() < CLOSE
     assert (found.covariance - together.covariance).abs().max() < CLOSE

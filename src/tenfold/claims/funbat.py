@@ -52,7 +52,7 @@ class Split:
         return cls(Task(coordinates[~held], values[~held], sizes), coordinates[held], values[held], float(scale))
 
     def cells(self, coordinates: Tensor, grid: tuple[int, ...] = _GRID) -> tuple[Tensor, tuple[int, ...]]:
-        """In which cells of a table the points are, continuous modes cut into equal parts, at most as many as levels."""
+        """In which cells of a table the points are; intervals are cut into equal parts, at most as many as levels."""
         columns, shape = [], []
         for mode, size in enumerate(self.task.sizes):
             if size is not None:

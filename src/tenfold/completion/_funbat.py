@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -492,6 +492,7 @@ def fitted(
         model = restored(resume, kind)
         begun, errors = list(model.starts), list(model.errors)
     stopped = "epochs"
+
     def model_now() -> FunctionalModel:
         return FunctionalModel(tuple(begun), task.sizes, seen.scale, tuple(errors), stopped, seen.count)
 

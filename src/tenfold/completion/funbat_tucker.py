@@ -14,7 +14,7 @@ from tenfold.completion.model import State
 from tenfold.completion.task import Task
 from tenfold.errors import TenfoldError
 
-# Entries of the core, about, where the rank is not given; more than the second are refused, for their covariance is kept.
+# Entries of the core, about, where the rank is not given, and at most, for their covariance is kept.
 _CORE, _MOST = 128, 2048
 # Numbers that sums over the observations of some levels may take at a time.
 _NUMBERS = 2**22
@@ -65,7 +65,7 @@ class _Core(Start):
         return found if front is None else found.movedim(front, 0).reshape(found.shape[front], -1)
 
     def _sums(self, seen: Seen, number: int) -> Iterator[tuple[int, int, Tensor, Tensor]]:
-        """The sums of the outer products of second moments and of means of the other modes, for some levels at a time."""
+        """Sums of outer products of second moments and of means of the other modes, for some levels at a time."""
         others = [mode for mode in self.modes if mode is not self.modes[number]]
         seconds = [mode.second for mode in others] or [torch.ones(1, 1, dtype=torch.float64)]
         means = [mode.mean for mode in others] or [torch.ones(1, 1, dtype=torch.float64)]
@@ -108,7 +108,9 @@ class _Core(Start):
         core = torch.cholesky_solve(self.shift[:, None], system)[:, 0]
         self.core = core.reshape(ranks)
         divergence = float(self.spread.trace() + core @ core - size) / 2 + float(system.diagonal().log().sum())
-        residual = seen.squares - 2 * float(core @ right) + float(core @ gram @ core) + float((self.spread * gram).sum())
+        residual = (
+            seen.squares - 2 * float(core @ right) + float(core @ gram @ core) + float((self.spread * gram).sum())
+        )
         return residual, divergence
 
     def moments(self, means: Sequence[Tensor], seconds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
@@ -227,8 +229,8 @@ def funbat_tucker(
         TenfoldError: an argument outside of what is said above.
         DataError: negative weights.
 
-    Cost of an epoch and start: ``n R^(2 N - 2) / 2^(N - 1)`` for n observations and N modes, ``R^(3 N)`` for the core, and ``(b R)^3``
-    for each level of each mode, with b = 1, 2 or 3 for the smoothness 1/2, 3/2, 5/2.
+    Cost of an epoch and start: ``n R^(2 N - 2) / 2^(N - 1)`` for n observations and N modes, ``R^(3 N)`` for the core, and
+    ``(b R)^3`` for each level of each mode, with b = 1, 2, 3 for smoothness 1/2, 3/2, 5/2.
     Papers: "Functional Bayesian Tucker decomposition for continuous-indexed tensor data", 2024; "Kalman filtering and
     smoothing solutions to temporal Gaussian process regression models", 2010.
     """

@@ -1,7 +1,7 @@
 """The Kalman filter and the smoother of `state_space`, compiled by Numba.
 
 This module is imported only when a kernel runs: loading Numba takes longer than loading the rest of tenfold. A state
-has ``b`` derivatives of R components, the component being the faster index, so what is observed are its first R numbers.
+has ``b`` derivatives of R components, the component being the faster index, so its first R numbers are observed.
 """
 
 from __future__ import annotations

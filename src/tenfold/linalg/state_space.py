@@ -81,10 +81,15 @@ def independent(levels: int, variance: Float[Tensor, " R"]) -> Chain:
 
 
 def matern_slopes(
-    chain: Chain, positions: Float[Tensor, " levels"], length: Float[Tensor, " R"], smoothed: Smoothed, smoothness: float
+    chain: Chain,
+    positions: Float[Tensor, " levels"],
+    length: Float[Tensor, " R"],
+    smoothed: Smoothed,
+    smoothness: float,
 ) -> tuple[Float[Tensor, " R"], Float[Tensor, " R"]]:
     """The slopes of the evidence by the logarithms of the length scales and of the variances of a `matern` chain."""
-    assert smoothed.by_steps is not None and smoothed.by_stationary is not None
+    assert smoothed.by_steps is not None
+    assert smoothed.by_stationary is not None
     drift = torch.tensor(_DRIFT[smoothness], dtype=length.dtype)
     gaps = torch.diff(positions, prepend=positions[:1])[:, None] * (_rate(smoothness) / length)
     moved = torch.einsum("ij,drjk->drik", drift, chain.steps)
@@ -141,20 +146,20 @@ def log_evidence(
     chain: Chain, precision: Float[Tensor, "levels R R"], shift: Float[Tensor, "levels R"]
 ) -> Float[Tensor, ""]:
     """`Smoothed.evidence` as a tensor that is differentiable in the chain, the precisions and the shifts."""
-    found: Tensor = _Evidence.apply(chain.steps, chain.stationary, precision, shift)  # type: ignore[no-untyped-call]
+    found: Tensor = _Evidence.apply(chain.steps, chain.stationary, precision, shift)
     return found
 
 
 class _Evidence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, steps: Tensor, stationary: Tensor, precision: Tensor, shift: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, steps: Tensor, stationary: Tensor, precision: Tensor, shift: Tensor) -> Tensor:
         found = smooth(Chain(steps, stationary), precision, shift, slopes=True)
         second = found.covariance + found.mean[:, :, None] * found.mean[:, None, :]
         ctx.save_for_backward(found.by_steps, found.by_stationary, -second / 2, found.mean)
         return steps.new_tensor(found.evidence)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         return tuple(grad * slope for slope in ctx.saved_tensors)
 
 
