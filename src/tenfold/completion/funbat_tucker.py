@@ -229,8 +229,8 @@ def funbat_tucker(
         TenfoldError: an argument outside of what is said above.
         DataError: negative weights.
 
-    Cost of an epoch and start: ``n R^(2 N - 2) / 2^(N - 1)`` for n observations and N modes, ``R^(3 N)`` for the core, and
-    ``(b R)^3`` for each level of each mode, with b = 1, 2, 3 for smoothness 1/2, 3/2, 5/2.
+    Cost of an epoch and start: ``n R^(2 N - 2) / 2^(N - 1)`` for n observations and N modes, ``R^(3 N)``
+    for the core, and ``(b R)^3`` for each level of each mode, with b = 1, 2, 3 for smoothness 1/2, 3/2, 5/2.
     Papers: "Functional Bayesian Tucker decomposition for continuous-indexed tensor data", 2024; "Kalman filtering and
     smoothing solutions to temporal Gaussian process regression models", 2010.
     """
