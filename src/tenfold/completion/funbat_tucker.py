@@ -16,6 +16,8 @@ from tenfold.errors import TenfoldError
 
 # Entries of the core, about, where the rank is not given, and at most, for their covariance is kept.
 _CORE, _MOST = 128, 2048
+# Components of a mode at most, where the rank is not given.
+_RANK = 8
 # Numbers that sums over the observations of some levels may take at a time.
 _NUMBERS = 2**22
 _ROWS = 8192
@@ -205,7 +207,8 @@ def funbat_tucker(
     Args:
         task: what was observed; modes may be intervals, levels, or some of each.
         rank: components of each mode at the start, one for each or one number, which is lowered where a mode has fewer
-            levels and where the core would have more than 2048 entries; None takes what makes about 128 entries.
+            levels and where the core would have more than 2048 entries; None takes what makes about 128 entries,
+            but no more than 8.
         seed: of the starts.
         epochs: at most.
         tol: stop when no start's bound changed by more than this for each observation, twice running.
@@ -235,7 +238,7 @@ def funbat_tucker(
     smoothing solutions to temporal Gaussian process regression models", 2010.
     """
     if rank is None:
-        rank = max(int(_CORE ** (1 / task.order) + 1e-9), 2)
+        rank = min(max(int(_CORE ** (1 / task.order) + 1e-9), 2), _RANK)
     one = isinstance(rank, int)
     ranks = [rank] * task.order if isinstance(rank, int) else [*rank]
     if len(ranks) != task.order or min(ranks) < 1:
