@@ -282,7 +282,7 @@ def test_damping_ends_at_the_same_place(name: str) -> None:
 
 def test_many_positions_are_rounded_to_a_grid() -> None:
     task, points, truth = planted(1)
-    model = fit("funbat_cp", task, rank=2, starts=1, epochs=40, levels=64)
+    model = fit("funbat_cp", task, rank=3, epochs=60, levels=64)
     assert [len(mode.positions) for mode in model.starts[0].modes] == [64, 12, 64]
     assert float((model.predict(points).mean - truth).square().mean().sqrt()) < 0.1
 
