@@ -215,21 +215,13 @@ class _Work:
         """Fit the candidates to a part; the one that predicts the rest best is fitted to everything."""
         tried: list[Tried] = []
         best: tuple[float, _Fitted] | None = None
-        # Each in turn tries its next rank, so that those that are quick are not kept waiting by those that are slow.
-        waiting = [self._ranks(entry, rank) for entry in candidates]
+        # Models that grow by rank have half of the time before those that are fitted once, which take long.
+        growing = [entry for entry in candidates if entry.ranks and rank is None and len(entry.ladder) > 1]
+        once = [entry for entry in candidates if entry not in growing]
         started = time.perf_counter()
         try:
-            while waiting:
-                for ranks in list(waiting):
-                    late = time.perf_counter() - started > self.seconds
-                    if best is not None and late:
-                        waiting = []
-                        break
-                    found = next(ranks, None)
-                    if found is None:
-                        waiting.remove(ranks)
-                        continue
-                    one, answer, fitted = found
+            for group, seconds in ((growing, self.seconds / 2 if once else self.seconds), (once, self.seconds)):
+                for one, answer, fitted in self._in_turn(group, rank, started + seconds):
                     tried.append(one)
                     # More components of the same model have to be worth it.
                     least = math.inf if best is None else best[0]
@@ -278,6 +270,23 @@ class _Work:
         return replace(
             chosen, fitted=final, spread=spread.carried(before, after) if isinstance(spread, Gaussian) else spread
         )
+
+    def _in_turn(
+        self, entries: Sequence[Entry], rank: int | None, until: float
+    ) -> Iterator[tuple[Tried, float, _Fitted | None]]:
+        """Each model in turn tries its next rank, so that quick ones are not kept waiting by slow ones."""
+        waiting = [self._ranks(entry, rank) for entry in entries]
+        first = True
+        while waiting:
+            for ranks in list(waiting):
+                if not first and time.perf_counter() > until:
+                    return
+                found = next(ranks, None)
+                if found is None:
+                    waiting.remove(ranks)
+                    continue
+                first = False
+                yield found
 
     def _better(self, answer: float, least: float) -> bool:
         """Whether one error (or negative evidence) is below another by more than chance."""
