@@ -18,13 +18,16 @@ class Guard:
     """`ReusableHoldout` for relative errors, whose logarithms all have about the same standard error.
 
     Args:
-        cells: how many are held out; as often they answer.
+        cells: how many are held out.
         seed: of the noise.
+        budget: how often they answer; by default as often as there are of them.
     """
 
-    def __init__(self, cells: int, seed: int) -> None:
+    def __init__(self, cells: int, seed: int, budget: int | None = None) -> None:
         sure = 1 / math.sqrt(2 * cells)
-        self._asked = ReusableHoldout(threshold=_THRESHOLD * sure, noise=_NOISE * sure, budget=cells, seed=seed)
+        self._asked = ReusableHoldout(
+            threshold=_THRESHOLD * sure, noise=_NOISE * sure, budget=budget or cells, seed=seed
+        )
 
     @property
     def spent(self) -> bool:

@@ -42,6 +42,8 @@ _BETTER, _SURE = 0.01, 0.3
 # A fit to everything whose residuals are so many times those of the fit to a part has ended in another optimum; of so
 # many observations. Squares below the last are rounding.
 _WORSE, _SEEN, _ROUNDING = 1.1, 50_000, 1e-20
+# How often what is held out answers at least: every model and rank is compared also where little is held out.
+_ANSWERS = 100
 # How long models are compared.
 _SECONDS = 120.0
 # A Poisson count has such a small share of the range of doubles that larger numbers are none.
@@ -209,7 +211,9 @@ class _Work:
             first, second = _split(inner, _SHARE, by_cell, seed + 1, "calibration")
             self.part, self.held = rows[first], rows[second]
         # Where too little can be held out, the evidence is all there is.
-        self.guard = Guard(len(self.held), seed) if len(self.held) and choose == "held_out" else None
+        self.guard: Guard | None = None
+        if len(self.held) and choose == "held_out":
+            self.guard = Guard(len(self.held), seed, max(len(self.held), _ANSWERS))
 
     def compare(self, candidates: Sequence[Entry], rank: int | None) -> _Chosen:
         """Fit the candidates to a part; the one that predicts the rest best is fitted to everything."""
