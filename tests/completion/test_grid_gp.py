@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tenfold.completion import Model, State, Step, Task, _grid_process, find
+from tenfold.completion import Model, State, Step, Task, find
+from tenfold.completion._grid import features, posterior
 from tenfold.completion.grid_gp import GridGP, grid_gp
 from tenfold.errors import DataError, TenfoldError
 from tenfold.linalg.conjugate_gradients import ConvergenceWarning
@@ -62,8 +63,8 @@ WEIGHTED = pytest.mark.parametrize("weighted", [False, True], ids=["equal noise"
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Which of the two ways of solving with holes."""
     if request.param == "features":
-        monkeypatch.setattr(_grid_process, "DENSE", 0)
-        monkeypatch.setattr(_grid_process, "_NEGLIGIBLE", 1e-13)
+        monkeypatch.setattr(posterior, "DENSE", 0)
+        monkeypatch.setattr(features, "_NEGLIGIBLE", 1e-13)
     return str(request.param)
 
 
@@ -322,7 +323,7 @@ def test_what_does_not_converge_warns_with_its_residual() -> None:
 def test_the_evidence_of_few_eigenpairs_is_a_lower_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     gp, values = rough(0.3)
     bounds = [-gp.nll(values, rank=rank) for rank in (50, 500, 1500, 2744)]
-    monkeypatch.setattr(_grid_process, "DENSE", 10**6)
+    monkeypatch.setattr(posterior, "DENSE", 10**6)
     exact = -gp.nll(values)
     assert bounds == sorted(bounds)
     assert bounds[-2] < exact

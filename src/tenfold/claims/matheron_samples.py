@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tenfold.claims._clock import exponent, fastest
 from tenfold.claims._registry import Measurement, Number, claim
-from tenfold.completion.grid_gp import GridGP, GridPosterior
+from tenfold.completion.grid_gp import GridGP, GridPosterior, GridPrior
 from tenfold.linalg.covariances import RBF, Matern32
 
 _SIGMAS, _COVARIANCE, _LINEAR, _JOINT = 5.0, 0.03, 1.3, 2.0
@@ -73,7 +73,7 @@ def _grid(seed: int) -> tuple[GridGP, Tensor]:
     return GridGP(axes, [RBF(0.3), Matern32(0.5)], noise=0.1), values
 
 
-def dense(gp: GridGP, values: Tensor, where: GridGP) -> tuple[Tensor, Tensor]:
+def dense(gp: GridPrior, values: Tensor, where: GridPrior) -> tuple[Tensor, Tensor]:
     """Posterior mean and covariance on the grid of ``where``, by dense algebra."""
     seen = ~values.flatten().isnan()
     cross = torch.kron(*(k.matrix(new, own) for k, new, own in zip(gp.kernels, where.axes, gp.axes, strict=True)))

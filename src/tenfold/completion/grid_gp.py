@@ -12,19 +12,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tenfold.completion._grid_process import (
-    DENSE,
-    HIGHEST,
-    LOWEST,
-    Dense,
-    GridGP,
-    GridPosterior,
-    Likelihood,
-    Objective,
-    Observed,
-    Repeats,
-    posterior,
-)
+from tenfold.completion._grid.dense import Dense
+from tenfold.completion._grid.observed import Likelihood, Observed, Repeats
+from tenfold.completion._grid.posterior import DENSE, GridPosterior, posterior
+from tenfold.completion._grid.prior import GridPrior
+from tenfold.completion._grid.process import HIGHEST, LOWEST, GridGP, Objective
 from tenfold.completion._quasi_newton import Point, improve, start
 from tenfold.completion._registry import Callback, Step, method
 from tenfold.completion.model import Prediction, State
@@ -32,7 +24,7 @@ from tenfold.completion.task import Task
 from tenfold.errors import DataError, TenfoldError
 from tenfold.linalg.covariances import Covariance, Levels, Matern52, covariance
 
-__all__ = ["GridGP", "GridPosterior", "grid_gp"]
+__all__ = ["GridGP", "GridPosterior", "GridPrior", "grid_gp"]
 
 # Cells of the largest grid (tens of tensors of that size are held at once: about 2 GB), and levels of its longest axis
 # (whose covariance is a dense matrix).

@@ -1,0 +1,1 @@
+"""Gaussian processes on the cells of a grid."""
