@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from tenfold.errors import TenfoldError
-from tenfold.linalg.spectral_mixture import Spectrum, spectral_mixture, toeplitz
+from tenfold.linalg.spectral_mixture import Spectrum, spectral_mixture
+from tenfold.linalg.toeplitz import toeplitz
 
 SPECTRA: tuple[Spectrum, ...] = ("student", "gaussian")
 
@@ -63,18 +64,6 @@ def test_covariances_of_a_grid_are_positive(spectrum: Spectrum) -> None:
     d = torch.arange(60, dtype=torch.float64) / 10
     matrix = toeplitz(spectral_mixture(d, *mixture(), spectrum)[0])
     assert float(torch.linalg.eigvalsh(matrix)[0]) > -1e-10
-
-
-def test_toeplitz_by_its_indices() -> None:
-    values = torch.tensor([5.0, 1.0, 2.0, 3.0], dtype=torch.float64, requires_grad=True)
-    even, odd = toeplitz(values), toeplitz(values, odd=True)
-    for i in range(4):
-        for j in range(4):
-            assert even[i, j] == values[abs(i - j)]
-            assert odd[i, j] == (values[0] if i == j else values[abs(i - j)] * (1 if i > j else -1))
-    even.sum().backward()
-    assert values.grad is not None
-    assert values.grad.tolist() == [4, 6, 4, 2]
 
 
 def test_another_spectrum() -> None:

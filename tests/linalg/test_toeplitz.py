@@ -20,6 +20,18 @@ def test_the_matrix_is_scipys(n: int) -> None:
     torch.testing.assert_close(toeplitz(column(n)), torch.from_numpy(reference(column(n).numpy())))
 
 
+def test_entries_and_slopes_by_their_places() -> None:
+    values = torch.tensor([5.0, 1.0, 2.0, 3.0], dtype=torch.float64, requires_grad=True)
+    even, odd = toeplitz(values), toeplitz(values, odd=True)
+    for i in range(4):
+        for j in range(4):
+            assert even[i, j] == values[abs(i - j)]
+            assert odd[i, j] == (values[0] if i == j else values[abs(i - j)] * (1 if i > j else -1))
+    even.sum().backward()
+    assert values.grad is not None
+    assert values.grad.tolist() == [4, 6, 4, 2]
+
+
 @sizes
 @pytest.mark.parametrize("dense", [True, False, None])
 def test_products(n: int, dense: bool | None) -> None:

@@ -43,7 +43,7 @@ def spectral_mixture(
     Raises:
         TenfoldError: another spectrum.
 
-    Cost: O(distances * peaks). On a uniform grid of n points n distances are enough: `toeplitz` spreads them.
+    Cost: O(distances * peaks). On a uniform grid of n points n distances are enough: `toeplitz.toeplitz` spreads them.
     Paper: "Solving High Frequency and Multi-Scale PDEs with Gaussian Processes", 2024.
     """
     d = distances.unsqueeze(-1)
@@ -66,13 +66,3 @@ def spectral_mixture(
     first = m1 * cos - turn * m * sin
     second = m2 * cos - 2 * turn * m1 * sin - turn * turn * m * cos
     return (m * cos) @ weights, first @ weights, second @ weights
-
-
-def toeplitz(values: Float[Tensor, "n"], *, odd: bool = False) -> Float[Tensor, "n n"]:
-    """The matrix with ``values[|i - j|]`` at row i and column j; ``odd`` changes the sign above the diagonal.
-
-    Cost: a copy of n² numbers. Its derivative sums along diagonals.
-    """
-    above = values[1:].flip(0)
-    both = torch.cat([-above if odd else above, values])
-    return both.flip(0).unfold(0, values.shape[0], 1).flip(0)

@@ -14,10 +14,14 @@ from tenfold.errors import DataError
 _DENSE = 512
 
 
-def toeplitz(column: Float[Tensor, " n"]) -> Float[Tensor, "n n"]:
-    """The symmetric matrix whose entry (i, j) is ``column[|i - j|]``; differentiable."""
-    place = torch.arange(len(column), device=column.device)
-    return column[(place[:, None] - place[None, :]).abs()]
+def toeplitz(column: Float[Tensor, " n"], *, odd: bool = False) -> Float[Tensor, "n n"]:
+    """The matrix whose entry (i, j) is ``column[|i - j|]``, with the other sign above the diagonal if ``odd``.
+
+    Cost: a copy of n² numbers. Differentiable: its derivative sums along diagonals.
+    """
+    above = column[1:].flip(0)
+    both = torch.cat([-above if odd else above, column])
+    return both.flip(0).unfold(0, len(column), 1).flip(0)
 
 
 def toeplitz_product(

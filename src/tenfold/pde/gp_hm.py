@@ -12,7 +12,8 @@ from torch import Tensor
 
 from tenfold._arguments import quoted, real_number, whole_number
 from tenfold.errors import DataError, TenfoldError
-from tenfold.linalg.spectral_mixture import Spectrum, spectral_mixture, toeplitz
+from tenfold.linalg.spectral_mixture import Spectrum, spectral_mixture
+from tenfold.linalg.toeplitz import toeplitz
 from tenfold.pde._spectrum import tones
 from tenfold.pde.outcome import Callback, Outcome, Step
 from tenfold.pde.problem import Problem

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from tenfold.errors import DataError, TenfoldError
-from tenfold.linalg.spectral_mixture import Spectrum, spectral_mixture, toeplitz
+from tenfold.linalg.spectral_mixture import Spectrum, spectral_mixture
+from tenfold.linalg.toeplitz import toeplitz
 from tenfold.pde.problem import Axis, Problem
 
 # Beyond this part of the variance, noise on the diagonal is no remedy for rounding any more.
