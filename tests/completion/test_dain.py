@@ -205,7 +205,7 @@ def test_added_cells_are_unseen_and_learned() -> None:
 @pytest.mark.parametrize("make", [planted, continuous])
 @pytest.mark.parametrize("predictor", ["network", "neural"])
 def test_interrupted_and_resumed_is_as_never_interrupted(make, predictor: str) -> None:
-    task, cells, _ = make()
+    task, cells, _ = make(count=150)
     states: dict[int, State] = {}
 
     def keep(step: Step) -> None:

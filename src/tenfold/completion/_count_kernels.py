@@ -6,26 +6,15 @@ tenfold. The factors of all modes are stacked to one matrix; ``rows`` holds for 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from tenfold._compiled import compiled
 
 # Models below this are taken for it, so that their reciprocals are numbers.
 _TINY = 1e-300
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    # Sums may be reordered and multiply-adds fused; NaN and infinity keep their meaning.
-    loose = {"reassoc", "contract"}
-    try:
-        return njit(function, cache=True, nogil=True, fastmath=loose)
-    except RuntimeError:  # there is no place to keep what was compiled
-        return njit(function, nogil=True, fastmath=loose)
-
-
-@_compiled
+@compiled
 def rates(rows, factors, out):  # type: ignore[no-untyped-def]
     """``out[s, n]``: the sum over components of the products of the rows of cell n, in start s."""
     starts, rank = factors.shape[0], factors.shape[2]
@@ -41,7 +30,7 @@ def rates(rows, factors, out):  # type: ignore[no-untyped-def]
             out[s, n] = total
 
 
-@_compiled
+@compiled
 def mode_sums(rows, mode, counts, exposure, factors, gained, owed):  # type: ignore[no-untyped-def]
     """Add to each row of one mode ``counts / rate`` and ``exposure`` times the products of the other rows of its cells.
 
@@ -68,7 +57,7 @@ def mode_sums(rows, mode, counts, exposure, factors, gained, owed):  # type: ign
                 owed[s, row, f] += seen * others[f]
 
 
-@_compiled
+@compiled
 def information(places, slopes, weights, inner, matrix):  # type: ignore[no-untyped-def]
     """Add ``weights[n] * inner[n]^t * v v^T`` of each cell to ``matrix``, v being ``slopes[n]`` at ``places[n]``.
 

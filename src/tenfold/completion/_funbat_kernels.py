@@ -6,23 +6,12 @@ belongs to a level lies together, so every row of a result is written by one thr
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from tenfold._compiled import compiled
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    # Sums may be reordered and multiply-adds fused; NaN and infinity keep their meaning.
-    loose = {"reassoc", "contract"}
-    try:
-        return njit(function, cache=True, nogil=True, fastmath=loose)
-    except RuntimeError:  # there is no place to keep what was compiled
-        return njit(function, nogil=True, fastmath=loose)
-
-
-@_compiled
+@compiled
 def products_two(one, other, i_of, j_of, weights, numbers, split, first, out, low, high):  # type: ignore[no-untyped-def]
     """``out[d] += w one[i] other[j]``, where from column ``split`` on ``numbers`` take the place of the weights."""
     columns = one.shape[1]
@@ -39,7 +28,7 @@ def products_two(one, other, i_of, j_of, weights, numbers, split, first, out, lo
         out[level] = total
 
 
-@_compiled
+@compiled
 def products_any(tables, begins, rows, weights, numbers, split, first, out, low, high):  # type: ignore[no-untyped-def]
     """The same for any number of tables, which lie below one another and begin at rows ``begins``."""
     columns = tables.shape[1]
@@ -59,7 +48,7 @@ def products_any(tables, begins, rows, weights, numbers, split, first, out, low,
         out[level] = total
 
 
-@_compiled
+@compiled
 def outer_any(flat, begins, widths, rows, weights, first, out, low, high):  # type: ignore[no-untyped-def]
     """``out[d] += w t1[i] x t2[j] x ...``, the outer products of rows of tables that lie in ``flat`` one by one."""
     columns = out.shape[1]

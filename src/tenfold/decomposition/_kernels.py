@@ -7,23 +7,12 @@ what they compute does not depend on their number.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from tenfold._compiled import compiled
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    # Sums may be reordered and multiply-adds fused; NaN and infinity keep their meaning.
-    loose = {"reassoc", "contract"}
-    try:
-        return njit(function, cache=True, nogil=True, fastmath=loose)
-    except RuntimeError:  # there is no place to keep what was compiled
-        return njit(function, nogil=True, fastmath=loose)
-
-
-@_compiled
+@compiled
 def counting_sort(keys, order, buckets):  # type: ignore[no-untyped-def]
     """``order`` sorted stably by ``keys[order]``, integers from 0 to ``buckets - 1``, and where each bucket begins."""
     begins = np.zeros(buckets + 1, np.int64)
@@ -45,7 +34,7 @@ def counting_sort(keys, order, buckets):  # type: ignore[no-untyped-def]
 # heavy rows are shared between threads like any others, and no two threads write to one place.
 
 
-@_compiled
+@compiled
 def mttkrp_3(first, last, length, heads, rows, j_of, k_of, values, b, c, out, carry):  # type: ignore[no-untyped-def]
     """``out[i] += v B[j] C[k]`` for arrays of order 3."""
     rank = b.shape[1]
@@ -70,7 +59,7 @@ def mttkrp_3(first, last, length, heads, rows, j_of, k_of, values, b, c, out, ca
             row += 1
 
 
-@_compiled
+@compiled
 def mttkrp_3_fibres(  # type: ignore[no-untyped-def]
     first, last, length, heads, rows, j_of, k_of, values, b, c, out, carry
 ):
@@ -105,7 +94,7 @@ def mttkrp_3_fibres(  # type: ignore[no-untyped-def]
             row += 1
 
 
-@_compiled
+@compiled
 def mttkrp_4(  # type: ignore[no-untyped-def]
     first, last, length, heads, rows, j_of, k_of, l_of, values, b, c, d, out, carry
 ):
@@ -133,7 +122,7 @@ def mttkrp_4(  # type: ignore[no-untyped-def]
             row += 1
 
 
-@_compiled
+@compiled
 def mttkrp_4_fibres(  # type: ignore[no-untyped-def]
     first, last, length, heads, rows, j_of, k_of, l_of, values, b, c, d, out, carry
 ):
@@ -170,7 +159,7 @@ def mttkrp_4_fibres(  # type: ignore[no-untyped-def]
             row += 1
 
 
-@_compiled
+@compiled
 def mttkrp_any(first, last, length, heads, rows, columns, values, factors, out, carry):  # type: ignore[no-untyped-def]
     """The same for arrays of any order from 2 on; ``columns`` and ``factors`` are tuples, one for each other mode."""
     rank = out.shape[1]
@@ -198,7 +187,7 @@ def mttkrp_any(first, last, length, heads, rows, columns, values, factors, out, 
             row += 1
 
 
-@_compiled
+@compiled
 def add_carried(length, heads, rows, out, carry):  # type: ignore[no-untyped-def]
     """Add to each row what chunks hold of it that it did not begin in."""
     for chunk in range(len(heads)):
@@ -208,7 +197,7 @@ def add_carried(length, heads, rows, out, carry):  # type: ignore[no-untyped-def
                 out[row, r] += carry[chunk, r]
 
 
-@_compiled
+@compiled
 def entries(first, last, length, columns, factors, out):  # type: ignore[no-untyped-def]
     """``out[p] = sum_r prod_m factors[m][columns[m][p], r]``."""
     rank = factors[0].shape[1]
@@ -225,7 +214,7 @@ def entries(first, last, length, columns, factors, out):  # type: ignore[no-unty
         out[p] = total
 
 
-@_compiled
+@compiled
 def gram_product(fibres, rows, values, right, out):  # type: ignore[no-untyped-def]
     """``out += S S^H right`` for a sparse S whose entries are sorted by column; a column is from one fibre to the next.
 

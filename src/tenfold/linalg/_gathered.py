@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from tenfold._compiled import compiled
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    # Sums may be reordered and multiply-adds fused; NaN and infinity keep their meaning.
-    loose = {"reassoc", "contract"}
-    try:
-        return njit(function, cache=True, nogil=True, fastmath=loose)
-    except RuntimeError:  # there is no place to keep what was compiled
-        return njit(function, nogil=True, fastmath=loose)
-
-
-@_compiled
+@compiled
 def _gram(matrix, rows, gram):  # type: ignore[no-untyped-def]
     """The lower triangle of ``matrix[:rows]' matrix[:rows]``."""
     k = matrix.shape[1]
@@ -32,7 +21,7 @@ def _gram(matrix, rows, gram):  # type: ignore[no-untyped-def]
                 target[b] += left * line[b]
 
 
-@_compiled
+@compiled
 def _factorise(gram, ridge):  # type: ignore[no-untyped-def]
     """The Cholesky factor of ``gram + diag(ridge)`` in its place; singular ones get a little more ridge."""
     k = len(ridge)
@@ -53,7 +42,7 @@ def _factorise(gram, ridge):  # type: ignore[no-untyped-def]
         gram[a, a] = np.sqrt(max(total, least))
 
 
-@_compiled
+@compiled
 def _forward(lower, x):  # type: ignore[no-untyped-def]
     for a in range(len(x)):
         total = x[a]
@@ -62,7 +51,7 @@ def _forward(lower, x):  # type: ignore[no-untyped-def]
         x[a] = total / lower[a, a]
 
 
-@_compiled
+@compiled
 def _backward(lower, x):  # type: ignore[no-untyped-def]
     # By columns, so that the triangle is read along its rows.
     for a in range(len(x) - 1, -1, -1):
@@ -71,7 +60,7 @@ def _backward(lower, x):  # type: ignore[no-untyped-def]
             x[c] -= lower[a, c] * x[a]
 
 
-@_compiled
+@compiled
 def _mixed(number):  # type: ignore[no-untyped-def]
     """A hash of a whole number (the finaliser of splitmix64)."""
     z = number + np.uint64(0x9E3779B97F4A7C15)
@@ -80,7 +69,7 @@ def _mixed(number):  # type: ignore[no-untyped-def]
     return z ^ (z >> np.uint64(31))
 
 
-@_compiled
+@compiled
 def solve(  # type: ignore[no-untyped-def]
     factor, index, values, weights, first, ridge, code, steps, places, seed, out, diagonal, low, high
 ):
@@ -182,7 +171,7 @@ def solve(  # type: ignore[no-untyped-def]
         out[group] = x
 
 
-@_compiled
+@compiled
 def variances(  # type: ignore[no-untyped-def]
     factor, index, weights, first, ridge, asked, places, directions, out, low, high
 ):
@@ -213,7 +202,7 @@ def variances(  # type: ignore[no-untyped-def]
             out[place] = total
 
 
-@_compiled
+@compiled
 def products(left, i, right, j, out):  # type: ignore[no-untyped-def]
     """``out[p] = left[i[p]] . right[j[p]]``."""
     k = left.shape[1]

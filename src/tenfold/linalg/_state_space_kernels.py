@@ -6,23 +6,12 @@ has ``b`` derivatives of R components, the component being the faster index, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from tenfold._compiled import compiled
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    # Sums may be reordered and multiply-adds fused; NaN and infinity keep their meaning.
-    loose = {"reassoc", "contract"}
-    try:
-        return njit(function, cache=True, nogil=True, fastmath=loose)
-    except RuntimeError:  # there is no place to keep what was compiled
-        return njit(function, nogil=True, fastmath=loose)
-
-
-@_compiled
+@compiled
 def _observe(covariance, precision, right, system, gain):  # type: ignore[no-untyped-def]
     """``gain = (I + precision P)^-1 precision`` and ``right = (I + precision P)^-1 right``, with P the observed block.
 
@@ -73,7 +62,7 @@ def _observe(covariance, precision, right, system, gain):  # type: ignore[no-unt
     return logarithm
 
 
-@_compiled
+@compiled
 def _turn(step, matrix, work, back):  # type: ignore[no-untyped-def]
     """``matrix`` becomes ``A matrix A^T``, or ``A^T matrix A`` if ``back``, for the A with the blocks ``step``."""
     size, order = step.shape[0], step.shape[1]
@@ -95,7 +84,7 @@ def _turn(step, matrix, work, back):  # type: ignore[no-untyped-def]
                 matrix[c, i * size + r] = total
 
 
-@_compiled
+@compiled
 def forward(steps, stationary, precision, shift, means, covariances, gains, innovations):  # type: ignore[no-untyped-def]
     """The filter: predicted means and covariances, ``gain`` and ``right`` of `_observe`; returns the log-evidence."""
     levels, size, order = steps.shape[0], steps.shape[1], steps.shape[2]
@@ -159,7 +148,7 @@ def forward(steps, stationary, precision, shift, means, covariances, gains, inno
     return evidence
 
 
-@_compiled
+@compiled
 def backward(  # type: ignore[no-untyped-def]
     steps, stationary, means, covariances, gains, innovations, mean, covariance, by_steps, by_stationary, wanted
 ):
@@ -250,7 +239,7 @@ def backward(  # type: ignore[no-untyped-def]
         _turn(steps[d], curve, work, True)
 
 
-@_compiled
+@compiled
 def _slopes(  # type: ignore[no-untyped-def]
     step, stationary, mean, covariance, gain, right, adjoint, slope, work, by_step, by_stationary
 ):

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from tenfold._compiled import compiled_as_written
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    try:
-        return njit(function, cache=True, nogil=True)
-    except RuntimeError:  # there is no place to keep what was compiled
-        return njit(function, nogil=True)
-
-
-@_compiled
+@compiled_as_written
 def prox_rows(rows, weight):  # type: ignore[no-untyped-def]
     """The proximal map of the total variation of each row.
 
