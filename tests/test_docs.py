@@ -62,6 +62,32 @@ def test_the_example_of_a_method_is_a_method(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+USE_OF_THE_MODEL = """
+from tenfold.completion import find
+
+generator = torch.Generator().manual_seed(0)
+cells = torch.stack([torch.randint(n, (400,), generator=generator) for n in (6, 5)], 1)
+numbers = [torch.randn(n, generator=generator, dtype=torch.float64) for n in (6, 5)]
+values = numbers[0][cells[:, 0]] + numbers[1][cells[:, 1]]
+noisy = values + 0.1 * torch.randn(400, generator=generator, dtype=torch.float64)
+steps = []
+fitted = find("effects").function(Task(cells.double(), noisy, (6, 5)), ridge=1e-3, callback=steps.append)
+for model in (fitted, find("effects").restore(fitted.state()), find("effects").restore(steps[0].state())):
+    told = model.predict(cells.double())
+    assert float((told.mean - values).abs().max()) < 0.1, told.mean - values
+    assert 0.005 < float(told.noise) < 0.02, told.noise
+    assert 0.3 < float((told.mean - values).square().mean() / told.variance.mean()) < 3, told.variance
+"""
+
+
+def test_the_example_of_a_completion_method_is_one(tmp_path: Path) -> None:
+    (example,) = [block for block in blocks(ROOT / "CONTRIBUTING.md", "python") if '@method("effects"' in block]
+    script = tmp_path / "effects.py"
+    script.write_text(example + USE_OF_THE_MODEL, encoding="utf-8")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 USE_OF_THE_SEARCHER = """
 import torch
 import tenfold as tn
