@@ -18,7 +18,7 @@ from tenfold.completion.task import Task
 from tenfold.errors import TenfoldError
 from tenfold.linalg.least_squares import Gathered, Solver, gathered_least_squares, gathered_products, gathered_variances
 
-# From this rank on approximate solves are faster than Gram matrices.
+# From this rank on rows are solved approximately where no solver is named.
 _LARGE = 24
 # Components at most where no rank is given.
 _MOST = 20

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tenfold.errors import DataError
 
-# Below this size a product with the matrix itself takes less time than one by Fourier transforms (one thread).
-_DENSE = 512
+# Up to this size a product with the matrix itself takes less time than one by Fourier transforms (one thread).
+SHORT = 512
 
 
 def toeplitz(column: Float[Tensor, " n"], *, odd: bool = False) -> Float[Tensor, "n n"]:
@@ -33,7 +33,7 @@ def toeplitz_product(
     the size; which of them is chosen by n where ``dense`` is None.
     """
     n = len(column)
-    if n <= _DENSE if dense is None else dense:
+    if n <= SHORT if dense is None else dense:
         return right @ toeplitz(column)
     circulant = torch.cat([column, column.new_zeros(1), column[1:].flip(0)])
     product = torch.fft.rfft(circulant) * torch.fft.rfft(right, 2 * n)

@@ -317,8 +317,8 @@ def _axes(given: Mapping[str, Any], parameters: Mapping[str, float]) -> tuple[Ax
         low, high = (_number(end, parameters, f"an end of '{name}' in 'domain'") for end in ends)
         if not low < high:
             raise TenfoldError(f"'domain' gives {name} from {low:g} to {high:g}; the second must be greater")
-        points = _of_axis(grid, name, "grid", 200)
-        top = _of_axis(highest, name, "frequencies", None)
+        points = _of_axis(grid, name, 200)
+        top = _of_axis(highest, name, None)
         points = whole_number(f"'grid' of {name}", points, _FEWEST)
         # Without a word of the highest frequency: half of what the grid can carry.
         top = points / (4 * (high - low)) if top is None else _number(top, parameters, "'frequencies'")
@@ -333,7 +333,7 @@ def _axes(given: Mapping[str, Any], parameters: Mapping[str, float]) -> tuple[Ax
     return tuple(axes)
 
 
-def _of_axis(given: Any, name: str, key: str, default: Any) -> Any:
+def _of_axis(given: Any, name: str, default: Any) -> Any:
     if isinstance(given, Mapping):
         return given.get(name, default)
     return default if given is None else given

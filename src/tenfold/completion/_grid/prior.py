@@ -17,11 +17,8 @@ from tenfold import formats
 from tenfold.errors import DataError, TenfoldError
 from tenfold.linalg.covariances import Covariance, each_axis, equally_spaced
 from tenfold.linalg.kronecker import KroneckerPair, kron_apply
-from tenfold.linalg.toeplitz import toeplitz, toeplitz_eigh, toeplitz_product
+from tenfold.linalg.toeplitz import SHORT, toeplitz, toeplitz_eigh, toeplitz_product
 from tenfold.network import Network
-
-# From this size on products with a Toeplitz factor are made by Fourier transforms.
-_TOEPLITZ = 512
 
 Axes = Sequence[Any]
 
@@ -178,7 +175,7 @@ class GridPrior:
 
     def product(self, tensor: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The prior covariance of all cells applied to a tensor of them, or to a batch of such."""
-        if max(self.shape) <= _TOEPLITZ or not all(map(equally_spaced, self.axes)):
+        if max(self.shape) <= SHORT or not all(map(equally_spaced, self.axes)):
             return self.variance * kron_apply(self.factors, tensor)
         for place, factor in enumerate(self.factors):
             axis = place - len(self.shape)
