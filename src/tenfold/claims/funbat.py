@@ -98,8 +98,8 @@ def responses(seed: int) -> Split:
 def funbat(*, seed: int = 0, split: int = 0, epochs: int = 60) -> Measurement:
     """Functions against rows of a table of at most 50 x 50 x 150 cells, rank 5 in both, errors of what is held out.
 
-    The functions are `funbat_cp` and `funbat_tucker` with the rank, the seed and at most 60 epochs set, else nothing; of
-    the table CP and Tucker are fitted by `als_observed`, which chooses its ridge by observations that it leaves out.
+    The functions are `funbat_cp` and `funbat_tucker` with the rank, the seed and at most 60 epochs set, else nothing.
+    Of the table CP and Tucker are fitted by `als_observed`, which chooses its ridge by observations it leaves out.
     On the responses of the sample ``il2`` half is held out; where the folder that TENFOLD_DATA names has them, the
     temperatures and the two pollutants of the paper come with its first split. Holds if on every set each form's error
     is below that of the same form of the table. With the paper's data it takes about 70 seconds of one thread.
