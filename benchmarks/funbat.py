@@ -24,6 +24,7 @@ from torch import Tensor
 
 from benchmarks import machine
 from tenfold import formats
+from tenfold.claims._clock import exponent
 from tenfold.claims.funbat import PUBLISHED, Split, published
 from tenfold.completion import Task
 from tenfold.completion import find as find_model
@@ -139,6 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--smoke", action="store_true", help="little of everything, to see that it runs")
     parser.add_argument("--splits", type=int, default=1, metavar="N", help="of the five of each set (default 1)")
     parser.add_argument("--only", choices=[*PUBLISHED, "growth"], help="one part")
+    parser.add_argument("--alone", action="store_true", help="leave the peers on the data out, which take longest")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there")
     chosen = parser.parse_args(arguments)
     epochs, sweeps = (3, 3) if chosen.smoke else (100, 100)
@@ -157,8 +159,8 @@ def main(arguments: list[str] | None = None) -> int:
                 for form in ("cp", "tucker"):
                     for kind, found in (
                         ("funbat", functions(data, form, epochs)),
-                        ("als_observed", observed(data, form, sweeps)),
-                        ("TensorLy", {} if chosen.smoke else tensorly(data, form, sweeps)),
+                        ("als_observed", {} if chosen.alone else observed(data, form, sweeps)),
+                        ("TensorLy", {} if chosen.smoke or chosen.alone else tensorly(data, form, sweeps)),
                     ):
                         record[f"{name}, {number}, {kind} {form}"] = found
                         if found:
@@ -177,6 +179,11 @@ def main(arguments: list[str] | None = None) -> int:
                 record[f"growth, {count}, {side}"] = found
                 said = ", ".join(f"{kind} {seconds:.4f}" for kind, seconds in found.items())
                 print(f"| {count:,} | {side}³ | {said} |", flush=True)
+            if not chosen.smoke:
+                for kind in ("funbat_cp", "als_observed"):
+                    found = [record[f"growth, {count}, {SIDE}"][kind] for count in GROWTH]
+                    record[f"exponent, {kind}"] = exponent(GROWTH, tuple(found))
+                    print(f"\n{kind}: seconds grow with the power {record[f'exponent, {kind}']:.2f} of observations")
     if chosen.json is not None:
         chosen.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -135,20 +135,30 @@ def test_the_bound_rises(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_planted_functions_are_found(name: str) -> None:
-    """On ten draws: the function within half of the noise, the noise within a tenth."""
-    for seed in range(10):
-        task, points, truth = planted(seed)
-        model = fit(name, task, rank=3, epochs=60, seed=seed)
-        found = model.predict(points)
-        assert float((found.mean - truth).square().mean().sqrt()) < 0.05, seed
-        assert float(found.noise) ** 0.5 == pytest.approx(0.1, rel=0.1), seed
+@pytest.mark.parametrize(
+    "seed", [seed if seed < 2 else pytest.param(seed, marks=pytest.mark.slow) for seed in range(10)]
+)
+def test_planted_functions_are_found(name: str, seed: int) -> None:
+    """The function within half of the noise, the noise within a tenth."""
+    task, points, truth = planted(seed)
+    model = fit(name, task, rank=3, epochs=60, seed=seed, starts=2)
+    found = model.predict(points)
+    assert float((found.mean - truth).square().mean().sqrt()) < 0.05
+    assert float(found.noise) ** 0.5 == pytest.approx(0.1, rel=0.1)
 
 
-def test_too_large_a_rank_does_little_harm() -> None:
-    task, points, truth = planted(0, noise=0.05)
-    model = fit("funbat_cp", task, rank=6, starts=1, epochs=100)
-    assert float((model.predict(points).mean - truth).square().mean().sqrt()) < 0.03
+@pytest.mark.parametrize(
+    ("seed", "rank"),
+    [(0, 6), *(pytest.param(seed, rank, marks=pytest.mark.slow) for seed in range(5) for rank in (6, 12))],
+)
+def test_components_too_many_are_left_out(seed: int, rank: int) -> None:
+    """Of six at least three, where the truth has two, of twelve at least eight; and what is left predicts as well."""
+    task, points, truth = planted(seed, n=1000)
+    model = fit("funbat_cp", task, rank=rank, starts=2, epochs=100, seed=seed)
+    for kept in model.ranks:
+        assert len(set(kept)) == 1
+        assert 2 <= kept[0] <= (3 if rank == 6 else 4)
+    assert float((model.predict(points).mean - truth).square().mean().sqrt()) < 0.04
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -185,7 +195,7 @@ def test_the_order_of_observations_does_not_matter(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_weights(name: str) -> None:
     """Weight zero is not observed, and what has a hundredth of the precision says less than the rest."""
-    task, points, truth = planted(4)
+    task, points, truth = planted(4, 700)
     bad = torch.arange(len(task)) % 3 == 0
     noise = torch.randn(len(task), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     values = torch.where(bad, task.values + 2 * noise, task.values)
@@ -273,8 +283,8 @@ def test_scale(name: str) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_damping_ends_at_the_same_place(name: str) -> None:
     task = small()
-    plain = fit(name, task, rank=1, epochs=200, tol=1e-9, starts=1, learn=False, smoothness=1.5)
-    damped = fit(name, task, rank=1, epochs=400, tol=1e-9, starts=1, learn=False, smoothness=1.5, damping=0.5)
+    plain = fit(name, task, rank=1, epochs=200, tol=1e-7, starts=1, learn=False, smoothness=1.5)
+    damped = fit(name, task, rank=1, epochs=400, tol=1e-7, starts=1, learn=False, smoothness=1.5, damping=0.5)
     assert damped.evidence == pytest.approx(plain.evidence, abs=0.05)
     assert len(damped.errors) > len(plain.errors)
 

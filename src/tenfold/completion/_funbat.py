@@ -30,6 +30,8 @@ _FIRST_STEP, _STEPS, _LONGER, _SHORTER = 0.1, (1e-4, 1.0), 1.3, 0.4
 # The first epochs leave the hyper-parameters and the noise as they are, for nothing is known yet: noise as large as
 # what a bad start leaves would take components away that never come back. It is this part of the variance.
 _LEARN, _NOISE = 5, 1 / 30
+# Beyond this many epochs the hyper-parameters take a step in every second only, for a step costs two smoothings.
+_EVERY = 20
 # Components that add less than this to the square of the function, relative to the noise, are left out.
 IDLE = 1e-6
 # Starts are weighed by their evidence, but as if there had been no more observations than this: of more, a difference
@@ -270,12 +272,13 @@ class Start(ABC):
     def epoch(self, seen: Seen, number: int, learn: bool, damping: float, held: bool) -> None:
         """Every mode once, then what the form adds, then the noise, unless it is held."""
         precise = self.shape / self.rate
+        learn = learn and number > _LEARN and (number <= _EVERY or number % 2 == 0)
         for place, mode in enumerate(self.modes):
             messages = self.messages(seen, place)
             old = damping if number > 1 else 0.0
             mode.precision = torch.lerp(precise * messages[0], mode.precision, old)
             mode.shift = torch.lerp(precise * messages[1], mode.shift, old)
-            mode.update(learn and number > _LEARN)
+            mode.update(learn)
         residual, divergence = self.rest(seen, messages, damping)
         powers = [self._powers(mode) for mode in self.modes]
         if not held:
@@ -285,7 +288,7 @@ class Start(ABC):
         likelihood += 0.5 * seen.logarithms - 0.5 * residual * self.shape / self.rate
         divergence += _gamma_divergence(self.shape, self.rate) + sum(mode.divergence for mode in self.modes)
         self.bounds.append(likelihood - divergence)
-        if learn and number > _LEARN:
+        if learn:
             wanted = self.idle([power / seen.count for power in powers])
             if not all(bool(kept.all()) for kept in wanted):
                 self.keep(wanted)

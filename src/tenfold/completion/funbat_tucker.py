@@ -197,8 +197,8 @@ def funbat_tucker(
     a smoother finds the posterior of all its levels in linear time; a mode with levels has independent normal numbers.
     Each mode is updated given the moments of the others, then the core, then the precision of the noise, so that
     a lower bound of the evidence rises from epoch to epoch. The length scale and the variance of every component
-    climb the evidence that the smoother gives, and components whose variance falls to nothing are left out: a rank that
-    is too large does little harm.
+    climb the evidence that the smoother gives, and components that come to add less than a millionth of the noise to
+    the function are left out.
 
     Such a posterior is centred on one of many explanations, and too certain of it. So several starts are fitted, and
     what is returned is their mixture: its mean predicts better than each of them, and its variance tells where they

@@ -12,6 +12,16 @@ from tenfold._compiled import compiled
 
 
 @compiled
+def _add_product(out, factor, left, right, rows, inner, columns):  # type: ignore[no-untyped-def]
+    """``out += factor left right``, row by row, so that what the innermost loop reads and writes lies together."""
+    for a in range(rows):
+        for e in range(inner):
+            times = factor * left[a, e]
+            for c in range(columns):
+                out[a, c] += times * right[e, c]
+
+
+@compiled
 def _observe(covariance, precision, right, system, gain):  # type: ignore[no-untyped-def]
     """``gain = (I + precision P)^-1 precision`` and ``right = (I + precision P)^-1 right``, with P the observed block.
 
@@ -20,11 +30,9 @@ def _observe(covariance, precision, right, system, gain):  # type: ignore[no-unt
     size = len(right)
     for a in range(size):
         for c in range(size):
-            total = 1.0 if a == c else 0.0
-            for e in range(size):
-                total += precision[a, e] * covariance[e, c]
-            system[a, c] = total
+            system[a, c] = 1.0 if a == c else 0.0
             gain[a, c] = precision[a, c]
+    _add_product(system, 1.0, precision, covariance, size, size, size)
     logarithm = 0.0
     for a in range(size):
         pivot = a
@@ -75,13 +83,17 @@ def _turn(step, matrix, work, back):  # type: ignore[no-untyped-def]
                 factor = step[r, j, i] if back else step[r, i, j]
                 for c in range(states):
                     work[i * size + r, c] += factor * matrix[j * size + r, c]
-    for c in range(states):
-        for i in range(order):
+    factors = np.empty((order, size))
+    for i in range(order):
+        for j in range(order):
             for r in range(size):
-                total = 0.0
-                for j in range(order):
-                    total += (step[r, j, i] if back else step[r, i, j]) * work[c, j * size + r]
-                matrix[c, i * size + r] = total
+                factors[j, r] = step[r, j, i] if back else step[r, i, j]
+        for c in range(states):
+            for r in range(size):
+                matrix[c, i * size + r] = factors[0, r] * work[c, r]
+            for j in range(1, order):
+                for r in range(size):
+                    matrix[c, i * size + r] += factors[j, r] * work[c, j * size + r]
 
 
 @compiled
@@ -127,20 +139,13 @@ def forward(steps, stationary, precision, shift, means, covariances, gains, inno
             for c in range(size):
                 moves += covariance[a, c] * right[c]
             evidence += 0.5 * half[a, 0] * moves
-        for a in range(states):
-            for c in range(size):
-                total = 0.0
-                for e in range(size):
-                    total += covariance[a, e] * gain[e, c]
-                half[a, c] = total
+        half[:] = 0.0
+        _add_product(half, 1.0, covariance, gain, states, size, size)
         for a in range(states):
             for c in range(size):
                 m[a] += covariance[a, c] * right[c]
-            for c in range(states):
-                total = covariance[a, c]
-                for e in range(size):
-                    total -= half[a, e] * covariance[e, c]
-                p[a, c] = total
+        p[:] = covariance
+        _add_product(p, -1.0, half, covariance, states, size, states)
         for i in range(order):
             for j in range(order):
                 for r in range(size):
@@ -164,16 +169,13 @@ def backward(  # type: ignore[no-untyped-def]
     work = np.empty((states, states))
     half = np.empty((states, size))
     rows = np.empty((size, states))
+    across = np.empty((size, states))
     slope = np.empty((states, states))
     for d in range(levels - 1, -1, -1):
         predicted, gain = covariances[d], gains[d]
         # Before this level's observation: the adjoint of its update, (I - K H)^T x + H^T right with K = P_:u gain.
-        for a in range(states):
-            for c in range(size):
-                total = 0.0
-                for e in range(size):
-                    total += predicted[a, e] * gain[e, c]
-                half[a, c] = total
+        half[:] = 0.0
+        _add_product(half, 1.0, predicted, gain, states, size, size)
         for c in range(size):
             total = innovations[d, c]
             for a in range(states):
@@ -181,18 +183,11 @@ def backward(  # type: ignore[no-untyped-def]
             rows[c, 0] = total
         for c in range(size):
             adjoint[c] += rows[c, 0]
-        for c in range(size):
-            for a in range(states):
-                total = 0.0
-                for e in range(states):
-                    total += half[e, c] * curve[e, a]
-                rows[c, a] = total
-        for c in range(size):
-            for a in range(size):
-                total = gain[c, a]
-                for e in range(states):
-                    total += rows[c, e] * half[e, a]
-                work[c, a] = total
+        across[:] = half.T
+        rows[:] = 0.0
+        _add_product(rows, 1.0, across, curve, size, states, states)
+        work[:size, :size] = gain
+        _add_product(work, 1.0, rows, half, size, states, size)
         for c in range(size):
             for a in range(states):
                 curve[c, a] -= rows[c, a]
@@ -205,18 +200,14 @@ def backward(  # type: ignore[no-untyped-def]
             for c in range(states):
                 total += predicted[a, c] * adjoint[c]
             mean[d, a] = total
-            for c in range(states):
-                total = 0.0
-                for e in range(states):
-                    total += predicted[a, e] * curve[e, c]
-                rows[a, c] = total
+        rows[:] = 0.0
+        _add_product(rows, 1.0, predicted, curve, size, states, states)
+        found = covariance[d]
+        found[:] = predicted[:size, :size]
+        _add_product(found, -1.0, rows, predicted, size, states, size)
         for a in range(size):
-            for c in range(a + 1):
-                total = predicted[a, c]
-                for e in range(states):
-                    total -= rows[a, e] * predicted[e, c]
-                covariance[d, a, c] = total
-                covariance[d, c, a] = total
+            for c in range(a):
+                found[c, a] = found[a, c]
         if wanted:
             for a in range(states):
                 for c in range(states):
@@ -251,16 +242,10 @@ def _slopes(  # type: ignore[no-untyped-def]
     for a in range(states):
         for c in range(size):
             filtered[a] += covariance[a, c] * right[c]
-            total = 0.0
-            for e in range(size):
-                total += covariance[a, e] * gain[e, c]
-            work[a, c] = total
-    for a in range(states):
-        for c in range(states):
-            total = covariance[a, c]
-            for e in range(size):
-                total -= work[a, e] * covariance[e, c]
-            excess[a, c] = total
+    work[:] = 0.0
+    _add_product(work, 1.0, covariance, gain, states, size, size)
+    excess[:] = covariance
+    _add_product(excess, -1.0, work, covariance, states, size, states)
     for i in range(order):
         for j in range(order):
             for r in range(size):
@@ -279,7 +264,7 @@ def _slopes(  # type: ignore[no-untyped-def]
                 total = adjoint[i * size + r] * filtered[j * size + r]
                 inner = 0.0
                 for e in range(states):
-                    total += work[i * size + r, e] * excess[e, j * size + r]
+                    total += work[i * size + r, e] * excess[j * size + r, e]  # which is symmetric
                 for k in range(order):
                     inner += step[r, k, i] * work[k * size + r, j * size + r]
                 by_step[r, i, j] = total
