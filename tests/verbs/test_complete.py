@@ -364,3 +364,10 @@ def test_a_tensor_of_torch_is_data_too():
     array, _ = _matrix(15, 12)
     ours = tn.complete(torch.from_numpy(array), "alternating_minimization", rank=2)
     assert np.array_equal(ours.mean(), tn.complete(array, "alternating_minimization", rank=2).mean())
+
+
+def test_numbers_too_large_to_be_counts_are_named():
+    array = np.full((6, 5), 1e150)
+    for given in ({"model": "poisson_cp"}, {"counts": True}):
+        with pytest.raises(DataError, match=r"below 2\*\*53, and value 0 is 1e\+150"):
+            tn.complete(array, **given)

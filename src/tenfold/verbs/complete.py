@@ -439,10 +439,12 @@ def _limits(epochs: int | None, tol: float | None) -> dict[str, Any]:
 def _suited(entries: Sequence[Entry], data: Observed, counts: bool | None, *, named: bool) -> list[Entry]:
     """The models that take such data."""
     values = data.values
-    whole = bool(((values >= 0) & (values == values.round()) & (values < _LARGEST_COUNT)).all())
+    other = (~((values >= 0) & (values == values.round()) & (values < _LARGEST_COUNT))).nonzero()[:, 0].tolist()
+    whole = not other
+    least = "" if whole or values[other[0]] < _LARGEST_COUNT else " and below 2**53"
+    said = "" if whole else f"whole numbers of at least 0{least}, and value {other[0]} is {values[other[0]].item():g}"
     if counts and not whole:
-        row = int((~((values >= 0) & (values == values.round()))).nonzero()[0]) if len(values) else 0
-        raise DataError(f"counts are whole numbers of at least 0, and value {row} is {values[row].item():g}")
+        raise DataError(f"counts are {said}")
     found = []
     for entry in entries:
         if any(mode.continuous for mode in data.modes) and not entry.continuous:
@@ -455,8 +457,7 @@ def _suited(entries: Sequence[Entry], data: Observed, counts: bool | None, *, na
         elif not named and entry.automatic is not None and len(values) > entry.automatic:
             continue
         elif entry.counts and not whole:
-            row = int((~((values >= 0) & (values == values.round()))).nonzero()[0])
-            why = f"takes counts, whole numbers of at least 0, and value {row} is {values[row].item():g}"
+            why = f"takes counts, {said}"
         elif counts and not entry.counts:
             why = "is no model of counts; leave counts out"
         elif counts is False and entry.counts:
