@@ -371,3 +371,67 @@ def test_numbers_too_large_to_be_counts_are_named():
     for given in ({"model": "poisson_cp"}, {"counts": True}):
         with pytest.raises(DataError, match=r"below 2\*\*53, and value 0 is 1e\+150"):
             tn.complete(array, **given)
+
+
+def _listed(array, values, weights):
+    seen = ~np.isnan(array)
+    return tn.Observations.from_coo(np.argwhere(seen), values[seen], array.shape, weights=weights[seen])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"model": "grid_gp", "epochs": 20},
+        {"model": "funbat_cp", "rank": 1, "epochs": 20},
+        {"model": "cp", "rank": 2},
+        {"model": "alternating_minimization", "rank": 2},
+    ],
+)
+def test_only_ratios_of_weights_matter_and_those_of_zero_count_for_nothing(given):
+    array, _ = _matrix(12, 10)
+    wrong = np.zeros(array.shape, dtype=bool)
+    wrong[::5, 3] = True
+    spoiled = np.where(wrong, 1e6, array)
+    weights = np.where(wrong, 0.0, 1e300)
+    left = tn.complete(_listed(array, spoiled, weights), **given)
+    plain = tn.complete(_listed(np.where(wrong, np.nan, array), array, np.full(array.shape, 3.0)), **given)
+    assert left.observations == plain.observations
+    assert left.mean() == pytest.approx(plain.mean(), rel=1e-9)
+    assert left.std() == pytest.approx(plain.std(), rel=1e-9)
+
+
+def test_weights_of_any_size_leave_finite_predictions():
+    array, _ = _matrix(12, 10)
+    weights = np.where(np.random.default_rng(0).random(array.shape) < 0.5, 1e-300, 1e300)
+    posterior = tn.complete(_listed(array, array, weights), "funbat_cp", rank=1, epochs=20)
+    assert np.isfinite(posterior.mean()).all()
+    assert np.isfinite(posterior.std()).all()
+
+
+def test_imprecise_observations_do_not_widen_the_intervals_of_others():
+    array, truth = _matrix(40, 30)
+    generator = np.random.default_rng(4)
+    coarse = generator.random(array.shape) < 0.3
+    noisy = np.where(coarse, array + 10 * generator.normal(size=array.shape), array)
+    posterior = tn.complete(_listed(array, noisy, np.where(coarse, 1e-4, 1.0)), "alternating_minimization", holdout=0.1)
+    assert posterior.rank == 2
+    assert np.median(posterior.std()) < 0.2
+    assert posterior.held_out.coverage["0.9"] == pytest.approx(0.9, abs=0.08)
+    assert np.sqrt(np.mean((posterior.mean() - truth) ** 2)) < 0.1
+
+
+def test_a_table_whose_columns_are_numbers_and_a_tensor_that_is_trained():
+    pandas = pytest.importorskip("pandas")
+    rows = np.argwhere(np.ones((6, 5)))
+    value = rows.sum(1).astype(float)
+    posterior = tn.complete(pandas.DataFrame(np.column_stack([rows, value])), "cp", rank=1, continuous=[])
+    assert [mode.name for mode in posterior.modes] == ["0", "1"]
+    trained = torch.tensor(value.reshape(6, 5), requires_grad=True)
+    assert tn.complete(trained, "cp", rank=1).mean() == pytest.approx(posterior.mean())
+
+
+def test_attributes_that_are_text_are_named():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"i": [0, 1], "effort": ["low", "high"], "value": [1, 2]})
+    with pytest.raises(DataError, match="attributes effort must be columns of numbers"):
+        tn.complete(table, "under_counted", attributes=["effort"])

@@ -203,3 +203,10 @@ def test_a_duration_may_be_a_number_in_the_unit_of_its_mode():
     mode = Mode.over("m", np.array([1, 5], "m8[s]"), 2, True)
     assert mode.encode([3]).tolist() == mode.encode(["3"]).tolist() == [0.5]
     assert mode.encode(np.array([3000], "m8[ms]")).tolist() == [0.5]
+
+
+def test_a_level_that_two_have_is_not_told_apart():
+    mode = Mode.over("m", np.array(["a", "a", "b"]), 3, False)
+    assert mode.encode(["b"]).tolist() == [2]
+    with pytest.raises(DataError, match="more than one level 'a'"):
+        mode.encode(["b", "a"])

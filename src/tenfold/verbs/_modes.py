@@ -187,6 +187,10 @@ class Mode:
         order = np.argsort(labels, kind="stable")
         place = np.searchsorted(labels, wanted, sorter=order).clip(0, len(labels) - 1)
         codes = order[place]
+        again = known & (np.searchsorted(labels, wanted, sorter=order, side="right") - place > 1)
+        if again.any():
+            wrong = str(values[int(again.argmax())])
+            raise DataError(f"{said} has more than one level {quoted(wrong)}: name its levels differently")
         unknown = ~known | (labels[codes] != wanted)
         if unknown.any():
             wrong = str(values[int(unknown.argmax())])
@@ -285,6 +289,8 @@ def _each(values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarra
             value = value.decode(errors="replace")
         if isinstance(value, str):
             value = words.get(value.strip().lower(), value) if labels.dtype.kind == "b" else _number(value)
+            if labels.dtype.kind == "f" and isinstance(value, int | float):
+                value = labels.dtype.type(value).item()
         try:
             known.append(value in own)
         except TypeError:  # what has no hash is no label
