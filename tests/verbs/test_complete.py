@@ -435,3 +435,50 @@ def test_attributes_that_are_text_are_named():
     table = pandas.DataFrame({"i": [0, 1], "effort": ["low", "high"], "value": [1, 2]})
     with pytest.raises(DataError, match="attributes effort must be columns of numbers"):
         tn.complete(table, "under_counted", attributes=["effort"])
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda p: p.quantiles([[1, 1]], []), "q is empty"),
+        (lambda p: p.quantiles([[1, 1]], None), "q must be numbers between 0 and 1, not None"),
+        (lambda p: p.quantiles([[1, 1]], "0.5"), "q must be numbers between 0 and 1, not '0.5'"),
+        (lambda p: p.sample([[1, 1]], seed=-1), "seed must be"),
+        (lambda p: p.log_density([[1, 1]], "a"), "values must be 1 numbers"),
+        (lambda p: p.log_density([[1, 1], [1, 2]], [1, 2, 3]), "values must be 2 numbers"),
+        (lambda p: p.mean([[1, 1], [1]]), "points are no table"),
+        (lambda p: p.mean([]), "points have shape"),
+    ],
+)
+def test_questions_that_make_no_sense(found, ask, says):
+    with pytest.raises(TenfoldError, match=says) as caught:
+        ask(found[0])
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_of_points_keep_their_types():
+    pandas = pytest.importorskip("pandas")
+    first, second = np.divmod(np.arange(48), 6)
+    value = np.sin(first) * (1.0 + second)
+    table = pandas.DataFrame({"id": first + 2**60, "depth": second + 0.5, "value": value})
+    posterior = tn.complete(table, "cp", rank=1, continuous=[])
+    everything = posterior.mean()
+    assert posterior.mean([[2**60 + 1, 0.5], (2**60 + 2, 1.5)]) == pytest.approx(everything[[1, 2], [0, 1]])
+    assert posterior.mean([2**60 + 1, 0.5]) == pytest.approx(everything[1, 0])
+    assert posterior.mean([[str(2**60 + 1), "0.5"]]) == pytest.approx(everything[1, 0])
+
+
+def test_attributes_of_points_are_not_rearranged():
+    generator = np.random.default_rng(0)
+    array = generator.poisson(5.0, (6, 5))
+    effort = generator.random((30, 2))
+    cells = tn.Observations.from_coo(np.argwhere(array >= 0), array.ravel().astype(float), array.shape)
+    posterior = tn.complete(cells, "under_counted", rank=1, epochs=20, attributes=effort)
+    points = [[0, 0], [1, 1], [2, 2]]
+    assert posterior.mean(points, attributes=effort[:3]).shape == (3,)
+    assert posterior.mean(points, attributes=[0.1, 0.2]) == pytest.approx(
+        posterior.mean(points, attributes=[[0.1, 0.2]] * 3)
+    )
+    for wrong in (effort[:3].T, "rain", effort[:2], {"z1": [1, 2], "z2": 1}):
+        with pytest.raises(DataError, match=r"attributes must be numbers, a row of z1, z2 for each of 3 points"):
+            posterior.mean(points, attributes=wrong)
