@@ -12,6 +12,8 @@ import time
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import tenfold as tn
 from tenfold.errors import DataError, FileError, TenfoldError
@@ -482,3 +484,39 @@ def test_attributes_of_points_are_not_rearranged():
     for wrong in (effort[:3].T, "rain", effort[:2], {"z1": [1, 2], "z2": 1}):
         with pytest.raises(DataError, match=r"attributes must be numbers, a row of z1, z2 for each of 3 points"):
             posterior.mean(points, attributes=wrong)
+
+
+def test_files_edited_by_hand_are_refused(found, tmp_path):
+    path, changed = tmp_path / "a.tn", tmp_path / "b.tn"
+    found[0].save(path)
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    record = json.loads(header["record"])
+    longest = max(tensors, key=lambda name: tensors[name].numel())
+    for metadata, content in (
+        ({**header, "record": json.dumps({**record, "scale": 2.0})}, tensors),
+        ({**header, "record": json.dumps({**record, "center": float("nan")})}, tensors),
+        ({name: value for name, value in header.items() if name != "seal"}, tensors),
+        (header, {**tensors, longest: tensors[longest][:-1].clone()}),
+        (header, {name: tensor for name, tensor in tensors.items() if name != longest}),
+        (header, {**tensors, longest: tensors[longest] + 1}),
+    ):
+        save_file(content, changed, metadata=metadata)
+        with pytest.raises(FileError, match="damaged posterior"):
+            tn.load(changed)
+    save_file(tensors, changed, metadata=header)
+    assert np.array_equal(tn.load(changed).mean(), found[0].mean())
+
+
+def test_a_damaged_checkpoint_is_fitted_again(tmp_path):
+    array, _ = _matrix(12, 10)
+    plain = tn.complete(array, "cp", rank=2)
+    folder = tmp_path / "kept"
+    tn.complete(array, "cp", rank=2, checkpoint=folder)
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as opened:
+            header = opened.metadata()
+            tensors = {name: opened.get_tensor(name) * 2 for name in opened.keys()}  # noqa: SIM118
+        save_file(tensors, file, metadata=header)
+    assert np.array_equal(tn.complete(array, "cp", rank=2, checkpoint=folder).mean(), plain.mean())

@@ -23,6 +23,7 @@ from tenfold.verbs._budget import check_seed
 from tenfold.verbs._diagnosis import Diagnosis, HeldOut, Tried
 from tenfold.verbs._modes import Mode
 from tenfold.verbs._observed import Observed
+from tenfold.verbs._seal import seal
 from tenfold.verbs._spread import Counts, Spread, spread_of
 
 if TYPE_CHECKING:
@@ -339,7 +340,8 @@ class Posterior:
             "source": self.source,
             "stopped": self.stopped,
         }
-        header = {"tenfold_posterior": str(FILE_VERSION), "record": json.dumps(record)}
+        text = json.dumps(record)
+        header = {"tenfold_posterior": str(FILE_VERSION), "record": text, "seal": seal(text, tensors)}
         with atomic(path) as beside:
             try:
                 save_file(tensors, beside, metadata=header)
@@ -371,7 +373,11 @@ def load_posterior(path: str | os.PathLike[str]) -> Posterior:
                     f"version {FILE_VERSION}"
                 )
             record = json.loads(header["record"])
-            tensors = {name.removeprefix("model."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        # What was changed by hand may be read and yet predict what nothing was fitted to.
+        if header.get("seal") != seal(header["record"], stored):
+            raise FileError(f"'{path}' holds a damaged posterior: it is not as it was written")
+        tensors = {name.removeprefix("model."): tensor for name, tensor in stored.items()}
         return Posterior(
             method=str(record["method"]),
             rank=None if record["rank"] is None else int(record["rank"]),
