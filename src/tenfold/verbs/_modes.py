@@ -14,6 +14,8 @@ from tenfold.errors import DataError
 
 # Levels that a message names.
 _SHOWN = 6
+# Letters of a level that a message shows.
+_LONGEST = 80
 # Positive numbers half of which lie in this part of their range, such as doses and frequencies, go on a log scale.
 _CROWDED = 0.05
 SCALES = ("linear", "log")
@@ -195,8 +197,9 @@ class Mode:
         if unknown.any():
             wrong = str(values[int(unknown.argmax())])
             names = [str(label) for label in labels[:10_000]]
-            shown = ", ".join(names[:_SHOWN]) + (", ..." if len(labels) > _SHOWN else "")
-            raise DataError(f"{said} has no level {quoted(wrong)}{closest(wrong, names)}; its levels are {shown}")
+            near = closest(wrong, [name for name in names if name == _short(name)])
+            shown = ", ".join(map(_short, names[:_SHOWN])) + (", ..." if len(labels) > _SHOWN else "")
+            raise DataError(f"{said} has no level {quoted(wrong)}{near}; its levels are {shown}")
         return codes.astype(np.float64)
 
     def _like(self, values: np.ndarray, labels: np.ndarray, said: str) -> tuple[np.ndarray, np.ndarray]:
@@ -261,6 +264,11 @@ def _between(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarra
     far = max(abs(int(values.min())), abs(int(values.max())), abs(start)) if len(values) else 0
     off = values.astype(np.int64 if far < 2**62 else object) - start
     return np.asarray(off, dtype=np.float64) / (float(end - start) or 1.0)
+
+
+def _short(name: str) -> str:
+    """A level as a message shows it."""
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
 
 
 def _plain(value: Any) -> Any:
