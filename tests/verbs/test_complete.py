@@ -520,3 +520,18 @@ def test_a_damaged_checkpoint_is_fitted_again(tmp_path):
             tensors = {name: opened.get_tensor(name) * 2 for name in opened.keys()}  # noqa: SIM118
         save_file(tensors, file, metadata=header)
     assert np.array_equal(tn.complete(array, "cp", rank=2, checkpoint=folder).mean(), plain.mean())
+
+
+def test_a_checkpoint_that_cannot_be_written_is_no_fault_of_a_model(tmp_path, monkeypatch):
+    from tenfold.verbs._completing import Journal
+
+    write = Journal.write
+
+    def full(self, key, kept):
+        if "cp-2" in key:
+            raise FileError("cannot write: No space left on device")
+        write(self, key, kept)
+
+    monkeypatch.setattr(Journal, "write", full)
+    with pytest.raises(FileError, match="No space left"):
+        tn.complete(_matrix(12, 10)[0], "cp", checkpoint=tmp_path / "kept")

@@ -19,7 +19,7 @@ from torch import Tensor
 from tenfold._arguments import quoted, real_number, whole_number
 from tenfold._threads import threads_for
 from tenfold.completion import Entry, Model, Task, find, methods
-from tenfold.errors import DataError, TenfoldError
+from tenfold.errors import DataError, FileError, TenfoldError
 from tenfold.structure_search import Guard
 from tenfold.verbs._budget import check_seconds, check_seed
 from tenfold.verbs._completing import Fitting, Journal, Stopped
@@ -309,6 +309,8 @@ class _Work:
                 return
             try:
                 fitted, seconds = self._fit(entry, one, self.part, "part")
+            except FileError:  # a full disk says nothing about a model
+                raise
             except (TenfoldError, torch.linalg.LinAlgError, np.linalg.LinAlgError) as refused:
                 yield Tried(entry.name, one, None, None, None, None, 0.0, note=str(refused)), math.inf, None
                 return
