@@ -109,6 +109,7 @@ def test_show_and_expand_know_a_posterior(folder: Path, capfd: pytest.CaptureFix
         (("query", "x.tn", "place=P1,number=99"), "no level '99'"),
         (("query", "x.tn", "place=P1,place=P2"), "gives 'place' twice"),
         (("query", "x.tn"), "give points"),
+        (("query", "x.tn", "place=P1\n,number=1"), "line break outside of quotes"),
         (("query", "x.tn", "place=P1", "--quantiles", "half"), "--quantiles takes numbers"),
         (("query", "x.tn", "place=P1", "--quantiles", "2"), "between 0 and 1"),
         (("query", "x.tn", "--points", "nowhere.csv"), "no file 'nowhere.csv'"),
@@ -153,3 +154,21 @@ def test_an_interrupted_command_goes_on_from_its_checkpoint(folder: Path) -> Non
     assert first.returncode == 130
     assert "goes on from" in err
     assert list(Path("kept").glob("*.safetensors"))
+
+
+def test_modes_may_have_any_name(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table = _table()[["place", "number", "value"]].set_axis(["mean", "a=b, c", "value"], axis=1)
+    table["mean"] = [f'{"x" * 5000}"{name}' for name in table["mean"]]
+    table.to_csv("named.csv", index=False)
+    assert run(capfd, "complete", "named.csv", *FAST, "-o", "x.tn")[0] == 0
+    level = f'{"x" * 5000}""P3'
+    code, out, _ = run(capfd, "query", "x.tn", f'"mean={level}","a=b, c=5"', "--json")
+    assert code == 0
+    row = json.loads(out)[0]
+    assert row["mean"].endswith('"P3')
+    expected = tn.load("x.tn").mean({"mean": level.replace('""', '"'), "a=b, c": 5})
+    assert row["predicted mean"] == pytest.approx(expected[0])
+    code, out, err = run(capfd, "query", "x.tn", "mean=P3")
+    assert (code, out) == (1, "")
+    assert "has no level 'P3'" in err
+    assert len(err) < 1000

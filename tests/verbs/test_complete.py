@@ -12,6 +12,8 @@ import time
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 import tenfold as tn
 from tenfold.errors import DataError, FileError, TenfoldError
@@ -364,3 +366,172 @@ def test_a_tensor_of_torch_is_data_too():
     array, _ = _matrix(15, 12)
     ours = tn.complete(torch.from_numpy(array), "alternating_minimization", rank=2)
     assert np.array_equal(ours.mean(), tn.complete(array, "alternating_minimization", rank=2).mean())
+
+
+def test_numbers_too_large_to_be_counts_are_named():
+    array = np.full((6, 5), 1e150)
+    for given in ({"model": "poisson_cp"}, {"counts": True}):
+        with pytest.raises(DataError, match=r"below 2\*\*53, and value 0 is 1e\+150"):
+            tn.complete(array, **given)
+
+
+def _listed(array, values, weights):
+    seen = ~np.isnan(array)
+    return tn.Observations.from_coo(np.argwhere(seen), values[seen], array.shape, weights=weights[seen])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"model": "grid_gp", "epochs": 20},
+        {"model": "funbat_cp", "rank": 1, "epochs": 20},
+        {"model": "cp", "rank": 2},
+        {"model": "alternating_minimization", "rank": 2},
+    ],
+)
+def test_only_ratios_of_weights_matter_and_those_of_zero_count_for_nothing(given):
+    array, _ = _matrix(12, 10)
+    wrong = np.zeros(array.shape, dtype=bool)
+    wrong[::5, 3] = True
+    spoiled = np.where(wrong, 1e6, array)
+    weights = np.where(wrong, 0.0, 1e300)
+    left = tn.complete(_listed(array, spoiled, weights), **given)
+    plain = tn.complete(_listed(np.where(wrong, np.nan, array), array, np.full(array.shape, 3.0)), **given)
+    assert left.observations == plain.observations
+    assert left.mean() == pytest.approx(plain.mean(), rel=1e-9)
+    assert left.std() == pytest.approx(plain.std(), rel=1e-9)
+
+
+def test_weights_of_any_size_leave_finite_predictions():
+    array, _ = _matrix(12, 10)
+    weights = np.where(np.random.default_rng(0).random(array.shape) < 0.5, 1e-300, 1e300)
+    posterior = tn.complete(_listed(array, array, weights), "funbat_cp", rank=1, epochs=20)
+    assert np.isfinite(posterior.mean()).all()
+    assert np.isfinite(posterior.std()).all()
+
+
+def test_imprecise_observations_do_not_widen_the_intervals_of_others():
+    array, truth = _matrix(40, 30)
+    generator = np.random.default_rng(4)
+    coarse = generator.random(array.shape) < 0.3
+    noisy = np.where(coarse, array + 10 * generator.normal(size=array.shape), array)
+    posterior = tn.complete(_listed(array, noisy, np.where(coarse, 1e-4, 1.0)), "alternating_minimization", holdout=0.1)
+    assert posterior.rank == 2
+    assert np.median(posterior.std()) < 0.2
+    assert posterior.held_out.coverage["0.9"] == pytest.approx(0.9, abs=0.08)
+    assert np.sqrt(np.mean((posterior.mean() - truth) ** 2)) < 0.1
+
+
+def test_a_table_whose_columns_are_numbers_and_a_tensor_that_is_trained():
+    pandas = pytest.importorskip("pandas")
+    rows = np.argwhere(np.ones((6, 5)))
+    value = rows.sum(1).astype(float)
+    posterior = tn.complete(pandas.DataFrame(np.column_stack([rows, value])), "cp", rank=1, continuous=[])
+    assert [mode.name for mode in posterior.modes] == ["0", "1"]
+    trained = torch.tensor(value.reshape(6, 5), requires_grad=True)
+    assert tn.complete(trained, "cp", rank=1).mean() == pytest.approx(posterior.mean())
+
+
+def test_attributes_that_are_text_are_named():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"i": [0, 1], "effort": ["low", "high"], "value": [1, 2]})
+    with pytest.raises(DataError, match="attributes effort must be columns of numbers"):
+        tn.complete(table, "under_counted", attributes=["effort"])
+
+
+@pytest.mark.parametrize(
+    ("ask", "says"),
+    [
+        (lambda p: p.quantiles([[1, 1]], []), "q is empty"),
+        (lambda p: p.quantiles([[1, 1]], None), "q must be numbers between 0 and 1, not None"),
+        (lambda p: p.quantiles([[1, 1]], "0.5"), "q must be numbers between 0 and 1, not '0.5'"),
+        (lambda p: p.sample([[1, 1]], seed=-1), "seed must be"),
+        (lambda p: p.log_density([[1, 1]], "a"), "values must be 1 numbers"),
+        (lambda p: p.log_density([[1, 1], [1, 2]], [1, 2, 3]), "values must be 2 numbers"),
+        (lambda p: p.mean([[1, 1], [1]]), "points are no table"),
+        (lambda p: p.mean([]), "points have shape"),
+    ],
+)
+def test_questions_that_make_no_sense(found, ask, says):
+    with pytest.raises(TenfoldError, match=says) as caught:
+        ask(found[0])
+    assert "\n" not in str(caught.value)
+
+
+def test_rows_of_points_keep_their_types():
+    pandas = pytest.importorskip("pandas")
+    first, second = np.divmod(np.arange(48), 6)
+    value = np.sin(first) * (1.0 + second)
+    table = pandas.DataFrame({"id": first + 2**60, "depth": second + 0.5, "value": value})
+    posterior = tn.complete(table, "cp", rank=1, continuous=[])
+    everything = posterior.mean()
+    assert posterior.mean([[2**60 + 1, 0.5], (2**60 + 2, 1.5)]) == pytest.approx(everything[[1, 2], [0, 1]])
+    assert posterior.mean([2**60 + 1, 0.5]) == pytest.approx(everything[1, 0])
+    assert posterior.mean([[str(2**60 + 1), "0.5"]]) == pytest.approx(everything[1, 0])
+
+
+def test_attributes_of_points_are_not_rearranged():
+    generator = np.random.default_rng(0)
+    array = generator.poisson(5.0, (6, 5))
+    effort = generator.random((30, 2))
+    cells = tn.Observations.from_coo(np.argwhere(array >= 0), array.ravel().astype(float), array.shape)
+    posterior = tn.complete(cells, "under_counted", rank=1, epochs=20, attributes=effort)
+    points = [[0, 0], [1, 1], [2, 2]]
+    assert posterior.mean(points, attributes=effort[:3]).shape == (3,)
+    assert posterior.mean(points, attributes=[0.1, 0.2]) == pytest.approx(
+        posterior.mean(points, attributes=[[0.1, 0.2]] * 3)
+    )
+    for wrong in (effort[:3].T, "rain", effort[:2], {"z1": [1, 2], "z2": 1}):
+        with pytest.raises(DataError, match=r"attributes must be numbers, a row of z1, z2 for each of 3 points"):
+            posterior.mean(points, attributes=wrong)
+
+
+def test_files_edited_by_hand_are_refused(found, tmp_path):
+    path, changed = tmp_path / "a.tn", tmp_path / "b.tn"
+    found[0].save(path)
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    record = json.loads(header["record"])
+    longest = max(tensors, key=lambda name: tensors[name].numel())
+    for metadata, content in (
+        ({**header, "record": json.dumps({**record, "scale": 2.0})}, tensors),
+        ({**header, "record": json.dumps({**record, "center": float("nan")})}, tensors),
+        ({name: value for name, value in header.items() if name != "seal"}, tensors),
+        (header, {**tensors, longest: tensors[longest][:-1].clone()}),
+        (header, {name: tensor for name, tensor in tensors.items() if name != longest}),
+        (header, {**tensors, longest: tensors[longest] + 1}),
+    ):
+        save_file(content, changed, metadata=metadata)
+        with pytest.raises(FileError, match="damaged posterior"):
+            tn.load(changed)
+    save_file(tensors, changed, metadata=header)
+    assert np.array_equal(tn.load(changed).mean(), found[0].mean())
+
+
+def test_a_damaged_checkpoint_is_fitted_again(tmp_path):
+    array, _ = _matrix(12, 10)
+    plain = tn.complete(array, "cp", rank=2)
+    folder = tmp_path / "kept"
+    tn.complete(array, "cp", rank=2, checkpoint=folder)
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, framework="pt") as opened:
+            header = opened.metadata()
+            tensors = {name: opened.get_tensor(name) * 2 for name in opened.keys()}  # noqa: SIM118
+        save_file(tensors, file, metadata=header)
+    assert np.array_equal(tn.complete(array, "cp", rank=2, checkpoint=folder).mean(), plain.mean())
+
+
+def test_a_checkpoint_that_cannot_be_written_is_no_fault_of_a_model(tmp_path, monkeypatch):
+    from tenfold.verbs._completing import Journal
+
+    write = Journal.write
+
+    def full(self, key, kept):
+        if "cp-2" in key:
+            raise FileError("cannot write: No space left on device")
+        write(self, key, kept)
+
+    monkeypatch.setattr(Journal, "write", full)
+    with pytest.raises(FileError, match="No space left"):
+        tn.complete(_matrix(12, 10)[0], "cp", checkpoint=tmp_path / "kept")

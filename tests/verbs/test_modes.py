@@ -133,3 +133,80 @@ def test_a_record_makes_the_same_mode(labels):
 def test_every_level_finds_its_code(labels):
     array = np.array(labels, dtype=np.int64)
     assert _over(array).encode(array).tolist() == list(range(len(labels)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "asked"),
+    [
+        (np.array([0, 3, 7], np.uint8), 259),
+        (np.array([0, 3, 255], np.uint8), -1),
+        (np.array([0, 3, 7], np.int8), 259.0),
+        (np.array([-1, 3, 7]), 1.5),
+        (np.array([-1, 3, 7]), np.nan),
+        (np.array([-(2**63), 3]), 1e30),
+        (np.array([2**60, 2**60 + 2]), str(2**60 + 1)),
+        (np.array([False, True]), 2),
+        (np.array([False, True]), "maybe"),
+        (np.array(["2020-01-01", "2020-01-02"], "M8[D]"), "2020-01-02T05"),
+        (np.array([1, 2]), [3]),
+    ],
+)
+def test_what_is_no_level_is_not_made_one_by_wrapping_or_rounding(labels, asked):
+    with pytest.raises(DataError, match="has no level"):
+        Mode.over("m", labels, len(labels), False).encode(np.array([asked, None], dtype=object)[:1])
+    if not isinstance(asked, list):
+        with pytest.raises(DataError, match="has no level"):
+            Mode.over("m", labels, len(labels), False).encode([asked])
+
+
+def test_levels_are_found_whatever_type_asks_for_them():
+    flags = Mode.over("flag", np.array([False, True]), 2, False)
+    assert flags.encode(["False", "true"]).tolist() == flags.encode([0, 1]).tolist() == [0, 1]
+    large = Mode.over("id", np.array([2**60, 2**60 + 1]), 2, False)
+    assert large.encode([str(2**60 + 1)]).tolist() == large.encode(np.array([2**60 + 1], object)).tolist() == [1]
+    assert Mode.over("x", np.array([0.1, 0.2], np.float32), 2, False).encode([0.1, "0.2"]).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.array([-100, 0, 100], np.int8), np.array([-(2**63), -1, 2**63 - 1]), np.array([0, 100, 200], np.uint8)],
+)
+def test_whole_numbers_of_any_width_are_spread_over_their_interval(labels):
+    mode = Mode.over("m", labels, 3, True)
+    assert mode.positions() == pytest.approx([0, 0.5, 1])
+    assert mode.encode(labels) == pytest.approx([0, 0.5, 1])
+
+
+def test_places_beyond_the_type_of_the_levels_do_not_wrap():
+    assert Mode.over("m", np.array([10, 110], np.uint8), 2, True).encode(np.array([5], np.uint8)) == pytest.approx(
+        -0.05
+    )
+    far = Mode.over("m", np.array([-10, 10]), 2, True).encode(np.array([2**63 - 1, -(2**63)]))
+    assert far == pytest.approx([2.0**63 / 20, -(2.0**63) / 20])
+
+
+@pytest.mark.parametrize(
+    ("labels", "asked", "says"),
+    [
+        (np.array(["1970-01-01", "1970-01-06"], "M8[D]"), 3, "is 3: give a date, as 1970-01-01"),
+        (np.array(["1970-01-01", "1970-01-06"], "M8[ns]"), "300000-01-06", "too far"),
+        (np.array([0.0, 1.0]), 1 + 1j, "give a number"),
+        (np.array([0.0, 1.0]), ["0.5", "noon"], "is 'noon': give a number"),
+    ],
+)
+def test_what_is_no_place_is_named(labels, asked, says):
+    with pytest.raises(DataError, match=says):
+        Mode.over("m", labels, 2, True).encode(asked)
+
+
+def test_a_duration_may_be_a_number_in_the_unit_of_its_mode():
+    mode = Mode.over("m", np.array([1, 5], "m8[s]"), 2, True)
+    assert mode.encode([3]).tolist() == mode.encode(["3"]).tolist() == [0.5]
+    assert mode.encode(np.array([3000], "m8[ms]")).tolist() == [0.5]
+
+
+def test_a_level_that_two_have_is_not_told_apart():
+    mode = Mode.over("m", np.array(["a", "a", "b"]), 3, False)
+    assert mode.encode(["b"]).tolist() == [2]
+    with pytest.raises(DataError, match="more than one level 'a'"):
+        mode.encode(["b", "a"])

@@ -73,24 +73,37 @@ def answers(
     columns: dict[str, list[Any]] = {name: list(values) for name, values in asked.items()}
     if sample:
         drawn = posterior.sample(places, sample, attributes=attributes, seed=seed)
-        return columns | {f"sample {k + 1}": row.tolist() for k, row in enumerate(drawn)}
-    columns["mean"] = posterior.mean(places, attributes=attributes).tolist()
-    columns["std"] = posterior.std(places, attributes=attributes).tolist()
-    found = posterior.quantiles(places, quantiles, attributes=attributes)
-    return columns | {f"{100 * q:g} %": column.tolist() for q, column in zip(quantiles, found.T, strict=True)}
+        found = {f"sample {k + 1}": row.tolist() for k, row in enumerate(drawn)}
+    else:
+        found = {
+            "mean": posterior.mean(places, attributes=attributes).tolist(),
+            "std": posterior.std(places, attributes=attributes).tolist(),
+        }
+        answered = posterior.quantiles(places, quantiles, attributes=attributes)
+        found |= {f"{100 * q:g} %": column.tolist() for q, column in zip(quantiles, answered.T, strict=True)}
+    # A mode may be called as an answer is.
+    return columns | {f"predicted {name}" if name in columns else name: column for name, column in found.items()}
 
 
 def _of_text(points: list[str], posterior: Posterior) -> dict[str, list[Any]]:
+    from tenfold._arguments import closest, quoted
+
     names = [*(mode.name for mode in posterior.modes), *posterior.attribute_names]
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for point in points:
         given: dict[str, str] = {}
-        for part in next(csv.reader([point])):
-            name, equals, value = part.partition("=")
-            name = name.strip()
-            if not equals or name not in columns:
-                from tenfold._arguments import closest
-
+        try:
+            parts = next(csv.reader([point]), [])
+        except csv.Error:
+            raise DataError(f"the point {quoted(point)} has a line break outside of quotes: quote that part") from None
+        for part in parts:
+            # A name may hold the sign that follows it.
+            text = part.lstrip()
+            fits = [one for one in names if text.startswith(one) and text[len(one) :].lstrip().startswith("=")]
+            name = max(fits, key=len, default="")
+            value = text[len(name) :].lstrip()[1:]
+            if not fits:
+                name = part.partition("=")[0].strip()
                 raise DataError(
                     f"'{part.strip()}' is no part of a point{closest(name, names)}: give {'=..., '.join(names)}=..."
                 )

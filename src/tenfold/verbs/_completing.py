@@ -19,6 +19,7 @@ from tenfold._files import atomic
 from tenfold.completion import Entry, Model, State, Step, Task
 from tenfold.errors import FileError
 from tenfold.verbs._progress import Bar
+from tenfold.verbs._seal import seal
 
 # Seconds between two times that an unfinished fit is written.
 _OFTEN = 5.0
@@ -153,8 +154,11 @@ class Journal:
         """What is kept under a key; None where nothing is, or nothing that can be read."""
         try:
             with safe_open(os.fspath(self._path(key)), framework="pt") as file:
-                header = json.loads((file.metadata() or {})["fit"])
+                found = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if found["seal"] != seal(found["fit"], tensors):
+                return None
+            header = json.loads(found["fit"])
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
         return Kept(State(tensors, header["facts"]), bool(header["done"]), float(header["seconds"]))
@@ -163,9 +167,11 @@ class Journal:
         """Keep a fit; what was kept under the key before is there until the new one is whole."""
         header = {"facts": dict(kept.state.facts), "done": kept.done, "seconds": kept.seconds}
         tensors = {name: tensor.detach().clone().contiguous() for name, tensor in kept.state.tensors.items()}
+        tensors = tensors or {"nothing": torch.zeros(1)}
+        text = json.dumps(header)
         with atomic(self._path(key)) as beside:
             try:
-                save_file(tensors or {"nothing": torch.zeros(1)}, beside, metadata={"fit": json.dumps(header)})
+                save_file(tensors, beside, metadata={"fit": text, "seal": seal(text, tensors)})
             except SafetensorError as cause:
                 raise OSError(str(cause)) from cause
 

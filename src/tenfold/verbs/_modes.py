@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from tenfold.errors import DataError
 
 # Levels that a message names.
 _SHOWN = 6
+# Letters of a level that a message shows.
+_LONGEST = 80
 # Positive numbers half of which lie in this part of their range, such as doses and frequencies, go on a log scale.
 _CROWDED = 0.05
 SCALES = ("linear", "log")
@@ -128,21 +131,9 @@ class Mode:
     def _places(self, values: np.ndarray, said: str) -> np.ndarray:
         low, high = np.asarray(self.low), np.asarray(self.high)
         if low.dtype.kind in "mM":
-            try:
-                values = values.astype(f"{low.dtype.kind}8") if values.dtype.kind != low.dtype.kind else values
-            except (ValueError, TypeError) as cause:
-                raise DataError(f"{said} is {quoted(values[0])}: give a date, as {low}") from cause
-            if np.isnat(values).any():
-                raise DataError(f"{said} holds NaT: give a date for each point")
-            # Whole numbers of one unit; microseconds reach far enough for units that are not the same.
-            unit = low.dtype if values.dtype == low.dtype else np.dtype(f"{low.dtype.kind}8[us]")
-            ticks, start, end = (one.astype(unit).astype(np.int64) for one in (values, low, high))
-            return np.asarray((ticks - start) / (float(end - start) or 1.0))
+            return self._times(values, low, high, said)
         if values.dtype.kind not in "biuf":
-            try:
-                values = values.astype(np.float64)
-            except (ValueError, TypeError) as cause:
-                raise DataError(f"{said} is {quoted(values[0])}: give a number") from cause
+            values = _parsed(values, f"{said} is {{}}: give a number")
         if not np.isfinite(values.astype(np.float64)).all():
             raise DataError(f"{said} holds NaN or inf: give a finite number for each point")
         if self.log:
@@ -151,48 +142,89 @@ class Mode:
             start = np.log(float(low))
             return np.asarray((np.log(values.astype(np.float64)) - start) / ((np.log(float(high)) - start) or 1.0))
         if values.dtype.kind in "biu" and low.dtype.kind in "biu":
-            # Whole numbers beyond 2**53 are subtracted before they are rounded.
-            offset = values.astype(object) - int(low) if values.dtype != low.dtype else values - low
-            return np.asarray(offset, dtype=np.float64) / (float(high - low) or 1.0)
+            return _between(values, low, high)
         lowest, highest = float(low), float(high)
         # Halved, so that the ends of the range of doubles may be the ends of the mode.
         span = highest / 2 - lowest / 2
         return (values.astype(np.float64) / 2 - lowest / 2) / (span or 0.5)
 
+    def _times(self, values: np.ndarray, low: np.ndarray, high: np.ndarray, said: str) -> np.ndarray:
+        values = self._as_times(values, low.dtype, said)
+        if np.isnat(values).any():
+            raise DataError(f"{said} holds NaT: give a date for each point")
+        # Whole numbers of one unit; microseconds reach far enough for units that are not the same.
+        unit = low.dtype if values.dtype == low.dtype else np.dtype(f"{low.dtype.kind}8[us]")
+        coarse = "M8[Y]" if low.dtype.kind == "M" else "m8[W]"
+        far = values.astype(unit).astype(coarse) != values.astype(coarse)
+        if far.any():
+            raise DataError(f"{said} is {values[int(far.argmax())]}: that is too far from {low} to be told in {unit}")
+        return _between(*(one.astype(unit).astype(np.int64) for one in (values, low, high)))
+
+    def _as_times(self, values: np.ndarray, kind: np.dtype[Any], said: str) -> np.ndarray:
+        """Dates or durations of any unit; a number is a duration in the unit of the mode."""
+        if values.dtype.kind == kind.kind:
+            return values
+        what = (
+            f"give a {'date' if kind.kind == 'M' else 'duration'}, as {self.low if self.continuous else self.label(0)}"
+        )
+        if values.dtype.kind in "biufc" and (kind.kind == "M" or values.dtype.kind not in "iu"):
+            raise DataError(f"{said} is {values[0]}: {what}")
+        try:
+            return values.astype("M8" if kind.kind == "M" else kind)
+        except (ValueError, TypeError, OverflowError) as cause:
+            raise DataError(f"{said} is {quoted(_plain(values[0]))}: {what}") from cause
+
     def _codes(self, values: np.ndarray, said: str) -> np.ndarray:
         if self.labels is None:
-            try:
-                numbers = values.astype(np.float64)
-            except (ValueError, TypeError) as cause:
-                raise DataError(f"{said} is {quoted(values[0])}: give a number from 0 to {self.size - 1}") from cause
+            numbers = values.astype(np.float64) if values.dtype.kind in "biuf" else None
+            if numbers is None:
+                numbers = _parsed(values, f"{said} is {{}}: give a number from 0 to {self.size - 1}")
             bad = ~((numbers >= 0) & (numbers < self.size) & (numbers == np.round(numbers)))
             if bad.any():
                 wrong = values[int(bad.argmax())]
                 raise DataError(f"{said} is {wrong}: give a whole number from 0 to {self.size - 1}")
             return numbers
         labels = self.labels
-        wanted = values
-        if wanted.dtype.kind != labels.dtype.kind:
-            try:
-                if labels.dtype.kind in "iu" and wanted.dtype.kind == "f":
-                    wanted = np.where(wanted == np.round(wanted), wanted, -1).astype(labels.dtype)
-                else:
-                    wanted = wanted.astype(labels.dtype if labels.dtype.kind != "U" else str)
-            except (ValueError, TypeError, OverflowError):
-                wanted = np.array([], dtype=labels.dtype)
-        if len(wanted) == len(values):
-            order = np.argsort(labels, kind="stable")
-            place = np.searchsorted(labels, wanted, sorter=order).clip(0, len(labels) - 1)
-            codes = order[place]
-            unknown = labels[codes] != wanted
-        else:
-            codes, unknown = np.zeros(len(values), dtype=np.int64), np.ones(len(values), dtype=bool)
+        wanted, known = self._like(values, labels, said)
+        order = np.argsort(labels, kind="stable")
+        place = np.searchsorted(labels, wanted, sorter=order).clip(0, len(labels) - 1)
+        codes = order[place]
+        again = known & (np.searchsorted(labels, wanted, sorter=order, side="right") - place > 1)
+        if again.any():
+            wrong = str(values[int(again.argmax())])
+            raise DataError(f"{said} has more than one level {quoted(wrong)}: name its levels differently")
+        unknown = ~known | (labels[codes] != wanted)
         if unknown.any():
             wrong = str(values[int(unknown.argmax())])
             names = [str(label) for label in labels[:10_000]]
-            shown = ", ".join(names[:_SHOWN]) + (", ..." if len(labels) > _SHOWN else "")
-            raise DataError(f"{said} has no level {quoted(wrong)}{closest(wrong, names)}; its levels are {shown}")
+            near = closest(wrong, [name for name in names if name == _short(name)])
+            shown = ", ".join(map(_short, names[:_SHOWN])) + (", ..." if len(labels) > _SHOWN else "")
+            raise DataError(f"{said} has no level {quoted(wrong)}{near}; its levels are {shown}")
         return codes.astype(np.float64)
+
+    def _like(self, values: np.ndarray, labels: np.ndarray, said: str) -> tuple[np.ndarray, np.ndarray]:
+        """What is asked for as something to compare with the labels, and of which of it that can be made at all.
+
+        Nothing is rounded or wrapped on the way: 259 is no level of bytes, and 1.5 none of whole numbers.
+        """
+        kind, known = labels.dtype.kind, np.ones(len(values), dtype=bool)
+        if kind == "U":
+            return values.astype(str), known
+        if kind in "mM":
+            return self._as_times(values, labels.dtype, said), known
+        if values.dtype.kind not in "biuf":
+            return _each(values, labels)
+        if kind == "f":
+            return values.astype(labels.dtype), known
+        # Labels are whole numbers or booleans; bounds in Python, as numpy has no type for both signs of 64 bits.
+        low, high = (0, 1) if kind == "b" else (int(np.iinfo(labels.dtype).min), int(np.iinfo(labels.dtype).max))
+        if values.dtype.kind == "f":
+            known = (values == np.round(values)) & (values >= float(low)) & (values < float(high + 1))
+        elif values.dtype.kind != "b":
+            known = (values >= low) & (values <= high)
+        wanted = np.zeros(len(values), dtype=labels.dtype)
+        wanted[known] = values[known].astype(labels.dtype)
+        return wanted, known
 
     def record(self) -> dict[str, Any]:
         """The same as plain values for JSON."""
@@ -224,6 +256,63 @@ class Mode:
             str(record["unit"]),
             bool(record["log"]),
         )
+
+
+def _between(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Where whole numbers are between two: subtracted before they are rounded, and without running over."""
+    start, end = int(low), int(high)
+    far = max(abs(int(values.min())), abs(int(values.max())), abs(start)) if len(values) else 0
+    off = values.astype(np.int64 if far < 2**62 else object) - start
+    return np.asarray(off, dtype=np.float64) / (float(end - start) or 1.0)
+
+
+def _short(name: str) -> str:
+    """A level as a message shows it."""
+    return name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+
+
+def _plain(value: Any) -> Any:
+    """A number or text of numpy as that of Python, which a message shows without its type."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _parsed(values: np.ndarray, says: str) -> np.ndarray:
+    """Text and objects as numbers; ``says`` has a place for what is none."""
+    found = []
+    for value in values.tolist():
+        try:
+            found.append(float(value))
+        except (ValueError, TypeError, OverflowError) as cause:
+            raise DataError(says.format(quoted(value))) from cause
+    return np.array(found, dtype=np.float64)
+
+
+def _each(values: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The label that each text or object is equal to, and whether there is one."""
+    own = {label: label for label in labels.tolist()}
+    words = {"true": True, "false": False}
+    found, known, first = [], [], labels[0].item()
+    for value in values.tolist():
+        if isinstance(value, bytes):
+            value = value.decode(errors="replace")
+        if isinstance(value, str):
+            value = words.get(value.strip().lower(), value) if labels.dtype.kind == "b" else _number(value)
+            if labels.dtype.kind == "f" and isinstance(value, int | float):
+                value = labels.dtype.type(value).item()
+        try:
+            known.append(value in own)
+        except TypeError:  # what has no hash is no label
+            known.append(False)
+        found.append(own[value] if known[-1] else first)
+    return np.array(found, dtype=labels.dtype), np.array(known, dtype=bool)
+
+
+def _number(text: str) -> Any:
+    """The number that a text is, whole ones exactly; the text where it is none."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def _crowded(points: np.ndarray) -> bool:

@@ -17,6 +17,9 @@ from tenfold.observations import Observations
 from tenfold.verbs._arrays import as_names, prepare
 from tenfold.verbs._modes import SCALES, Mode
 
+# Precisions below this part of the largest are taken for it: they would be lost in rounding.
+_LEAST = 1e-16
+
 
 @dataclass(frozen=True, eq=False)
 class Observed:
@@ -26,7 +29,7 @@ class Observed:
         modes: one for each column of ``coordinates``.
         coordinates: as `Mode.encode` makes them.
         values: as they were given, in float64.
-        weights, attributes: as in `tenfold.completion.Task`; attributes as they were given.
+        weights, attributes: as in `tenfold.completion.Task`; weights one on average, attributes as they were given.
         value: what the values are called.
         attribute_names: what the attributes are called.
         source: where the data came from, for people.
@@ -94,16 +97,40 @@ def observed(
         found.append(mode)
         columns.append(mode.positions()[cells.coordinates[:, place].numpy()])
     given = cells.weights if cells.weights is not None else _column("weights", weights if listed else None, len(cells))
-    return Observed(
+    return _weighed(
         tuple(found),
         torch.from_numpy(np.stack(columns, 1)),
         _real(cells.values),
-        None if given is None else given.double(),
+        given,
         _attributes(attributes, len(cells)),
         name,
         _numbered(attributes),
         source or ready.source or "array",
     )
+
+
+def _weighed(
+    modes: tuple[Mode, ...],
+    coordinates: Tensor,
+    values: Tensor,
+    weights: Tensor | None,
+    attributes: Tensor | None,
+    value: str,
+    attribute_names: tuple[str, ...],
+    source: str,
+) -> Observed:
+    """What was observed without what counts for nothing, weights one on average."""
+    if weights is not None:
+        counts = weights > 0
+        if not counts.any():
+            raise DataError("weights are all zero: give at least one positive one")
+        # By the largest first, as sums of weights may be beyond the doubles.
+        weights = weights[counts].double()
+        weights = (weights / weights.max()).clamp(min=_LEAST)
+        weights = weights / weights.mean()
+        coordinates, values = coordinates[counts], values[counts]
+        attributes = None if attributes is None else attributes[counts]
+    return Observed(modes, coordinates, values, weights, attributes, value, attribute_names, source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,11 +161,11 @@ def _scattered(
         found.append(mode)
         columns.append(mode.positions()[index])
     given = data.weights if data.weights is not None else _column("weights", weights, len(data))
-    return Observed(
+    return _weighed(
         tuple(found),
         torch.from_numpy(np.stack(columns, 1)),
         _real(data.values),
-        None if given is None else given.double(),
+        given,
         _attributes(attributes, len(data)),
         name,
         _numbered(attributes),
@@ -157,6 +184,7 @@ def _of_table(
     """The rows of a pandas or pyarrow table; rows without a value are what is to be predicted, and left out."""
     frame = table if hasattr(table, "iloc") else table.to_pandas()
     columns = [str(column) for column in frame.columns]
+    frame = frame.set_axis(columns, axis=1)
     attribute_names = [attributes] if isinstance(attributes, str) else attributes
     named = attribute_names is not None and all(isinstance(one, str) for one in attribute_names)
     extra = [*(attribute_names if named else ()), *([weights] if isinstance(weights, str) else ())]
@@ -179,7 +207,11 @@ def _of_table(
     if isinstance(weights, str):
         weights = frame[weights].to_numpy()
     if named and attribute_names is not None:
-        attributes = _Columns(tuple(attribute_names), frame[list(attribute_names)].to_numpy(dtype=np.float64))
+        try:
+            given = frame[list(attribute_names)].to_numpy(dtype=np.float64)
+        except (ValueError, TypeError) as cause:
+            raise DataError(f"attributes {', '.join(attribute_names)} must be columns of numbers: {cause}") from cause
+        attributes = _Columns(tuple(attribute_names), given)
     return cells, chosen, labels, weights, attributes, value
 
 
@@ -245,7 +277,7 @@ def _continuous(dims: Sequence[str], given: Sequence[str] | None) -> dict[str, s
 def _real(values: Tensor) -> Float[Tensor, " n"]:
     if values.is_complex():
         raise DataError("values are complex: complete the real and the imaginary part one by one")
-    return values.double()
+    return values.detach().double()
 
 
 def _column(name: str, given: Any, rows: int) -> Float[Tensor, " n"] | None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from tenfold._arguments import quoted, real_number, whole_number
 from tenfold._threads import threads_for
 from tenfold.completion import Entry, Model, Task, find, methods
-from tenfold.errors import DataError, TenfoldError
+from tenfold.errors import DataError, FileError, TenfoldError
 from tenfold.structure_search import Guard
 from tenfold.verbs._budget import check_seconds, check_seed
 from tenfold.verbs._completing import Fitting, Journal, Stopped
@@ -89,7 +89,8 @@ def complete(
         continuous: the modes that are intervals; by default those of fractions and dates, and all of `Observations` at
             floating coordinates. The other modes are sets of levels. ``"dose:log"`` tells places apart by their ratios,
             ``"dose:linear"`` by their differences; without either, ratios where positive numbers crowd at the low end.
-        weights: precisions of the observations relative to one another; for a table the name of a column.
+        weights: precisions of the observations relative to one another (what is predicted is an observation of
+            average precision; of precision zero it counts for nothing); for a table the name of a column.
         attributes: what is known besides of each observation, a row each, for models that make use of it; for a table
             the names of columns.
         counts: whether the values are counts of events; None tries models of counts too where they may be.
@@ -262,13 +263,12 @@ class _Work:
         value = self.data.values[rows].numpy()
         seen = []
         for fitted in (chosen.fitted, final):
-            mean, _, total = self._posterior(fitted, Gaussian(), None, ()).predict_encoded(
-                *self._points(fitted.entry, rows)
-            )
+            mean, total = self._at(fitted, rows)
             seen.append((value - mean, total))
         before, after = seen
         unit = float(np.abs(before[0]).max()) or 1.0
-        if float(np.mean((after[0] / unit) ** 2)) > _WORSE**2 * float(np.mean((before[0] / unit) ** 2)) + _ROUNDING:
+        old, new = (float(np.average((off / unit) ** 2, weights=self._weights(rows))) for off, _ in seen)
+        if new > _WORSE**2 * old + _ROUNDING:
             return chosen
         spread = chosen.spread
         return replace(
@@ -309,6 +309,8 @@ class _Work:
                 return
             try:
                 fitted, seconds = self._fit(entry, one, self.part, "part")
+            except FileError:  # a full disk says nothing about a model
+                raise
             except (TenfoldError, torch.linalg.LinAlgError, np.linalg.LinAlgError) as refused:
                 yield Tried(entry.name, one, None, None, None, None, 0.0, note=str(refused)), math.inf, None
                 return
@@ -346,15 +348,28 @@ class _Work:
         """Root mean square errors on the held-out part and on what was fitted, over the deviation of the first."""
         inside = self.part[: 10 * max(len(self.held), 1000)]
         rows = self.held if len(self.held) else inside
-        unit = _standard(self.data.values[rows], None)[1]
+        weights = None if self.data.weights is None else self.data.weights[rows]
+        unit = _standard(self.data.values[rows], weights)[1]
         found = [self._rms(fitted, some) / unit for some in (rows, inside)]
         return found[0], found[1] if len(self.held) else None
 
     def _rms(self, fitted: _Fitted, rows: Tensor) -> float:
-        mean, _, _ = self._posterior(fitted, Gaussian(), None, ()).predict_encoded(*self._points(fitted.entry, rows))
-        off = self.data.values[rows].numpy() - mean
+        off = self.data.values[rows].numpy() - self._at(fitted, rows)[0]
         largest = float(np.abs(off).max()) or 1.0
-        return largest * math.sqrt(float(np.mean((off / largest) ** 2)))
+        return largest * math.sqrt(float(np.average((off / largest) ** 2, weights=self._weights(rows))))
+
+    def _weights(self, rows: Tensor) -> np.ndarray | None:
+        return None if self.data.weights is None else self.data.weights[rows].numpy()
+
+    def _at(self, fitted: _Fitted, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Means, and the standard deviations of observations as precise as those of the rows."""
+        plain = self._posterior(fitted, Gaussian(), None, ())
+        mean, own, total = plain.predict_encoded(*self._points(fitted.entry, rows))
+        weights = self._weights(rows)
+        if weights is None or fitted.entry.counts:
+            return mean, total
+        part = 0.0 if own is None else np.clip(own / np.maximum(total, sys.float_info.min), 0.0, 1.0) ** 2
+        return mean, total * np.sqrt(part + (1 - part) / weights)
 
     def _points(self, entry: Entry, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         attributes = self.data.attributes if entry.attributes else None
@@ -367,8 +382,7 @@ class _Work:
         )
         if not len(self.held):
             return _Chosen(fitted, Counts() if fitted.entry.counts else Gaussian(), None, marked)
-        plain = self._posterior(fitted, Gaussian(), None, ())
-        mean, _, total = plain.predict_encoded(*self._points(fitted.entry, self.held))
+        mean, total = self._at(fitted, self.held)
         value = self.data.values[self.held].numpy()
         spread: Spread = (
             Counts.fitted(value, mean, total) if fitted.entry.counts else Gaussian.fitted(value - mean, total)
@@ -381,7 +395,7 @@ class _Work:
         plain = self._posterior(fitted, chosen.spread, chosen.held_out, chosen.tried)
         held_out = chosen.held_out
         if tested is not None:
-            mean, _, total = plain.predict_encoded(*self._points(fitted.entry, tested))
+            mean, total = self._at(fitted, tested)
             value = self.data.values[tested].numpy()
             held_out = measure(chosen.spread, value, mean, total, "test", self.seed)
         seen = _take(self.data, self.rows)
@@ -439,10 +453,12 @@ def _limits(epochs: int | None, tol: float | None) -> dict[str, Any]:
 def _suited(entries: Sequence[Entry], data: Observed, counts: bool | None, *, named: bool) -> list[Entry]:
     """The models that take such data."""
     values = data.values
-    whole = bool(((values >= 0) & (values == values.round()) & (values < _LARGEST_COUNT)).all())
+    other = (~((values >= 0) & (values == values.round()) & (values < _LARGEST_COUNT))).nonzero()[:, 0].tolist()
+    whole = not other
+    least = "" if whole or values[other[0]] < _LARGEST_COUNT else " and below 2**53"
+    said = "" if whole else f"whole numbers of at least 0{least}, and value {other[0]} is {values[other[0]].item():g}"
     if counts and not whole:
-        row = int((~((values >= 0) & (values == values.round()))).nonzero()[0]) if len(values) else 0
-        raise DataError(f"counts are whole numbers of at least 0, and value {row} is {values[row].item():g}")
+        raise DataError(f"counts are {said}")
     found = []
     for entry in entries:
         if any(mode.continuous for mode in data.modes) and not entry.continuous:
@@ -455,8 +471,7 @@ def _suited(entries: Sequence[Entry], data: Observed, counts: bool | None, *, na
         elif not named and entry.automatic is not None and len(values) > entry.automatic:
             continue
         elif entry.counts and not whole:
-            row = int((~((values >= 0) & (values == values.round()))).nonzero()[0])
-            why = f"takes counts, whole numbers of at least 0, and value {row} is {values[row].item():g}"
+            why = f"takes counts, {said}"
         elif counts and not entry.counts:
             why = "is no model of counts; leave counts out"
         elif counts is False and entry.counts:

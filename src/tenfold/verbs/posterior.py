@@ -19,9 +19,11 @@ from tenfold._arguments import closest, quoted, real_number, whole_number
 from tenfold._files import atomic
 from tenfold.completion import Model, State, find
 from tenfold.errors import DataError, FileError, TenfoldError
+from tenfold.verbs._budget import check_seed
 from tenfold.verbs._diagnosis import Diagnosis, HeldOut, Tried
 from tenfold.verbs._modes import Mode
 from tenfold.verbs._observed import Observed
+from tenfold.verbs._seal import seal
 from tenfold.verbs._spread import Counts, Spread, spread_of
 
 if TYPE_CHECKING:
@@ -112,7 +114,9 @@ class Posterior:
         Raises:
             DataError: as `mean` does. TenfoldError: a quantile that is not between 0 and 1.
         """
-        asked = [q] if isinstance(q, int | float) else list(q)
+        asked: list[Any] = list(q) if isinstance(q, list | tuple | np.ndarray) and np.ndim(q) else [q]
+        if not asked:
+            raise TenfoldError("q is empty: give at least one number between 0 and 1")
         for one in asked:
             if not 0 < real_number("q", one, "numbers between 0 and 1") < 1:
                 raise TenfoldError(f"q is {one}: a quantile is between 0 and 1, both excluded")
@@ -122,13 +126,17 @@ class Posterior:
     def sample(self, points: Any, count: int = 1, *, attributes: Any = None, seed: int = 0) -> np.ndarray:
         """Observations drawn at points, each point for itself, of shape (count, points)."""
         number = whole_number("count", count, 1)
+        seed = check_seed(seed)
         mean, _, total = self._at(points, attributes)
         return self.spread.sample(number, mean, total, np.random.default_rng(seed))
 
     def log_density(self, points: Any, values: Any, *, attributes: Any = None) -> np.ndarray:
         """The logarithm of the predictive density (of counts, the probability) of values at points."""
         mean, _, total = self._at(points, attributes)
-        given = np.broadcast_to(np.asarray(values, dtype=np.float64), mean.shape)
+        try:
+            given = np.broadcast_to(np.asarray(values, dtype=np.float64), mean.shape)
+        except (ValueError, TypeError):
+            raise DataError(f"values must be {len(mean)} numbers, one for each point, not {quoted(values)}") from None
         return self.spread.log_density(given, mean, total)
 
     def _at(self, points: Any, attributes: Any) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
@@ -184,10 +192,16 @@ class Posterior:
                 raise DataError(f"points lack mode '{lacking[0]}': give {', '.join(names)}")
             columns = [mode.encode(points[mode.name]) for mode in self.modes]
         else:
+            # Rows of several types keep them: as one array text would be made of numbers, and fractions of ids.
+            rows = isinstance(points, list | tuple) and not any(
+                isinstance(p, np.ndarray | torch.Tensor) for p in points
+            )
             try:
-                table = np.asarray(points)
-            except ValueError as cause:
-                raise DataError(f"points are no table: {cause}") from None
+                table = np.asarray(points, dtype=object if rows else None)
+            except ValueError:
+                table = np.array([()])
+            if rows and any(isinstance(value, list | tuple) for value in table.flat):
+                raise DataError(f"points are no table: give rows of {len(names)}, one for each of {', '.join(names)}")
             if table.ndim == 1 and len(names) > 1:
                 table = table[None]
             if table.ndim == 1:
@@ -196,14 +210,15 @@ class Posterior:
                 raise DataError(
                     f"points have shape {table.shape}: give a column for each of {', '.join(names)}, or a mapping"
                 )
-            columns = [mode.encode(column) for mode, column in zip(self.modes, table.T, strict=True)]
-        rows = max(map(len, columns))
+            parts = [np.asarray(column.tolist()) if rows else column for column in table.T]
+            columns = [mode.encode(column) for mode, column in zip(self.modes, parts, strict=True)]
+        count = max(map(len, columns))
         for name, column in zip(names, columns, strict=True):
-            if len(column) not in (1, rows):
-                raise DataError(f"mode '{name}' has {len(column)} values and another {rows}: give as many, or one")
-        if not rows or not min(map(len, columns)):
+            if len(column) not in (1, count):
+                raise DataError(f"mode '{name}' has {len(column)} values and another {count}: give as many, or one")
+        if not count or not min(map(len, columns)):
             raise DataError("points are empty: give at least one")
-        return np.stack([np.broadcast_to(column, (rows,)) for column in columns], 1)
+        return np.stack([np.broadcast_to(column, (count,)) for column in columns], 1)
 
     def _given_attributes(self, given: Any, rows: int) -> torch.Tensor | None:
         if not self.attribute_names:
@@ -216,16 +231,26 @@ class Posterior:
             lacking = [name for name in self.attribute_names if name not in given]
             if lacking:
                 raise DataError(f"attributes lack '{lacking[0]}': give {', '.join(self.attribute_names)}")
-            parts = [
-                np.broadcast_to(np.asarray(given[name], dtype=np.float64), (rows,)) for name in self.attribute_names
-            ]
-            table = np.stack(parts, 1)
+            parts = [given[name] for name in self.attribute_names]
         else:
-            table = np.asarray(given, dtype=np.float64).reshape(-1, len(self.attribute_names))
-            table = np.broadcast_to(table, (rows, len(self.attribute_names)))
+            parts = None
+        names = self.attribute_names
+        try:
+            if parts is not None:
+                table = np.stack([np.broadcast_to(np.asarray(one, dtype=np.float64), (rows,)) for one in parts], 1)
+            else:
+                table = np.asarray(given, dtype=np.float64)
+                # One attribute may come as a number for each point, several of one point as a row.
+                table = table[:, None] if table.ndim == 1 and len(names) == 1 else table
+                table = np.broadcast_to(table, (rows, len(names)))
+        except (ValueError, TypeError):
+            raise DataError(
+                f"attributes must be numbers, a row of {', '.join(names)} for each of {rows} points, "
+                f"not {quoted(given)}"
+            ) from None
         if not np.isfinite(table).all():
             raise DataError("attributes hold NaN or inf: give finite numbers")
-        return torch.from_numpy(np.ascontiguousarray(table))
+        return torch.from_numpy(np.array(table, order="C"))
 
     def _grid(self) -> np.ndarray:
         cells = math.prod(mode.size for mode in self.modes)
@@ -315,7 +340,8 @@ class Posterior:
             "source": self.source,
             "stopped": self.stopped,
         }
-        header = {"tenfold_posterior": str(FILE_VERSION), "record": json.dumps(record)}
+        text = json.dumps(record)
+        header = {"tenfold_posterior": str(FILE_VERSION), "record": text, "seal": seal(text, tensors)}
         with atomic(path) as beside:
             try:
                 save_file(tensors, beside, metadata=header)
@@ -347,7 +373,11 @@ def load_posterior(path: str | os.PathLike[str]) -> Posterior:
                     f"version {FILE_VERSION}"
                 )
             record = json.loads(header["record"])
-            tensors = {name.removeprefix("model."): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        # What was changed by hand may be read and yet predict what nothing was fitted to.
+        if header.get("seal") != seal(header["record"], stored):
+            raise FileError(f"'{path}' holds a damaged posterior: it is not as it was written")
+        tensors = {name.removeprefix("model."): tensor for name, tensor in stored.items()}
         return Posterior(
             method=str(record["method"]),
             rank=None if record["rank"] is None else int(record["rank"]),
