@@ -362,6 +362,20 @@ def test_an_interrupt_gives_what_there_is(monkeypatch):
     assert np.isfinite(posterior.mean()).all()
 
 
+def test_an_interrupt_while_predictions_are_measured_keeps_the_model(monkeypatch):
+    import sys
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules["tenfold.verbs.complete"], "diagnose", interrupted)
+    array, _ = _matrix(20, 15)
+    posterior = tn.complete(array, "alternating_minimization", rank=2)
+    assert posterior.interrupted
+    assert np.isfinite(posterior.mean()).all()
+    assert "interrupted" in str(posterior)
+
+
 def test_a_tensor_of_torch_is_data_too():
     array, _ = _matrix(15, 12)
     ours = tn.complete(torch.from_numpy(array), "alternating_minimization", rank=2)

@@ -391,9 +391,16 @@ class _Work:
 
     def posterior(self, chosen: _Chosen, tested: Tensor | None, started: float) -> Posterior:
         """The result, tested on what nothing was chosen by."""
-        fitted = chosen.fitted
-        plain = self._posterior(fitted, chosen.spread, chosen.held_out, chosen.tried)
-        held_out = chosen.held_out
+        plain = self._posterior(chosen.fitted, chosen.spread, chosen.held_out, chosen.tried)
+        plain = replace(plain, data=self.data)
+        try:
+            measured = self._measured(plain, chosen, tested)
+        except KeyboardInterrupt:  # the model is there, only what is to be said of it is not
+            measured = replace(plain, stopped="interrupted")
+        return replace(measured, seconds=time.perf_counter() - started)
+
+    def _measured(self, plain: Posterior, chosen: _Chosen, tested: Tensor | None) -> Posterior:
+        fitted, held_out = chosen.fitted, chosen.held_out
         if tested is not None:
             mean, total = self._at(fitted, tested)
             value = self.data.values[tested].numpy()
@@ -401,11 +408,8 @@ class _Work:
         seen = _take(self.data, self.rows)
         own = seen if fitted.entry.attributes else replace(seen, attributes=None)
         diagnosis = diagnose(own, fitted.rank, plain.predict_encoded, self.seed)
-        found = worries(seen, held_out, chosen.tried, by_cell=self.by_cell, interrupted=fitted.stopped == "interrupted")
-        diagnosis = replace(diagnosis, warnings=(*found, *diagnosis.warnings))
-        return replace(
-            plain, held_out=held_out, diagnosis=diagnosis, seconds=time.perf_counter() - started, data=self.data
-        )
+        found = worries(seen, held_out, chosen.tried, by_cell=self.by_cell, interrupted=plain.interrupted)
+        return replace(plain, held_out=held_out, diagnosis=replace(diagnosis, warnings=(*found, *diagnosis.warnings)))
 
     def _posterior(
         self, fitted: _Fitted, spread: Spread, held_out: HeldOut | None, tried: tuple[Tried, ...]
