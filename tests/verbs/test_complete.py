@@ -160,6 +160,7 @@ def test_rows_without_a_value_are_left_out():
     table = pandas.DataFrame({"r": rows, "c": columns, "value": values})
     posterior = tn.complete(table, "alternating_minimization", rank=2)
     assert posterior.observations == np.isfinite(values).sum()
+    assert posterior.source == "table"
 
 
 def test_values_of_any_size():

@@ -66,6 +66,7 @@ def observed(
         DataError: what cannot be completed: no numbers, complex ones, nothing observed, names that are not there.
     """
     name = "value"
+    kind = "table" if _is_table(data) else "array"
     if _is_table(data):
         data, dims, coordinates, weights, attributes, name = _of_table(data, value, modes, weights, attributes)
     elif value is not None or modes is not None:
@@ -105,7 +106,7 @@ def observed(
         _attributes(attributes, len(cells)),
         name,
         _numbered(attributes),
-        source or ready.source or "array",
+        source or ready.source or kind,
     )
 
 
