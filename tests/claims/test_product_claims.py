@@ -85,6 +85,7 @@ def test_expressivity_is_that_of_the_paper() -> None:
     assert found.numbers["Gaunt, (3, 3, 3): interactions"] == 23
 
 
+@pytest.mark.slow
 def test_frames_do_what_paths_do() -> None:
     found = so2_equivalence(edges=3)
     assert found.holds, found.text
