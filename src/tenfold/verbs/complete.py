@@ -44,8 +44,8 @@ _BETTER, _SURE = 0.01, 0.3
 _WORSE, _SEEN, _ROUNDING = 1.1, 50_000, 1e-20
 # How often what is held out answers at least: every model and rank is compared also where little is held out.
 _ANSWERS = 100
-# How long models are compared.
-_SECONDS = 120.0
+# How long models are compared, and how many times longer than a rank the next one takes at least.
+_SECONDS, _LONGER = 120.0, 2.0
 # A Poisson count has such a small share of the range of doubles that larger numbers are none.
 _LARGEST_COUNT = 2**53
 
@@ -279,7 +279,7 @@ class _Work:
         self, entries: Sequence[Entry], rank: int | None, until: float
     ) -> Iterator[tuple[Tried, float, _Fitted | None]]:
         """Each model in turn tries its next rank, so that quick ones are not kept waiting by slow ones."""
-        waiting = [self._ranks(entry, rank) for entry in entries]
+        waiting = [self._ranks(entry, rank, until) for entry in entries]
         first = True
         while waiting:
             for ranks in list(waiting):
@@ -298,14 +298,17 @@ class _Work:
             return answer < least
         return answer < math.exp(-_BETTER - _SURE / math.sqrt(2 * len(self.held))) * least
 
-    def _ranks(self, entry: Entry, rank: int | None) -> Iterator[tuple[Tried, float, _Fitted | None]]:
-        """The ranks of one model, growing until that does not help."""
+    def _ranks(self, entry: Entry, rank: int | None, until: float) -> Iterator[tuple[Tried, float, _Fitted | None]]:
+        """The ranks of one model, growing until that does not help, or takes longer than there is time."""
         ranks: Sequence[int | None] = entry.ladder if entry.ranks and rank is None else (rank if entry.ranks else None,)
         if not len(self.held) and len(ranks) > 1:
             ranks = ranks[:1]
         lowest, worse = math.inf, 0
+        took: list[float] = []
         for one in ranks:
             if self.guard is not None and self.guard.spent:
+                return
+            if took and time.perf_counter() + _next(took) > until:
                 return
             try:
                 fitted, seconds = self._fit(entry, one, self.part, "part")
@@ -320,6 +323,7 @@ class _Work:
                 answer = self.guard.answer(training, error)
             else:
                 answer = sys.float_info.max if model.evidence is None else -model.evidence
+            took.append(seconds)
             said = Tried(entry.name, one, error, training, model.evidence, model.parameters, seconds)
             if not math.isfinite(answer):
                 yield replace(said, error=None, note="its predictions are not finite"), math.inf, None
@@ -433,6 +437,11 @@ class _Work:
             source=self.data.source,
             stopped=fitted.stopped,
         )
+
+
+def _next(took: Sequence[float]) -> float:
+    """How long the next rank takes, after those before took so long: as many times longer as the last one did."""
+    return took[-1] * max(_LONGER, took[-1] / took[-2] if len(took) > 1 else 0.0)
 
 
 def _entries(model: Any) -> list[Entry]:
