@@ -109,6 +109,7 @@ def test_show_and_expand_know_a_posterior(folder: Path, capfd: pytest.CaptureFix
         (("query", "x.tn", "plce=P1,number=1"), "did you mean 'place'"),
         (("query", "x.tn", "place=P1,number=99"), "no level '99'"),
         (("query", "x.tn", "place=P1,place=P2"), "gives 'place' twice"),
+        (("query", "x.tn", "place=P1,number"), "'number' has no value in the point"),
         (("query", "x.tn"), "give points"),
         (("query", "x.tn", "place=P1\n,number=1"), "line break outside of quotes"),
         (("query", "x.tn", "place=P1", "--quantiles", "half"), "--quantiles takes numbers"),

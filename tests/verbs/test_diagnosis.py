@@ -66,7 +66,7 @@ def test_predictions_no_better_than_a_constant_are_told():
 def test_noise_that_was_learnt_and_ranks_at_the_end_are_told():
     tried = [Tried("a", 2, 0.5, 0.4, None, 10, 1.0), Tried("a", 3, 0.45, 0.1, None, 15, 1.0, True)]
     said = _said(_held(), tried)
-    assert "it has learnt noise" in said
+    assert "part of what was learnt is noise" in said
     assert "largest rank that was tried, 3," in said
     assert "largest rank" not in _said(_held(), tried, interrupted=True)
     assert "was interrupted" in _said(_held(), tried, interrupted=True)

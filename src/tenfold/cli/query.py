@@ -104,6 +104,8 @@ def _of_text(points: list[str], posterior: Posterior) -> dict[str, list[Any]]:
             value = text[len(name) :].lstrip()[1:]
             if not fits:
                 name = part.partition("=")[0].strip()
+                if name in names:
+                    raise DataError(f"'{name}' has no value in the point '{point}': give {name}=...")
                 raise DataError(
                     f"'{part.strip()}' is no part of a point{closest(name, names)}: give {'=..., '.join(names)}=..."
                 )

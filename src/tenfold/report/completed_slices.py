@@ -240,7 +240,12 @@ def _note(posterior: Posterior, mode: Mode, fixed: dict[str, float], drawn: int,
     near = max((other.near for other in posterior.modes if other.name in fixed), default=0.0)
     part = f"{drawn:,} of {seen.all:,}" if drawn < seen.all else f"{drawn:,}"
     text += f" Orange: {part} observation{'' if drawn == 1 else 's'} there"
-    return text + (f" (within {number(100 * near, 2)} % of the range of continuous modes)." if near else ".")
+    if not near:
+        return text + "."
+    return (
+        f"{text} (within {number(100 * near, 2)} % of the range of continuous modes: where these matter much, that is "
+        f"another place, and the bands are not for it)."
+    )
 
 
 def _picked(mode: Mode, places: np.ndarray) -> str:

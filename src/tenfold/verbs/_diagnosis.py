@@ -243,8 +243,9 @@ def worries(
     if chosen is not None and chosen.error is not None and chosen.training is not None:
         if chosen.error > _LARGE and chosen.training < _FOLLOWS * chosen.error:
             found.append(
-                f"the error on what was fitted, {chosen.training:.3g}, is far below that on what was held out, "
-                f"{chosen.error:.3g}: it has learnt noise along with the rest, and more data would help"
+                f"when models were compared, the error on what was fitted, {chosen.training:.3g} standard deviations, "
+                f"was far below that on what was held out, {chosen.error:.3g}: part of what was learnt is noise, and "
+                f"more observations would help"
             )
         ranks = [one.rank for one in tried if one.method == chosen.method and one.rank is not None]
         if len(ranks) > 1 and chosen.rank == max(ranks) and not interrupted:
