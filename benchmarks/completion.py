@@ -28,7 +28,7 @@ import tenfold as tn
 from benchmarks import machine
 from tenfold.io import read
 
-RANKS = (1, 2, 3, 5, 8)
+RANKS = (1, 2, 3, 5, 8, 12, 16)
 SWEEPS = 200
 # TensorLy works on whole arrays: continuous modes are cut into so many levels where the array would have more cells.
 CELLS, CUT = 2_000_000, (50, 50, 150)
