@@ -170,6 +170,15 @@ def hierarchical_tucker(
 # --- structured matrices ----------------------------------------------------------------------------------------------
 
 
+def low_rank(rows: int, columns: int, rank: int) -> Structure:
+    """A matrix of low rank: ``M[i,j] = sum_r A[i,r] B[r,j]``; a tensor train of two modes.
+
+    Parameters: ``rank * (rows + columns)``.
+    Paper: "The approximation of one matrix by another of lower rank", 1936.
+    """
+    return Structure("i r, r j -> i j", i=rows, j=columns, r=_rank(rank, "rank"))
+
+
 def kronecker(rows: Sequence[int], columns: Sequence[int], terms: int = 1) -> Structure:
     """A sum of Kronecker products: ``sum_s A1[s] (x) A2[s] (x) ...`` with factors of ``rows[k] x columns[k]``.
 

@@ -1,0 +1,167 @@
+"""A linear layer whose matrix is a structure, or a sum of structures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from tenfold.contraction import contract, plan
+from tenfold.errors import StructureError
+from tenfold.network import Network
+from tenfold.nn._linear_map import LinearMap
+from tenfold.structure import Structure
+
+# No index of a structure contains a space, so this name is free.
+_BATCH = "the batch"
+
+
+class StructuredLinear(LinearMap):
+    """``y = x W^T + b`` where ``W`` is a matrix structure, or the sum of several.
+
+    The structure's two output axes are rows (what goes out) and columns (what comes in), each a group of indices or
+    one: ``formats.kronecker((8, 8), (4, 16))`` is a layer from 64 to 64 features.
+
+    Args:
+        structure: a matrix structure, or several whose matrices are added; all of one shape.
+        bias: whether a number is added to each feature that goes out; it starts at zero.
+        fixed: cores that are not trained, by their names; they are buffers of the layer.
+        dtype, device: of the parameters, as in ``torch.nn``.
+        generator: where the random numbers of the start come from; torch's own by default.
+
+    Raises:
+        StructureError: not a matrix, structures of several shapes, or a fixed core that there is not.
+
+    Cost: that of the cheapest order of products, ``flops(batch)``.
+    Paper: "Compute better spent: replacing dense layers with structured matrices", 2024.
+    """
+
+    def __init__(
+        self,
+        structure: Structure | Sequence[Structure],
+        *,
+        bias: bool = True,
+        fixed: Mapping[str, Tensor] | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        structures = (structure,) if isinstance(structure, Structure) else tuple(structure)
+        if not structures:
+            raise StructureError("structure must be a matrix structure, or several; an empty list was given")
+        for one in structures:
+            if one.order != 2:
+                raise StructureError(f"a linear layer takes a structure of 2 output axes; '{one}' has {one.order}")
+            if one.shape != structures[0].shape:
+                raise StructureError(f"the structures of a sum have one shape; {structures[0].shape} and {one.shape}")
+        rows, columns = structures[0].shape
+        super().__init__(columns, rows, bias=bias, dtype=dtype, device=device)
+        self.structures = structures
+        self._fixed = dict(fixed or {})
+        names = [self._name(n, core.name) for n, one in enumerate(structures) for core in one.cores]
+        unknown = [name for name in self._fixed if name not in names]
+        if unknown:
+            raise StructureError(f"fixed core '{unknown[0]}' is not in the structure; its cores are {', '.join(names)}")
+        self.cores = nn.ParameterDict()
+        for n, one in enumerate(structures):
+            for core in one.cores:
+                name = self._name(n, core.name)
+                if name in self._fixed:
+                    given = torch.as_tensor(self._fixed[name]).to(
+                        dtype=dtype or torch.get_default_dtype(), device=device
+                    )
+                    if tuple(given.shape) != core.shape:
+                        raise StructureError(f"core '{name}' has shape {core.shape}, not {tuple(given.shape)}")
+                    self.register_buffer(f"fixed_{name}", given.clone())
+                else:
+                    self.cores[name] = nn.Parameter(torch.empty(core.shape, dtype=dtype, device=device))
+        self.reset_parameters(generator)
+
+    def _name(self, term: int, core: str) -> str:
+        return core if len(self.structures) == 1 else f"{core}_{term}"
+
+    def _cores(self, term: int) -> list[Tensor]:
+        names = [self._name(term, core.name) for core in self.structures[term].cores]
+        return [getattr(self, f"fixed_{name}") if name in self._fixed else self.cores[name] for name in names]
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Cores anew, so that the entries of the matrix have variance ``1 / in_features``; the bias zero."""
+        with torch.no_grad():
+            for term, structure in enumerate(self.structures):
+                summed = math.prod(structure.sizes[i] for i in structure.inner_indices) or 1
+                variance = 1 / (max(self.in_features, 1) * summed * len(self.structures))
+                each = variance ** (1 / len(structure.terms))
+                for core in self._cores(term):
+                    if core.requires_grad:
+                        core.normal_(0.0, math.sqrt(each), generator=generator)
+            if self.bias is not None:
+                self.bias.zero_()
+
+    def _times(self, rows: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
+        made = None
+        for term, structure in enumerate(self.structures):
+            up, down = structure.outputs
+            cores = self._cores(term)
+            operands = [(t.indices, cores[c]) for t, c in zip(structure.terms, structure.term_core, strict=True)]
+            x = rows.reshape(rows.shape[0], *(structure.sizes[i] for i in down))
+            one = contract([((_BATCH, *down), x), *operands], (_BATCH, *up)).reshape(rows.shape[0], self.out_features)
+            made = one if made is None else made + one
+        assert made is not None
+        return made
+
+    def to_dense(self) -> Float[Tensor, "out_features in_features"]:
+        """The matrix, in full; gradients flow to the cores."""
+        return sum(
+            (Network(one, self._cores(term)).dense() for term, one in enumerate(self.structures)),
+            start=torch.zeros((), dtype=self._cores(0)[0].dtype, device=self._cores(0)[0].device),
+        )
+
+    def flops(self, batch: int = 1) -> int:
+        """Multiplications and additions of one call on ``batch`` vectors along the cheapest order of products."""
+        total = 0
+        for structure in self.structures:
+            up, down = structure.outputs
+            inputs = [(_BATCH, *down), *(t.indices for t in structure.terms)]
+            total += plan(inputs, (_BATCH, *up), {**structure.sizes, _BATCH: batch}).flops
+        return total
+
+    @classmethod
+    def from_dense(
+        cls,
+        weight: Float[Tensor, "out_features in_features"],
+        structure: Structure | Sequence[Structure],
+        *,
+        bias: Float[Tensor, " out_features"] | None = None,
+        covariance: Float[Tensor, "in_features in_features"] | None = None,
+    ) -> StructuredLinear:
+        """The layer whose matrix is the best approximation of ``weight`` in the structure.
+
+        Args:
+            weight: the matrix.
+            structure: as for the class.
+            bias: the layer's bias, taken as it is; None for none.
+            covariance: ``E[x x^T]`` of what comes in: the error is then that of the outputs,
+                ``tr((W - V) C (W - V)^T)``, and not that of the entries.
+
+        Raises:
+            StructureError: the structure has another shape than the weight, or nothing here projects onto it.
+            DataError: numbers that are not finite, or a covariance of another shape.
+        """
+        from tenfold.nn.projection import project
+
+        made = cls(structure, bias=bias is not None, dtype=weight.dtype, device=weight.device)
+        with torch.no_grad():
+            found = project(weight.detach(), made.structures, covariance=covariance)
+            for term, cores in enumerate(found):
+                for mine, core in zip(made._cores(term), cores, strict=True):
+                    mine.copy_(core)
+            if bias is not None and made.bias is not None:
+                made.bias.copy_(bias)
+        return made
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows between the brackets."""
+        return f"{' + '.join(map(str, self.structures))}, {super().extra_repr()}"

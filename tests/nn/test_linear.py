@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tenfold import formats
+from tenfold.errors import DataError, StructureError
+from tenfold.nn import StructuredLinear
+from tenfold.structure import Structure
+
+FAMILIES = [
+    formats.low_rank(12, 20, 3),
+    formats.kronecker((3, 4), (5, 4), 2),
+    formats.phm(12, 20, 4),
+    formats.monarch((3, 4), (5, 4)),
+    formats.block_tensor_train((3, 4), (5, 4), 2),
+    formats.tensor_train_matrix((3, 2, 2), (5, 2, 2), (3, 2)),
+    Structure("U[i r], U[j r], w[r] -> i j", i=9, j=9, r=2),
+]
+
+
+@pytest.mark.parametrize("structure", FAMILIES, ids=lambda s: s.pattern)
+def test_a_layer_is_its_matrix(structure: Structure) -> None:
+    torch.manual_seed(0)
+    layer = StructuredLinear(structure, dtype=torch.float64)
+    torch.nn.init.normal_(layer.bias)
+    x = torch.randn(3, 2, layer.in_features, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), x @ layer.to_dense().T + layer.bias)
+    assert layer.parameters_of_matrix == structure.parameters
+
+
+def test_a_sum_adds_matrices_and_a_fixed_core_is_not_trained() -> None:
+    parts = (formats.low_rank(12, 20, 2), formats.kronecker((3, 4), (5, 4), 2))
+    core = torch.ones(2, 3, 5)
+    layer = StructuredLinear(parts, fixed={"core0_1": core})
+    x = torch.randn(4, 20)
+    torch.testing.assert_close(layer(x), x @ layer.to_dense().T)
+    assert "cores.core0_1" not in dict(layer.named_parameters())
+    torch.testing.assert_close(dict(layer.named_buffers())["fixed_core0_1"], core)
+
+
+def test_low_rank_from_dense_is_best_where_the_data_lies() -> None:
+    torch.manual_seed(0)
+    weight, mixing = torch.randn(12, 20, dtype=torch.float64), torch.randn(20, 20, dtype=torch.float64)
+    covariance = mixing @ mixing.T
+    layer = StructuredLinear.from_dense(weight, formats.low_rank(12, 20, 5), covariance=covariance)
+    left = weight - layer.to_dense()
+    values = torch.linalg.svdvals(weight @ torch.linalg.cholesky(covariance))
+    assert torch.trace(left @ covariance @ left.T).item() == pytest.approx(values[5:].square().sum().item(), rel=1e-5)
+
+
+def test_what_is_no_matrix_is_refused() -> None:
+    with pytest.raises(StructureError, match="2 output axes"):
+        StructuredLinear(formats.cp((2, 3, 4), 2))
+    with pytest.raises(StructureError, match="one shape"):
+        StructuredLinear((formats.low_rank(3, 4, 1), formats.low_rank(4, 3, 1)))
+    with pytest.raises(DataError, match="20 numbers"):
+        StructuredLinear(formats.low_rank(12, 20, 3))(torch.ones(2, 12))
