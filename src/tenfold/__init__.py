@@ -24,6 +24,8 @@ _HOME = {
     "Posterior": "tenfold.verbs.posterior",
     "Search": "tenfold.verbs.search_result",
     "complete": "tenfold.verbs.complete",
+    "Compressed": "tenfold.verbs.compressed",
+    "compress": "tenfold.verbs.compress",
     "fit": "tenfold.verbs.fit",
     "load": "tenfold.verbs.load",
     "search": "tenfold.verbs.search",
@@ -36,6 +38,7 @@ _ROOMS = (
     "formats",
     "contraction",
     "completion",
+    "compression",
     "components",
     "decomposition",
     "claims",
@@ -52,6 +55,7 @@ _ROOMS = (
 # Spelled out, because type checkers read it and cannot follow the two tables above; a test compares them.
 __all__ = [
     "Blocks",
+    "Compressed",
     "Fit",
     "Network",
     "Observations",
@@ -65,6 +69,8 @@ __all__ = [
     "complete",
     "completion",
     "components",
+    "compress",
+    "compression",
     "contraction",
     "decomposition",
     "fit",
@@ -89,6 +95,7 @@ if TYPE_CHECKING:
         claims,
         completion,
         components,
+        compression,
         contraction,
         decomposition,
         formats,
@@ -107,6 +114,8 @@ if TYPE_CHECKING:
     from tenfold.observations import Observations
     from tenfold.structure import Structure
     from tenfold.verbs.complete import complete
+    from tenfold.verbs.compress import compress
+    from tenfold.verbs.compressed import Compressed
     from tenfold.verbs.fit import fit
     from tenfold.verbs.load import load
     from tenfold.verbs.posterior import Posterior

@@ -20,7 +20,20 @@ from tenfold.cli._output import printable
 from tenfold.errors import TenfoldError
 
 # Each names a module of this package that has a function `register`.
-_COMMANDS = ("fit", "search", "complete", "query", "solve", "ranks", "show", "expand", "formats", "claims", "papers")
+_COMMANDS = (
+    "fit",
+    "search",
+    "complete",
+    "query",
+    "compress",
+    "solve",
+    "ranks",
+    "show",
+    "expand",
+    "formats",
+    "claims",
+    "papers",
+)
 
 # Longer lines are cut: a message may quote what was given, of any length.
 _LONGEST = 1000

@@ -8,5 +8,16 @@ from __future__ import annotations
 from tenfold.nn import so3
 from tenfold.nn._linear_map import LinearMap
 from tenfold.nn.linear import StructuredLinear
+from tenfold.nn.quantized import QuantizedConv, QuantizedEmbedding, QuantizedLinear, QuantizedWeight
+from tenfold.nn.stored import load
 
-__all__ = ["LinearMap", "StructuredLinear", "so3"]
+__all__ = [
+    "LinearMap",
+    "QuantizedConv",
+    "QuantizedEmbedding",
+    "QuantizedLinear",
+    "QuantizedWeight",
+    "StructuredLinear",
+    "load",
+    "so3",
+]

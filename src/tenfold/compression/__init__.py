@@ -1,0 +1,44 @@
+"""A trained model in, a smaller and measurably faster one out: what may take the place of each layer, and who gets how
+much of the budget. A method is a file of its own."""
+
+from __future__ import annotations
+
+from tenfold.compression._registry import Candidate, Entry, Method, find, method, methods
+from tenfold.compression.allocation import allocate, uniform
+from tenfold.compression.census import Census, LeftAlone, Site, census, size_of
+from tenfold.compression.distillation import distil
+from tenfold.compression.latency import seconds
+from tenfold.compression.moments import Moments, collect
+from tenfold.compression.outputs import Forward, difference, forward, outputs
+from tenfold.compression.pricing import Choice, flops_of, price, weigh
+from tenfold.compression.swapping import replaced, swapped
+
+__all__ = [
+    "Candidate",
+    "Census",
+    "Choice",
+    "Entry",
+    "Forward",
+    "LeftAlone",
+    "Method",
+    "Moments",
+    "Site",
+    "allocate",
+    "census",
+    "collect",
+    "difference",
+    "distil",
+    "find",
+    "flops_of",
+    "forward",
+    "method",
+    "methods",
+    "outputs",
+    "price",
+    "replaced",
+    "seconds",
+    "size_of",
+    "swapped",
+    "uniform",
+    "weigh",
+]

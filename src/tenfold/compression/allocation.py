@@ -1,0 +1,96 @@
+"""Who gets how much of a budget: one choice for each layer, the best there is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tenfold.errors import TenfoldError
+
+# Steps into which a budget is cut; rounding up never spends more than there is.
+_STEPS = 10_000
+
+
+def allocate(
+    costs: Sequence[Sequence[float]], errors: Sequence[Sequence[float]], budget: float, *, steps: int = _STEPS
+) -> list[int]:
+    """One choice for each layer: the least sum of errors whose sum of costs keeps the budget.
+
+    With the two swapped: the least cost whose errors keep a bound.
+
+    Args:
+        costs: of each choice of each layer, not negative.
+        errors: of the same.
+        budget: the most that the costs may sum up to.
+        steps: how finely the budget is cut. Costs are rounded up to a step, so the budget is kept and what is lost is
+            at most one step a layer; where rounding forbids what exact numbers allow, steps are made finer.
+
+    Returns:
+        The number of the choice for each layer.
+
+    Raises:
+        TenfoldError: the cheapest choices together cost more than the budget.
+
+    Cost: layers times choices times steps.
+    Paper: "L-GreCo: Layerwise-adaptive gradient compression for efficient data-parallel deep learning", 2024.
+    """
+    if len(costs) != len(errors) or any(len(c) != len(e) or not len(c) for c, e in zip(costs, errors, strict=True)):
+        raise TenfoldError("costs and errors need the same layers, with the same choices and at least one each")
+    least = [float(min(c)) for c in costs]
+    if not all(math.isfinite(value) and value >= 0 for layer in (*costs, *errors) for value in layer):
+        raise TenfoldError("costs and errors must be finite and not negative")
+    if math.fsum(least) > budget:
+        raise TenfoldError(f"the cheapest choices cost {math.fsum(least):.6g} together, the budget is {budget:.6g}")
+    # What every choice of a layer costs at least is spent already; the rest is what there is to share.
+    rest = budget - math.fsum(least)
+    over = [np.asarray(c, dtype=np.float64) - low for c, low in zip(costs, least, strict=True)]
+    if rest <= 0:
+        return [
+            min((n for n, extra in enumerate(o) if extra <= 0), key=lambda n, e=e: e[n])  # type: ignore[misc]
+            for o, e in zip(over, errors, strict=True)
+        ]
+    return _exact([np.ceil(o / rest * steps - 1e-9) for o in over], errors, steps)
+
+
+def _exact(units: Sequence[np.ndarray], errors: Sequence[Sequence[float]], steps: int) -> list[int]:
+    table = np.zeros(steps + 1)
+    picks = []
+    for unit, error in zip(units, errors, strict=True):
+        best = np.full(steps + 1, np.inf)
+        pick = np.zeros(steps + 1, dtype=np.int32)
+        for number, (needed, loss) in enumerate(zip(unit, error, strict=True)):
+            if needed > steps:
+                continue
+            start = int(needed)
+            made = table[: steps + 1 - start] + loss
+            better = made < best[start:]
+            best[start:][better] = made[better]
+            pick[start:][better] = number
+        table = best
+        picks.append(pick)
+    place, chosen = steps, []
+    for unit, pick in zip(reversed(units), reversed(picks), strict=True):
+        number = int(pick[place])
+        chosen.append(number)
+        place -= int(unit[number])
+    return chosen[::-1]
+
+
+def uniform(costs: Sequence[Sequence[float]], errors: Sequence[Sequence[float]], budget: float) -> list[int]:
+    """The same share for each layer: its least error among the choices that cost at most that share of its dearest.
+
+    What the exact allocation is compared with. Raises `TenfoldError` where no share keeps the budget.
+    """
+    best: list[int] | None = None
+    for share in np.linspace(0.0, 1.0, 1001):
+        chosen = []
+        for cost, error in zip(costs, errors, strict=True):
+            limit = max(share * max(cost), min(cost))
+            chosen.append(min((n for n, c in enumerate(cost) if c <= limit), key=lambda n, e=error: e[n]))  # type: ignore[misc]
+        if math.fsum(cost[n] for cost, n in zip(costs, chosen, strict=True)) <= budget:
+            best = chosen
+    if best is None:
+        raise TenfoldError(f"no uniform share keeps the budget {budget:.6g}")
+    return best

@@ -1,0 +1,201 @@
+"""Which layers of a model can be replaced, and why the others are left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+Kind = Literal["linear", "conv", "embedding"]
+
+# Below this many entries a layer is not worth its place in the table.
+_SMALLEST = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A layer that can be replaced.
+
+    Attributes:
+        name: of the module in the model, the first where it is used under several.
+        names: all of them.
+        kind: ``"linear"``, ``"conv"`` or ``"embedding"``.
+        module: the layer.
+        weight: its weight as ``torch.nn`` lays it out, ``(out, in, ...)``; (rows, columns) of an embedding.
+        bias: its bias, or None.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    kind: Kind
+    module: nn.Module
+    weight: Tensor
+    bias: Tensor | None
+
+    @property
+    def bytes(self) -> int:
+        """Of weight and bias."""
+        return sum(t.numel() * t.element_size() for t in (self.weight, self.bias) if t is not None)
+
+
+@dataclass(frozen=True)
+class LeftAlone:
+    """A layer that keeps as it is.
+
+    Attributes:
+        name: of the module.
+        kind: the name of its class.
+        why: the reason, a few words.
+    """
+
+    name: str
+    kind: str
+    why: str
+
+
+@dataclass(frozen=True, eq=False)
+class Census:
+    """What a model is made of.
+
+    Attributes:
+        sites: the layers that can be replaced, in the order of the model.
+        left_alone: layers with weights that cannot or shall not.
+        bytes: of all parameters and buffers that are saved, shared ones once.
+        parameters: their number.
+    """
+
+    sites: tuple[Site, ...]
+    left_alone: tuple[LeftAlone, ...]
+    bytes: int
+    parameters: int
+
+
+def census(model: nn.Module, *, skip: Sequence[str] = (), only: Sequence[str] = ()) -> Census:
+    """Go through the modules of a model.
+
+    Args:
+        model: any module.
+        skip: patterns of module names that are left alone, as ``"encoder.*"``.
+        only: where given, everything else is.
+
+    Returns:
+        Each layer of a kind that can be replaced, once, or the reason why it is left alone.
+    """
+    places: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        places.setdefault(id(module), []).append(name)
+    owners: dict[int, set[int]] = {}
+    for module in model.modules():
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            owners.setdefault(_storage(tensor), set()).add(id(module))
+    sites, left = [], []
+    for name, module in model.named_modules():
+        weights = [p for p in module.parameters(recurse=False) if p.ndim > 1]
+        kind, why = _kind(module)
+        if kind is None and not weights:
+            continue
+        names = tuple(places[id(module)])
+        if kind is not None and why is None:
+            why = _obstacle(module, owners)
+        if why is None and (_matches(names, skip) or (only and not _matches(names, only))):
+            why = "skipped, as asked"
+        if why is None and not name:
+            why = "it is the whole model"
+        if kind is None or why is not None:
+            left.append(LeftAlone(name, type(module).__name__, why or "no method replaces layers of this class"))
+        else:
+            sites.append(_site(names, kind, module))
+    unique = {_key(t): t for _, t in _saved(model)}
+    return Census(
+        tuple(sites),
+        tuple(left),
+        sum(t.numel() * t.element_size() for t in unique.values()),
+        sum(t.numel() for t in unique.values()),
+    )
+
+
+def size_of(model: nn.Module) -> tuple[int, int]:
+    """Bytes and numbers of all parameters and buffers that are saved, shared ones once."""
+    unique = {_key(t): t for _, t in _saved(model)}
+    return sum(t.numel() * t.element_size() for t in unique.values()), sum(t.numel() for t in unique.values())
+
+
+def _saved(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for name, value in model.state_dict(keep_vars=True).items():
+        if isinstance(value, Tensor):
+            yield name, value
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr() or id(tensor)
+
+
+def _key(tensor: Tensor) -> tuple[Any, ...]:
+    return (_storage(tensor), tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()))
+
+
+def _kind(module: Any) -> tuple[Kind | None, str | None]:
+    """What a module is, and what keeps its kind from being replaced."""
+    if type(module) in (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear):
+        return "linear", None
+    if _is_transposed_linear(module):
+        return "linear", None
+    if type(module) in (nn.Conv1d, nn.Conv2d, nn.Conv3d):
+        if module.groups != 1:
+            return "conv", f"a convolution in {module.groups} groups"
+        return "conv", None
+    if type(module) is nn.Embedding:
+        if module.max_norm is not None or module.sparse:
+            return "embedding", "an embedding with max_norm or sparse gradients"
+        return "embedding", None
+    if isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Embedding):
+        return None, f"a subclass of its own ({type(module).__name__}), whose forward may do more"
+    return None, None
+
+
+def _is_transposed_linear(module: nn.Module) -> bool:
+    """Whether this is the ``Conv1D`` of transformers: a linear layer whose weight is (in, out)."""
+    return type(module).__name__ == "Conv1D" and type(module).__module__ == "transformers.pytorch_utils"
+
+
+def _obstacle(module: Any, owners: dict[int, set[int]]) -> str | None:
+    weight = module.weight
+    if parametrize.is_parametrized(module):
+        return "its weight is computed from other tensors (a parametrization)"
+    if not isinstance(weight, Tensor) or isinstance(weight, nn.parameter.UninitializedParameter):
+        return "its weight has no values yet; run the model once before"
+    if type(weight) not in (nn.Parameter, Tensor):
+        return f"its weight is a {type(weight).__name__}, not a plain tensor"
+    if weight.is_meta:
+        return "its weight is on the device 'meta', without values"
+    if weight.numel() == 0:
+        return "it has no weights"
+    if not weight.is_floating_point():
+        return f"its weight is of dtype {str(weight.dtype).removeprefix('torch.')}"
+    if weight.numel() < _SMALLEST:
+        return f"small ({weight.numel()} weights)"
+    if len(owners[_storage(weight)]) > 1:
+        return "its weight is shared with another layer (tied)"
+    if not torch.isfinite(weight).all():
+        return "its weight has entries that are not finite"
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if any(getattr(module, name) for name in hooks):
+        return "it has hooks, which a replacement would lose"
+    return None
+
+
+def _matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+def _site(names: tuple[str, ...], kind: Kind, module: Any) -> Site:
+    weight = module.weight.detach()
+    if _is_transposed_linear(module):
+        weight = weight.T
+    bias = getattr(module, "bias", None)
+    return Site(names[0], names, kind, module, weight, None if bias is None else bias.detach())

@@ -1,0 +1,74 @@
+"""Two thin matrices in place of a wide one, in 32 bits or in 8."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from tenfold.compression._ladder import ladder
+from tenfold.compression._registry import Candidate, method
+from tenfold.compression.census import Site
+from tenfold.compression.moments import Moments
+from tenfold.linalg.roots import root_of
+from tenfold.nn.quantized import QuantizedLinear
+
+
+@method("low_rank", kinds=("linear",))
+def low_rank(site: Site, moments: Moments | None) -> Iterator[Candidate]:
+    """Two linear layers through fewer features: the best for the data that comes in, by its second moments.
+
+    Cost: one singular value decomposition for a layer.
+    Paper: "ASVD: Activation-aware singular value decomposition for compressing large language models", 2023.
+    """
+    weight = site.weight.double()
+    root = None if moments is None or moments.covariance is None else root_of(moments.covariance)
+    seen = weight if root is None else weight @ root
+    left, values, _ = torch.linalg.svd(seen, full_matrices=False)
+    right = left.T @ weight
+    total = float(values.square().sum()) or 1.0
+    rows, columns = weight.shape
+    for rank in ladder(len(values)):
+        factors = left[:, :rank], right[:rank]
+        if rank * (rows + columns) < rows * columns:
+            error = float(values[rank:].square().sum()) / total
+            yield Candidate("low_rank", f"rank {rank}", _Pair(site, *factors), error=error)
+        yield Candidate(
+            "low_rank", f"rank {rank} in 8 bits", _Pair(site, *factors, bits=8), weight=partial(_rounded, *factors)
+        )
+
+
+class _Pair:
+    def __init__(self, site: Site, left: Tensor, right: Tensor, bits: int | None = None) -> None:
+        self.site, self.left, self.right, self.bits = site, left, right, bits
+
+    def __call__(self) -> nn.Module:
+        site, dtype = self.site, self.site.weight.dtype
+        left, right = (f.to(dtype) for f in balanced(self.left, self.right))
+        bias = site.bias
+        if self.bits is not None:
+            return nn.Sequential(
+                QuantizedLinear.from_dense(right, bits=self.bits),
+                QuantizedLinear.from_dense(left, bias=bias, bits=self.bits),
+            )
+        first = nn.Linear(right.shape[1], right.shape[0], bias=False, dtype=dtype, device=right.device)
+        second = nn.Linear(left.shape[1], left.shape[0], bias=bias is not None, dtype=dtype, device=left.device)
+        with torch.no_grad():
+            first.weight.copy_(right)
+            second.weight.copy_(left)
+            if bias is not None:
+                second.bias.copy_(bias)
+        return nn.Sequential(first, second)
+
+
+def balanced(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """The same product with both factors of one scale, so that neither is rounded or trained worse."""
+    scale = right.norm(dim=1).clamp(min=torch.finfo(right.dtype).tiny).sqrt()
+    return left * scale, right / scale[:, None]
+
+
+def _rounded(left: Tensor, right: Tensor) -> Tensor:
+    left, right = balanced(left, right)
+    return QuantizedLinear.from_dense(left).to_dense() @ QuantizedLinear.from_dense(right).to_dense()

@@ -1,0 +1,138 @@
+"""What comes into each layer on the calibration data: second moments, and one example to time it with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tenfold.compression.census import Site
+
+# Largest number of entries of a patch for which all its products are kept; above it those of the channels.
+_WIDEST = 1600
+# Positions of one batch that are looked at in a convolution, so that its patches fit into memory.
+_POSITIONS = 4096
+
+Forward = Callable[[nn.Module, Any], Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """What came into one layer.
+
+    Attributes:
+        covariance: ``E[x x^T]``, float64: of the vectors that come into a linear layer, of the patches under a kernel
+            (channels slowest), or of the channels alone where patches are too long; None for an embedding.
+        counts: how often each row of an embedding was asked for.
+        example: what came in the first time.
+        calls: how often the layer ran for one batch.
+    """
+
+    covariance: Float[Tensor, "n n"] | None
+    counts: Float[Tensor, " rows"] | None
+    example: Tensor
+    calls: int
+
+
+class _Sum:
+    def __init__(self, site: Site) -> None:
+        self.site, self.calls, self.number = site, 0, 0
+        self.total: Tensor | None = None
+        self.example: Tensor | None = None
+
+    def add(self, x: Tensor) -> None:
+        self.calls += 1
+        if self.example is None:
+            self.example = x.detach().clone()
+        if self.site.kind == "embedding":
+            rows = self.site.weight.shape[0]
+            made = torch.bincount(x.detach().reshape(-1), minlength=rows).to(torch.float64)
+            self.number += x.numel()
+        else:
+            vectors = _vectors(self.site, x.detach())
+            made = (vectors.T @ vectors).to(torch.float64)
+            self.number += len(vectors)
+        self.total = made if self.total is None else self.total + made
+
+
+def _vectors(site: Site, x: Tensor) -> Float[Tensor, "n features"]:
+    """The vectors that a layer multiplies its matrix with: inputs, patches, or channels."""
+    if not x.is_floating_point() or x.dtype in (torch.float16, torch.bfloat16):
+        x = x.float()
+    if site.kind == "linear":
+        return x.reshape(-1, x.shape[-1])
+    spatial = site.weight.ndim - 2
+    if x.ndim == spatial + 1:
+        x = x[None]
+    if site.weight[0].numel() > _WIDEST:
+        made = x.movedim(1, -1).reshape(-1, x.shape[1])
+    else:
+        made = _patches(site.module, x, spatial)
+    if len(made) > _POSITIONS:
+        made = made[torch.linspace(0, len(made) - 1, _POSITIONS, device=made.device).long()]
+    return made
+
+
+def _patches(module: Any, x: Tensor, spatial: int) -> Float[Tensor, "n patch"]:
+    """Everything that lies under the kernel somewhere, channels slowest, as ``weight.flatten(1)``."""
+    kernel, stride, dilation = module.kernel_size, module.stride, module.dilation
+    if module.padding_mode == "zeros":
+        x = functional.pad(x, module._reversed_padding_repeated_twice)
+    else:
+        x = functional.pad(x, module._reversed_padding_repeated_twice, mode=module.padding_mode)
+    for axis in range(spatial):
+        reach = dilation[axis] * (kernel[axis] - 1) + 1
+        x = x.unfold(2 + axis, reach, stride[axis])[..., :: dilation[axis]]
+    # batch, channels, positions..., kernel...
+    x = x.movedim(1, 1 + spatial)
+    return x.reshape(-1, x.shape[1 + spatial] * _product(kernel))
+
+
+def _product(numbers: Sequence[int]) -> int:
+    made = 1
+    for number in numbers:
+        made *= number
+    return made
+
+
+def collect(
+    model: nn.Module, sites: Sequence[Site], data: Iterable[Any], forward: Forward, *, tell: Callable[[int], None]
+) -> tuple[dict[str, Moments], list[Any]]:
+    """Run the model on the data and look at what comes into each site.
+
+    Returns:
+        The moments by name; a site that never ran is not among them. And the batches, kept for what comes later.
+    """
+    sums = {site.name: _Sum(site) for site in sites}
+    handles = []
+    for site in sites:
+
+        def look(_module: nn.Module, given: tuple[Any, ...], to: _Sum = sums[site.name]) -> None:
+            if given and isinstance(given[0], Tensor):
+                to.add(given[0])
+
+        handles.append(site.module.register_forward_pre_hook(look))
+    kept = []
+    try:
+        with torch.no_grad():
+            for number, batch in enumerate(data):
+                forward(model, batch)
+                kept.append(batch)
+                tell(number + 1)
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = {}
+    for name, one in sums.items():
+        if one.total is None or one.example is None or not one.number:
+            continue
+        mean = one.total / one.number
+        embedding = one.site.kind == "embedding"
+        calls = max(1, round(one.calls / max(len(kept), 1)))
+        found[name] = Moments(None if embedding else mean, mean if embedding else None, one.example, calls)
+    return found, kept

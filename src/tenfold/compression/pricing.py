@@ -1,0 +1,144 @@
+"""What each candidate of each layer costs, and what the model loses by it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from tenfold.compression._errors import Judge
+from tenfold.compression._registry import Candidate, Entry
+from tenfold.compression.census import Site, size_of
+from tenfold.compression.moments import Moments
+from tenfold.compression.outputs import Forward, difference
+from tenfold.compression.swapping import swapped
+
+# Candidates of a layer that are put into the model to see what it loses; between them the loss is read off a line.
+_PROBES = 3
+# Relative errors of a layer below which a probe would only measure rounding.
+_ROUNDING = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """A candidate with its price.
+
+    Attributes:
+        candidate: what would take the layer's place; None for the layer itself.
+        bytes: of the module.
+        parameters: numbers in it, whatever their bits.
+        flops: of the module, for one example.
+        error: relative error of the layer's outputs.
+        loss: what the model's outputs are expected to change by, relative, where only this layer is replaced.
+        seconds: of the module in one call of the model; None where time is not asked for.
+    """
+
+    candidate: Candidate | None
+    bytes: int
+    parameters: int
+    flops: int
+    error: float
+    loss: float = 0.0
+    seconds: float | None = None
+
+    @property
+    def label(self) -> str:
+        """The method and what of it; ``"as it was"`` for the layer itself."""
+        return "as it was" if self.candidate is None else f"{self.candidate.method}, {self.candidate.label}"
+
+
+def flops_of(module: nn.Module, *inputs: Any, forward: Forward | None = None) -> int:
+    """Multiplications and additions of one call, as torch counts them."""
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        if forward is None:
+            module(*inputs)
+        else:
+            forward(module, *inputs)
+    return int(counter.get_total_flops())
+
+
+def price(site: Site, moments: Moments | None, entries: Sequence[Entry]) -> list[Choice]:
+    """The layer itself, and all candidates that no other one beats in everything."""
+    judge = Judge(site, moments)
+    example = None if moments is None else moments.example[:1]
+
+    def flops(module: nn.Module) -> int:
+        return 0 if example is None else flops_of(module, example)
+
+    found = [Choice(None, site.bytes, *_counted(site), flops(site.module), 0.0)]
+    for entry in entries:
+        if site.kind not in entry.kinds:
+            continue
+        for candidate in entry.function(site, moments):
+            module = candidate.build().eval()
+            error = candidate.error if candidate.error is not None else judge(_weight(candidate))
+            size, parameters = size_of(module)
+            found.append(Choice(candidate, size, parameters, flops(module), error))
+    return _front(found)
+
+
+def _counted(site: Site) -> tuple[int]:
+    return (sum(t.numel() for t in (site.weight, site.bias) if t is not None),)
+
+
+def _weight(candidate: Candidate) -> Tensor:
+    assert candidate.weight is not None, f"'{candidate.method}' gives neither error nor weight"
+    return candidate.weight()
+
+
+def _front(choices: Sequence[Choice]) -> list[Choice]:
+    """Those that no other beats in bytes, flops and error at once; the layer itself always."""
+
+    def beats(one: Choice, other: Choice) -> bool:
+        a, b = (one.bytes, one.flops, one.error), (other.bytes, other.flops, other.error)
+        return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
+
+    return [c for c in choices if c.candidate is None or not any(beats(other, c) for other in choices)]
+
+
+def weigh(
+    model: nn.Module,
+    site: Site,
+    choices: Sequence[Choice],
+    batches: Sequence[Any],
+    reference: Sequence[Sequence[Tensor]],
+    forward: Forward,
+    *,
+    tell: Callable[[], None],
+) -> list[Choice]:
+    """The choices with what the model loses: a few are put into it, the others are read off a line between them.
+
+    The line is straight in the logarithms of the layer's error and the model's.
+    """
+    others = sorted((c for c in choices if c.candidate is not None and c.error > _ROUNDING), key=lambda c: c.error)
+    if not others:
+        return list(choices)
+    places = sorted({round(x) for x in np.linspace(0, len(others) - 1, _PROBES)})
+    known: list[tuple[float, float]] = []
+    for place in places:
+        choice = others[place]
+        assert choice.candidate is not None
+        with swapped(model, site, choice.candidate.build()):
+            loss = difference(model, batches, reference, forward)
+        known.append((choice.error, loss if math.isfinite(loss) else 1e6))
+        tell()
+    x = np.log([error for error, _ in known])
+    # A larger error of the layer counts at least as much as a smaller one.
+    y = np.maximum.accumulate(np.log([max(loss, 1e-30) for _, loss in known]))
+
+    def read(error: float) -> float:
+        if error <= _ROUNDING:
+            return 0.0
+        at = math.log(error)
+        if at <= x[0]:
+            return float(np.exp(y[0] + at - x[0]))
+        return float(np.exp(np.interp(at, x, y)))
+
+    return [c if c.candidate is None else replace(c, loss=read(c.error)) for c in choices]

@@ -1,0 +1,313 @@
+"""Layers whose weights are small whole numbers with a scale for each row, or for each group in a row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tenfold.errors import TenfoldError
+from tenfold.nn.recipes import convolution_of, convolution_recipe, dtype_of, name_of
+
+
+class QuantizedWeight(nn.Module):
+    """A weight ``[rows, ...]`` kept as whole numbers of 8 or 4 bits times a scale.
+
+    Rounded to the nearest of ``scale * {-2^(bits-1)+1, ..., 2^(bits-1)-1}``: the error of an entry is at most half its
+    scale. Two numbers of 4 bits share a byte. Buffers, not parameters: nothing here is trained.
+
+    Args:
+        shape: of the weight.
+        bits: 8 or 4.
+        group: entries of a row that share a scale; None for whole rows.
+        dtype: of the scales, and of what `dequantized` returns.
+
+    Raises:
+        TenfoldError: other bits, or a group that is not positive.
+    """
+
+    numbers: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        bits: int = 8,
+        group: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        if bits not in (4, 8):
+            raise TenfoldError(f"bits must be 8 or 4, not {bits}")
+        if group is not None and group < 1:
+            raise TenfoldError(f"group must be a positive number of entries, not {group}")
+        self.shape, self.bits, self.group = tuple(shape), bits, group
+        rows, columns = self.shape[0], math.prod(self.shape[1:])
+        groups = 1 if group is None else -(-columns // group)
+        width = columns if bits == 8 else -(-columns // 2)
+        self.register_buffer(
+            "numbers", torch.zeros(rows, width, dtype=torch.int8 if bits == 8 else torch.uint8, device=device)
+        )
+        self.register_buffer("scale", torch.ones(rows, groups, dtype=dtype, device=device))
+        self._cached: tuple[tuple[Any, ...], Tensor] | None = None
+
+    @classmethod
+    def of(cls, weight: Float[Tensor, "rows ..."], *, bits: int = 8, group: int | None = None) -> QuantizedWeight:
+        """The nearest such weight; a row or group of zeros stays zero."""
+        made = cls(tuple(weight.shape), bits=bits, group=group, dtype=weight.dtype, device=weight.device)
+        flat = weight.detach().reshape(weight.shape[0], -1).double()
+        most = 2 ** (bits - 1) - 1
+        length = flat.shape[1] if group is None else group
+        short = -flat.shape[1] % max(length, 1)
+        parts = functional.pad(flat, (0, short)).reshape(len(flat), -1, max(length, 1))
+        scale = (parts.abs().amax(dim=-1) / most).to(weight.dtype)
+        used = torch.where(scale > 0, scale, torch.ones_like(scale)).double()
+        numbers = (parts / used[..., None]).round().clamp(-most, most).reshape(len(flat), -1)[:, : flat.shape[1]]
+        made.scale.copy_(scale)
+        if bits == 8:
+            made.numbers.copy_(numbers.to(torch.int8))
+        else:
+            pairs = functional.pad(numbers + 8, (0, flat.shape[1] % 2)).to(torch.uint8).reshape(len(flat), -1, 2)
+            made.numbers.copy_(pairs[..., 0] | pairs[..., 1] << 4)
+        return made
+
+    def dequantized(self) -> Float[Tensor, "rows ..."]:
+        """The weight, in floating point."""
+        rows, columns = self.shape[0], math.prod(self.shape[1:])
+        numbers = self.numbers
+        if self.bits == 4:
+            numbers = (
+                torch.stack((numbers & 15, numbers >> 4), dim=-1).reshape(rows, -1)[:, :columns].to(torch.int8) - 8
+            )
+        made = numbers.to(self.scale.dtype)
+        scale = self.scale
+        if self.group is not None:
+            scale = scale.repeat_interleave(self.group, dim=1)[:, :columns]
+        return (made * scale).reshape(self.shape)
+
+    def forward(self) -> Float[Tensor, "rows ..."]:
+        """`dequantized`, kept between calls while nothing is trained: small on disk, as fast as a dense one."""
+        if self.training or torch.compiler.is_compiling():
+            return self.dequantized()
+        key = (
+            self.numbers.data_ptr(),
+            self.numbers._version,
+            self.scale.data_ptr(),
+            self.scale._version,
+            self.scale.dtype,
+        )
+        if self._cached is None or self._cached[0] != key:
+            self._cached = (key, self.dequantized())
+        return self._cached[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cached": None}
+
+    def recipe(self) -> dict[str, Any]:
+        """The settings, as JSON knows them."""
+        return {"bits": self.bits, "group": self.group, "dtype": name_of(self.scale.dtype)}
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows between the brackets."""
+        of = "row" if self.group is None else f"{self.group} entries"
+        return f"{' x '.join(map(str, self.shape))} of {self.bits} bits, a scale for each {of}"
+
+
+class QuantizedLinear(nn.Module):
+    """``nn.Linear`` with a `QuantizedWeight`.
+
+    Args:
+        in_features, out_features: as of ``nn.Linear``.
+        bias: whether there is one; it stays in floating point.
+        bits, group: of the weight.
+        dtype, device: of scales and bias.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        bits: int = 8,
+        group: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.in_features, self.out_features = in_features, out_features
+        self.quantized = QuantizedWeight(
+            (out_features, in_features), bits=bits, group=group, dtype=dtype, device=device
+        )
+        self.bias = nn.Parameter(torch.zeros(out_features, dtype=dtype, device=device)) if bias else None
+
+    @classmethod
+    def from_dense(
+        cls,
+        weight: Float[Tensor, "out_features in_features"],
+        *,
+        bias: Float[Tensor, " out_features"] | None = None,
+        bits: int = 8,
+        group: int | None = None,
+    ) -> QuantizedLinear:
+        """The layer with the nearest weight."""
+        rows, columns = weight.shape
+        made = cls(
+            columns, rows, bias=bias is not None, bits=bits, group=group, dtype=weight.dtype, device=weight.device
+        )
+        made.quantized = QuantizedWeight.of(weight, bits=bits, group=group)
+        if made.bias is not None and bias is not None:
+            made.bias = nn.Parameter(bias.detach().clone())
+        return made
+
+    def to_dense(self) -> Float[Tensor, "out_features in_features"]:
+        """The weight, in floating point."""
+        return self.quantized.dequantized()
+
+    def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
+        """As ``nn.Linear``."""
+        return functional.linear(x, self.quantized(), self.bias)
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows between the brackets."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+    def recipe(self) -> dict[str, Any]:
+        """See `tenfold.nn.recipes`."""
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias is not None,
+            **self.quantized.recipe(),
+        }
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> QuantizedLinear:
+        """See `tenfold.nn.recipes`."""
+        return cls(**{**recipe, "dtype": dtype_of(recipe["dtype"])})
+
+
+class QuantizedConv(nn.Module):
+    """``nn.Conv1d``, ``nn.Conv2d`` or ``nn.Conv3d`` with a `QuantizedWeight`.
+
+    Args:
+        like: the convolution whose channels, kernel, stride, padding, dilation and groups it has; may live on the
+            device "meta", for its weight is not used.
+        bits, group: of the weight.
+    """
+
+    def __init__(self, like: nn.Conv1d | nn.Conv2d | nn.Conv3d, *, bits: int = 8, group: int | None = None) -> None:
+        super().__init__()
+        device = None if like.weight.is_meta else like.weight.device
+        # Only its settings and its forward are wanted; the weight is given with each call.
+        self._settings = convolution_recipe(like)
+        self._conv = convolution_of(type(like), {**self._settings, "bias": False}, device="meta")
+        del self._conv.weight
+        shape, dtype = tuple(like.weight.shape), like.weight.dtype
+        self.quantized = QuantizedWeight(shape, bits=bits, group=group, dtype=dtype, device=device)
+        self.bias = None if like.bias is None else nn.Parameter(torch.zeros(shape[0], dtype=dtype, device=device))
+
+    @classmethod
+    def from_dense(
+        cls, conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, *, bits: int = 8, group: int | None = None
+    ) -> QuantizedConv:
+        """The layer with the nearest weight."""
+        made = cls(conv, bits=bits, group=group)
+        made.quantized = QuantizedWeight.of(conv.weight, bits=bits, group=group)
+        if conv.bias is not None:
+            made.bias = nn.Parameter(conv.bias.detach().clone())
+        return made
+
+    def to_dense(self) -> Float[Tensor, "out in ..."]:
+        """The kernel, in floating point."""
+        return self.quantized.dequantized()
+
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """As the convolution."""
+        return self._conv._conv_forward(x, self.quantized(), self.bias)
+
+    def recipe(self) -> dict[str, Any]:
+        """See `tenfold.nn.recipes`."""
+        held = self.quantized
+        return {"type": type(self._conv).__name__, "conv": self._settings, "bits": held.bits, "group": held.group}
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> QuantizedConv:
+        """See `tenfold.nn.recipes`."""
+        kind = {"Conv1d": nn.Conv1d, "Conv2d": nn.Conv2d, "Conv3d": nn.Conv3d}[recipe["type"]]
+        like = convolution_of(kind, recipe["conv"])
+        return cls(like, bits=recipe["bits"], group=recipe["group"])  # type: ignore[arg-type]
+
+
+class QuantizedEmbedding(nn.Module):
+    """``nn.Embedding`` with a `QuantizedWeight`; only the rows asked for are made.
+
+    Args:
+        num_embeddings, embedding_dim, padding_idx: as of ``nn.Embedding``.
+        bits: of the numbers.
+        dtype, device: of the scales.
+    """
+
+    def __init__(
+        self,
+        num_embeddings: int,
+        embedding_dim: int,
+        *,
+        padding_idx: int | None = None,
+        bits: int = 8,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_embeddings, self.embedding_dim, self.padding_idx = num_embeddings, embedding_dim, padding_idx
+        self.quantized = QuantizedWeight((num_embeddings, embedding_dim), bits=bits, dtype=dtype, device=device)
+
+    @classmethod
+    def from_dense(cls, embedding: nn.Embedding, *, bits: int = 8) -> QuantizedEmbedding:
+        """The layer with the nearest weight."""
+        rows, columns = embedding.weight.shape
+        made = cls(
+            rows,
+            columns,
+            padding_idx=embedding.padding_idx,
+            bits=bits,
+            dtype=embedding.weight.dtype,
+            device=embedding.weight.device,
+        )
+        made.quantized = QuantizedWeight.of(embedding.weight, bits=bits)
+        return made
+
+    def to_dense(self) -> Float[Tensor, "num_embeddings embedding_dim"]:
+        """The table, in floating point."""
+        return self.quantized.dequantized()
+
+    def forward(self, index: Tensor) -> Float[Tensor, "*batch embedding_dim"]:
+        """As ``nn.Embedding``."""
+        held = self.quantized
+        numbers = functional.embedding(index, held.numbers)
+        if held.bits == 4:
+            numbers = torch.stack((numbers & 15, numbers >> 4), dim=-1).flatten(-2)[..., : self.embedding_dim]
+            numbers = numbers.to(torch.int8) - 8
+        return numbers.to(held.scale.dtype) * functional.embedding(index, held.scale)
+
+    def recipe(self) -> dict[str, Any]:
+        """See `tenfold.nn.recipes`."""
+        return {
+            "num_embeddings": self.num_embeddings,
+            "embedding_dim": self.embedding_dim,
+            "padding_idx": self.padding_idx,
+            "bits": self.quantized.bits,
+            "dtype": name_of(self.quantized.scale.dtype),
+        }
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> QuantizedEmbedding:
+        """See `tenfold.nn.recipes`."""
+        return cls(**{**recipe, "dtype": dtype_of(recipe["dtype"])})

@@ -1,0 +1,449 @@
+"""`compress`: a trained model in, a smaller or faster one out."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tenfold._arguments import quoted, real_number, whole_number
+from tenfold.compression import (
+    Census,
+    Choice,
+    Forward,
+    Moments,
+    Site,
+    allocate,
+    census,
+    collect,
+    difference,
+    distil,
+    find,
+    flops_of,
+    methods,
+    outputs,
+    price,
+    replaced,
+    seconds,
+    size_of,
+    uniform,
+    weigh,
+)
+from tenfold.compression import forward as usual_forward
+from tenfold.errors import DataError, TenfoldError
+from tenfold.verbs._progress import Bar, progress_bar
+from tenfold.verbs.compressed import Compressed, Facts, Layer, Point
+
+# Seconds that probes may take, about: so many batches are shown to each.
+_PROBING = 60.0
+# Halvings in the search for the smallest model that keeps an error.
+_HALVINGS = 7
+# Points of the trade-off curve.
+_POINTS = 16
+# Seconds for which the whole models are timed.
+_TIMING = 1.5
+
+Evaluate = Callable[[nn.Module], float]
+
+
+def compress(
+    model: nn.Module,
+    *,
+    size: float | None = None,
+    latency: float | None = None,
+    error: float | None = None,
+    data: Iterable[Any] | None = None,
+    example: Any = None,
+    forward: Forward | None = None,
+    evaluate: Evaluate | None = None,
+    methods: Sequence[str] | None = None,
+    skip: Sequence[str] = (),
+    only: Sequence[str] = (),
+    finetune: int | Callable[[nn.Module], object] = 0,
+    training: Iterable[Any] | None = None,
+    learning_rate: float = 1e-4,
+    seed: int = 0,
+    source: str | None = None,
+    progress: bool | None = None,
+) -> Compressed:
+    """Replace the layers of a trained model by smaller ones, each by what suits it, under one budget for all.
+
+    For each layer several methods propose what may take its place. What the layer's outputs lose is measured on the
+    data that comes into it, what the model loses by putting a few of them into it, and what it costs is counted, or
+    timed where time is the budget. Then one choice for each layer is made so that the whole loses least: exactly, not
+    greedily.
+
+    Args:
+        model: any module; it is not changed. Layers that cannot be replaced keep as they are, with the reason.
+        size: share of the model's bytes that may be left, as 0.3.
+        latency: share of its time on ``example`` that may be left, on this machine and as many threads as torch uses.
+        error: relative loss that is allowed, and the smallest model is looked for: of what ``evaluate`` says, or else
+            of the outputs, ``||f(x) - g(x)|| / ||g(x)||`` on the data. Exactly one of the three is given.
+        data: batches of real inputs, a hundred examples or so; without it weights are compared, not outputs.
+        example: one batch for timing; the first of the data by default.
+        forward: how a batch is given to the model, ``forward(model, batch)``, and what of the output counts. By default
+            a mapping is keyword arguments, and of a tuple the first is the input.
+        evaluate: the model's own metric, larger is better; it is asked before and after.
+        methods: names of methods; all that are tried by default are in ``tn.compression.methods()``.
+        skip, only: patterns of names of layers, as ``"encoder.*"``.
+        finetune: how many times the small model sees ``training`` to learn to say what the original says; or a function
+            that trains it your way, in place.
+        training: batches for ``finetune``; ``data`` by default.
+        learning_rate: of the fine-tuning.
+        seed: of the order of its batches.
+        source: what the model is called in tables, and where the command line finds it again.
+        progress: a bar on standard error; None shows it where that is a terminal.
+
+    Returns:
+        The small model, an ordinary module, with what was done to each layer and what it costs and loses.
+
+    Raises:
+        TenfoldError: no budget or two, a budget out of reach (the message names the nearest), no layer to replace.
+        DataError: the data is empty, or the model's outputs on it are not finite.
+
+    Cost: one decomposition for each layer and method, three passes of the model over the data for each layer.
+    Paper: "L-GreCo: Layerwise-adaptive gradient compression for efficient data-parallel deep learning", 2024, for the
+    allocation.
+    """
+    began = time.perf_counter()
+    goal, bound = _budget(size, latency, error)
+    if not isinstance(model, nn.Module):
+        raise TenfoldError(f"model must be a torch.nn.Module, not {quoted(type(model).__name__)}")
+    entries = _entries(methods)
+    run = usual_forward if forward is None else forward
+    epochs = finetune if callable(finetune) else whole_number("finetune", finetune, least=0)
+    if (goal == "latency" or (goal == "error" and evaluate is None)) and data is None and example is None:
+        raise TenfoldError(f"a budget of {goal} needs data=, batches of inputs of the model")
+    was_training = model.training
+    model.eval()
+    try:
+        with progress_bar(progress) as bar:
+            work = _Work(model, run, entries, skip, only, example, bar)
+            work.look(data, timed=goal == "latency")
+            picks = work.choose(goal, bound, evaluate)
+            return work.finish(picks, goal, bound, evaluate, epochs, training, learning_rate, seed, source, began)
+    finally:
+        model.train(was_training)
+
+
+def _budget(size: float | None, latency: float | None, error: float | None) -> tuple[str, float]:
+    given = {"size": size, "latency": latency, "error": error}
+    asked = {name: value for name, value in given.items() if value is not None}
+    if len(asked) != 1:
+        raise TenfoldError(
+            "give one budget: size= (share of the bytes), latency= (share of the time) or error= (relative loss)"
+            + (f"; not {' and '.join(asked)}" if asked else "")
+        )
+    ((name, value),) = asked.items()
+    number = real_number(name, value, "a share between 0 and 1")
+    if not 0 < number < 1:
+        raise TenfoldError(f"{name} is a share between 0 and 1, as 0.3, not {number:g}")
+    return name, number
+
+
+def _entries(names: Sequence[str] | None) -> list[Any]:
+    if names is None:
+        return [entry for entry in methods().values() if entry.default]
+    if isinstance(names, str):
+        names = [names]
+    if not names:
+        raise TenfoldError("methods is empty; name at least one, or leave it out")
+    return [find(name) for name in names]
+
+
+class _Work:
+    """What is known on the way from the model to the choice for each of its layers."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        forward: Forward,
+        entries: Sequence[Any],
+        skip: Sequence[str],
+        only: Sequence[str],
+        example: Any,
+        bar: Bar,
+    ) -> None:
+        self.model, self.forward, self.entries, self.bar = model, forward, entries, bar
+        self.census: Census = census(model, skip=skip, only=only)
+        if not self.census.sites:
+            why = "; ".join(sorted({f"{one.kind}: {one.why}" for one in self.census.left_alone})[:3])
+            raise TenfoldError(
+                f"there is no layer to replace in this {type(model).__name__}" + (f" ({why})" if why else "")
+            )
+        self.example = example
+        self.batches: list[Any] = []
+        self.reference: list[list[Tensor]] = []
+        self.moments: Mapping[str, Moments] = {}
+        self.choices: list[list[Choice]] = []
+        self.warnings: list[str] = []
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        return self.census.sites
+
+    def look(self, data: Iterable[Any] | None, *, timed: bool) -> None:
+        """See what comes into each layer, and price what may take its place."""
+        if data is not None:
+            self._calibrate(data)
+        elif self.example is not None:
+            self._calibrate([self.example])
+            self.warnings.append("no data was given, so the moments are those of the example alone")
+        else:
+            self.warnings.append("no data was given: weights were compared, not outputs, and nothing was timed")
+        probing = self._probing()
+        for number, site in enumerate(self.sites):
+            self.bar.rung(site.name, number, len(self.sites))
+            seen = self.moments.get(site.name)
+            if self.batches and seen is None:
+                self.choices.append(price(site, None, []))
+                self.warnings.append(f"'{site.name}' did not run on the data and keeps as it was")
+                continue
+            found = price(site, seen, self.entries)
+            if probing:
+                found = weigh(
+                    self.model,
+                    site,
+                    found,
+                    self.batches[:probing],
+                    self.reference[:probing],
+                    self.forward,
+                    tell=lambda: None,
+                )
+            else:
+                found = [replace(c, loss=c.error) for c in found]
+            if timed and seen is not None:
+                found = _faster(found, site, seen)
+            self.choices.append(found)
+
+    def _calibrate(self, data: Iterable[Any]) -> None:
+        self.moments, self.batches = collect(
+            self.model, self.sites, data, self.forward, tell=lambda n: self.bar.note(f"looking at the data, batch {n}")
+        )
+        if not self.batches:
+            raise DataError("data holds no batch")
+        if self.example is None:
+            self.example = self.batches[0]
+        self.reference = outputs(self.model, self.batches, self.forward)
+        if not all(torch.isfinite(t).all() for batch in self.reference for t in batch):
+            raise DataError("the model's own outputs on the data are not finite; check the data and the model")
+
+    def _probing(self) -> int:
+        """How many batches each probe sees."""
+        if not self.batches:
+            return 0
+        began = time.perf_counter()
+        difference(self.model, self.batches[:1], self.reference[:1], self.forward)
+        once = time.perf_counter() - began
+        return max(1, min(len(self.batches), int(_PROBING / max(once * 3 * len(self.sites), 1e-9))))
+
+    # --- choosing -----------------------------------------------------------------------------------------------------
+
+    def _costs(self, goal: str) -> list[list[float]]:
+        if goal == "latency":
+            return [[c.seconds or 0.0 for c in choices] for choices in self.choices]
+        return [[float(c.bytes) for c in choices] for choices in self.choices]
+
+    def _losses(self) -> list[list[float]]:
+        return [[c.loss for c in choices] for choices in self.choices]
+
+    def choose(self, goal: str, bound: float, evaluate: Evaluate | None) -> list[int]:
+        """One choice for each layer."""
+        self.bar.note("sharing the budget")
+        if goal == "error":
+            return self._within(bound, evaluate)
+        rest, whole = self._rest(goal)
+        costs = self._costs(goal)
+        least = rest + math.fsum(min(c) for c in costs)
+        if bound * whole < least:
+            raise TenfoldError(
+                f"{goal}={bound:g} is out of reach: the smallest that the methods can do is {goal}={least / whole:.3g} "
+                f"({rest / whole:.3g} of it in what is left alone)"
+            )
+        return allocate(costs, self._losses(), bound * whole - rest)
+
+    def _rest(self, goal: str) -> tuple[float, float]:
+        """What the layers that can be replaced do not cost, and what all costs."""
+        if goal == "latency":
+            (whole,) = seconds([lambda: self.forward(self.model, self.example)], budget=_TIMING)
+            inside = math.fsum(c[0].seconds or 0.0 for c in self.choices)
+            return max(whole - inside, 0.0), whole
+        inside = math.fsum(c[0].bytes for c in self.choices)
+        return self.census.bytes - inside, self.census.bytes
+
+    def _within(self, bound: float, evaluate: Evaluate | None) -> list[int]:
+        """The fewest bytes whose loss, measured and not predicted, keeps the bound."""
+        costs, losses = self._costs("size"), self._losses()
+        before = None if evaluate is None else _metric(evaluate, self.model)
+
+        def loss(picks: Sequence[int]) -> float:
+            small = self.apply(picks)
+            if evaluate is None or before is None:
+                return math.sqrt(difference(small, self.batches, self.reference, self.forward))
+            return (before - _metric(evaluate, small)) / (abs(before) or 1.0)
+
+        low, high = -14.0, 1.0
+        best = [0] * len(self.choices)
+        for turn in range(_HALVINGS):
+            middle = (low + high) / 2
+            self.bar.rung(f"models that keep an error of {bound:g}", turn, _HALVINGS)
+            picks = allocate(losses, costs, 10**middle)
+            if loss(picks) <= bound:
+                low, best = middle, picks
+            else:
+                high = middle
+        return best
+
+    def apply(self, picks: Sequence[int]) -> nn.Module:
+        """A copy of the model with the choices in it."""
+        return replaced(self.model, self.modules(picks))
+
+    def modules(self, picks: Sequence[int]) -> dict[tuple[str, ...], nn.Module]:
+        """What takes the place of the layers that do not keep as they are."""
+        made = {}
+        for site, choices, pick in zip(self.sites, self.choices, picks, strict=True):
+            candidate = choices[pick].candidate
+            if candidate is not None:
+                made[site.names] = candidate.build()
+        return made
+
+    # --- the end ------------------------------------------------------------------------------------------------------
+
+    def finish(
+        self,
+        picks: Sequence[int],
+        goal: str,
+        bound: float,
+        evaluate: Evaluate | None,
+        finetune: int | Callable[[nn.Module], object],
+        training: Iterable[Any] | None,
+        learning_rate: float,
+        seed: int,
+        source: str | None,
+        began: float,
+    ) -> Compressed:
+        modules = self.modules(picks)
+        small = replaced(self.model, modules).eval()
+        untuned = None
+        tuned = callable(finetune) or bool(finetune)
+        if tuned:
+            untuned = self._facts(small, evaluate)
+            self._tune(small, finetune, training, learning_rate, seed)
+        after = self._facts(small, evaluate)
+        before = self._facts(self.model, evaluate)
+        if self.example is not None:
+            was, now = seconds(
+                [lambda: self.forward(self.model, self.example), lambda: self.forward(small, self.example)],
+                budget=_TIMING,
+            )
+            before, after = replace(before, seconds=was), replace(after, seconds=now)
+        return Compressed(
+            model=small,
+            modules=modules,
+            layers=self._layers(picks, modules),
+            left_alone=self.census.left_alone,
+            before=before,
+            after=after,
+            untuned=untuned,
+            goal=goal,
+            bound=bound,
+            curve=self._curve(allocate),
+            uniform=self._curve(uniform),
+            epochs=0 if callable(finetune) else finetune,
+            threads=torch.get_num_threads(),
+            warnings=tuple(self.warnings),
+            source=source or type(self.model).__name__,
+            seconds=time.perf_counter() - began,
+            example=self.example,
+        )
+
+    def _tune(
+        self,
+        small: nn.Module,
+        finetune: int | Callable[[nn.Module], object],
+        training: Iterable[Any] | None,
+        learning_rate: float,
+        seed: int,
+    ) -> None:
+        if callable(finetune):
+            finetune(small)
+            small.eval()
+            return
+        batches = self.batches if training is None else list(training)
+        if not batches:
+            raise TenfoldError("fine-tuning needs data= or training=, batches of inputs of the model")
+        distil(
+            small,
+            self.model,
+            batches,
+            self.forward,
+            epochs=finetune,
+            learning_rate=learning_rate,
+            seed=seed,
+            tell=lambda step, total, loss: self.bar.epoch("fine-tuning", step, total, math.sqrt(loss)),
+        )
+
+    def _facts(self, model: nn.Module, evaluate: Evaluate | None) -> Facts:
+        size, parameters = size_of(model)
+        known = self.example is not None
+        return Facts(
+            bytes=size,
+            parameters=parameters,
+            flops=flops_of(model, self.example, forward=self.forward) if known else None,
+            seconds=None,
+            metric=None if evaluate is None else _metric(evaluate, model),
+            difference=(
+                math.sqrt(difference(model, self.batches, self.reference, self.forward)) if self.batches else None
+            ),
+        )
+
+    def _layers(self, picks: Sequence[int], modules: Mapping[tuple[str, ...], nn.Module]) -> tuple[Layer, ...]:
+        found = []
+        for number, (site, choices, pick) in enumerate(zip(self.sites, self.choices, picks, strict=True)):
+            self.bar.rung(f"timing {site.name}", number, len(self.sites))
+            was, now = choices[0], choices[pick]
+            seen = self.moments.get(site.name)
+            times: Sequence[float | None] = (None, None)
+            if seen is not None:
+                new = modules.get(site.names, site.module)
+                times = seconds([lambda m=m, x=seen.example: m(x) for m in (site.module, new)])  # type: ignore[misc]
+            found.append(Layer(site.name, site.kind, tuple(site.weight.shape), was, now, *times))
+        return tuple(found)
+
+    def _curve(self, share: Callable[..., list[int]]) -> tuple[Point, ...]:
+        """Predicted loss over bytes, by a way of sharing."""
+        costs, losses = self._costs("size"), self._losses()
+        rest, whole = self._rest("size")
+        least, most = math.fsum(min(c) for c in costs), math.fsum(max(c) for c in costs)
+        found = []
+        for step in range(_POINTS):
+            budget = least + (most - least) * (step / (_POINTS - 1)) ** 1.5
+            picks = share(costs, losses, budget * (1 + 1e-12))
+            spent = rest + math.fsum(c[p] for c, p in zip(costs, picks, strict=True))
+            found.append(Point(spent / whole, math.sqrt(math.fsum(e[p] for e, p in zip(losses, picks, strict=True)))))
+        return tuple(found)
+
+
+def _faster(choices: Sequence[Choice], site: Site, seen: Moments) -> list[Choice]:
+    """The choices with the time of each; those that are not faster than the layer itself are left out."""
+    modules = [site.module if c.candidate is None else c.candidate.build().eval() for c in choices]
+    times = seconds([lambda m=m: m(seen.example) for m in modules])  # type: ignore[misc]
+    own = next(t for t, c in zip(times, choices, strict=True) if c.candidate is None)
+    return [
+        replace(c, seconds=t * seen.calls)
+        for c, t in zip(choices, times, strict=True)
+        if c.candidate is None or t < own
+    ]
+
+
+def _metric(evaluate: Evaluate, model: nn.Module) -> float:
+    with torch.no_grad():
+        said = float(evaluate(model))
+    if math.isnan(said):
+        raise DataError("evaluate(model) returned NaN; the metric must be a number, larger is better")
+    return said

@@ -1,0 +1,238 @@
+"""`Compressed`: what the verb `compress` returns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from tenfold._tables import columns, facts
+from tenfold.compression import Choice, LeftAlone
+from tenfold.nn import stored
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a model.
+
+    Attributes:
+        bytes: of its parameters and buffers, shared ones once.
+        parameters: their number.
+        flops: of one call on the example, as torch counts them; None without one.
+        seconds: of one call on the example, the lower quartile; None without one.
+        metric: what ``evaluate`` says; None without it.
+        difference: ``||f(x) - g(x)|| / ||g(x)||`` of its outputs f and the original's g on the data; None without data.
+    """
+
+    bytes: int
+    parameters: int
+    flops: int | None
+    seconds: float | None
+    metric: float | None
+    difference: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """What was done to one layer.
+
+    Attributes:
+        name: in the model.
+        kind: ``"linear"``, ``"conv"`` or ``"embedding"``.
+        shape: of its weight.
+        before: the layer as it was.
+        after: what was chosen.
+        seconds_before, seconds_after: of one call on what came into it first; None where it never ran.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    before: Choice
+    after: Choice
+    seconds_before: float | None
+    seconds_after: float | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of the trade-off: the share of the bytes, and the relative error of the outputs that is expected."""
+
+    size: float
+    error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Compressed:
+    """A smaller model, and what it costs and loses beside the one that it was made from.
+
+    Attributes:
+        model: the small model, an ordinary module in evaluation mode.
+        modules: the modules that took the place of layers, by the layers' names.
+        layers: what was done to each layer that could be replaced.
+        left_alone: the other layers with weights, and why.
+        before, after: the two models.
+        untuned: the small model before fine-tuning; None without.
+        goal, bound: the budget that was asked for.
+        curve: the expected error over the size, by the exact allocation.
+        uniform: the same with equal shares for all layers.
+        epochs: of the fine-tuning.
+        threads: torch's, when times were taken.
+        warnings: what should be known before the model is used.
+        source: what the model is called.
+        seconds: the time it took.
+        example: the batch that it was timed with.
+    """
+
+    model: nn.Module
+    modules: Mapping[tuple[str, ...], nn.Module]
+    layers: tuple[Layer, ...]
+    left_alone: tuple[LeftAlone, ...]
+    before: Facts
+    after: Facts
+    untuned: Facts | None
+    goal: str
+    bound: float
+    curve: tuple[Point, ...]
+    uniform: tuple[Point, ...]
+    epochs: int
+    threads: int
+    warnings: tuple[str, ...]
+    source: str
+    seconds: float
+    example: Any = field(default=None, repr=False)
+
+    @property
+    def size(self) -> float:
+        """The share of the bytes that is left."""
+        return self.after.bytes / max(self.before.bytes, 1)
+
+    @property
+    def speedup(self) -> float | None:
+        """How many times faster it is on the example; None without one."""
+        if not self.before.seconds or not self.after.seconds:
+            return None
+        return self.before.seconds / self.after.seconds
+
+    def summary(self) -> dict[str, Any]:
+        """All that is known, as JSON knows it."""
+        return {
+            "source": self.source,
+            "goal": self.goal,
+            "bound": self.bound,
+            "size": self.size,
+            "speedup": self.speedup,
+            "threads": self.threads,
+            "before": vars(self.before),
+            "untuned": None if self.untuned is None else vars(self.untuned),
+            "after": vars(self.after),
+            "epochs": self.epochs,
+            "seconds": self.seconds,
+            "layers": [
+                {
+                    "name": one.name,
+                    "kind": one.kind,
+                    "shape": list(one.shape),
+                    "chosen": one.after.label,
+                    "bytes": [one.before.bytes, one.after.bytes],
+                    "flops": [one.before.flops, one.after.flops],
+                    "seconds": [one.seconds_before, one.seconds_after],
+                    "error": one.after.error,
+                }
+                for one in self.layers
+            ],
+            "left_alone": [vars(one) for one in self.left_alone],
+            "curve": [[one.size, one.error] for one in self.curve],
+            "uniform": [[one.size, one.error] for one in self.uniform],
+            "warnings": list(self.warnings),
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the small model as one file; ``tn.nn.load(path, model)`` puts it into the original's class again.
+
+        Raises:
+            FileError: the file cannot be written.
+        """
+        stored.save(path, self.model, self.modules, record=self.summary())
+
+    def export(self, path: str | os.PathLike[str], example: Any = None) -> None:
+        """Write the small model as a program of ``torch.export`` (.pt2), which runs without tenfold.
+
+        Args:
+            path: of the file.
+            example: one batch, whose first axis becomes free; what the model was timed with by default.
+
+        Raises:
+            TenfoldError: torch cannot export the model, or there is no example.
+            FileError: the file cannot be written.
+        """
+        from tenfold.verbs._exported import export
+
+        export(self.model, path, self.example if example is None else example)
+
+    def plot(self) -> Figure:
+        """The trade-off, and what is left of each layer."""
+        from tenfold.report.compressed import plot_compressed
+
+        return plot_compressed(self)
+
+    def report(self, path: str | os.PathLike[str], *, saved: str | None = None) -> None:
+        """Write a page that opens offline. Raises `FileError` where it cannot be written."""
+        from tenfold.report.compressed import write
+
+        write(self, path, saved=saved)
+
+    def __repr__(self) -> str:
+        rows = [("model", self.source), ("budget", f"{self.goal} {self.bound:g}")]
+        rows.append(("size", f"{_bytes(self.before.bytes)} -> {_bytes(self.after.bytes)}  ({self.size:.1%})"))
+        if self.before.flops and self.after.flops is not None:
+            rows.append(
+                (
+                    "flops",
+                    f"{self.before.flops:.3g} -> {self.after.flops:.3g}  ({self.after.flops / self.before.flops:.1%})",
+                )
+            )
+        if self.speedup is not None and self.before.seconds and self.after.seconds:
+            was, now = 1e3 * self.before.seconds, 1e3 * self.after.seconds
+            threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
+            rows.append(("time", f"{was:.4g} ms -> {now:.4g} ms  ({self.speedup:.2f}x faster, {threads})"))
+        if self.before.metric is not None and self.after.metric is not None:
+            tuned = "" if self.untuned is None else f", {self.untuned.metric:.4g} before fine-tuning"
+            rows.append(("metric", f"{self.before.metric:.4g} -> {self.after.metric:.4g}{tuned}"))
+        if self.after.difference is not None:
+            rows.append(("outputs", f"{self.after.difference:.3g} relative difference"))
+        for warning in self.warnings:
+            rows.append(("note", warning))
+        table = columns(
+            ["layer", "shape", "becomes", "bytes", "flops", "ms", "error"],
+            [
+                (
+                    one.name,
+                    " x ".join(map(str, one.shape)),
+                    one.after.label,
+                    f"{one.after.bytes / max(one.before.bytes, 1):.0%}",
+                    f"{one.after.flops / one.before.flops:.0%}" if one.before.flops else "",
+                    ""
+                    if not one.seconds_before or one.seconds_after is None
+                    else f"{one.seconds_after / one.seconds_before:.0%}",
+                    f"{one.after.error**0.5:.2g}",
+                )
+                for one in self.layers
+            ],
+            right=(3, 4, 5, 6),
+        )
+        left = "".join(f"\nleft alone: {one.name or 'the model'} ({one.kind}): {one.why}" for one in self.left_alone)
+        return f"{facts(rows)}\n\n{table}{left}"
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count} B"
