@@ -87,7 +87,7 @@ def function_of(name: str) -> Callable[..., Any]:
     found = getattr(module, function, None)
     if not callable(found):
         raise TenfoldError(f"module '{place}' has no function '{function}'")
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def batches_of(name: str, given: Given, *, batch: int, limit: int) -> Iterable[Any]:

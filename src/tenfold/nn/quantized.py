@@ -243,7 +243,7 @@ class QuantizedConv(nn.Module):
         """See `tenfold.nn.recipes`."""
         kind = {"Conv1d": nn.Conv1d, "Conv2d": nn.Conv2d, "Conv3d": nn.Conv3d}[recipe["type"]]
         like = convolution_of(kind, recipe["conv"])
-        return cls(like, bits=recipe["bits"], group=recipe["group"])  # type: ignore[arg-type]
+        return cls(like, bits=recipe["bits"], group=recipe["group"])
 
 
 class QuantizedEmbedding(nn.Module):
