@@ -11,7 +11,7 @@ from tenfold.compression.latency import seconds
 from tenfold.compression.moments import Moments, collect
 from tenfold.compression.outputs import Forward, difference, forward, outputs
 from tenfold.compression.pricing import Choice, flops_of, price, weigh
-from tenfold.compression.swapping import replaced, swapped
+from tenfold.compression.swapping import every_layer_runs, replaced, swapped
 
 __all__ = [
     "Candidate",
@@ -28,6 +28,7 @@ __all__ = [
     "collect",
     "difference",
     "distil",
+    "every_layer_runs",
     "find",
     "flops_of",
     "forward",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
 Kind = Literal["linear", "conv", "embedding"]
@@ -89,19 +90,21 @@ def census(model: nn.Module, *, skip: Sequence[str] = (), only: Sequence[str] = 
     places: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         places.setdefault(id(module), []).append(name)
+    # What attention computes in one step with its own numbers, it reads from the layer and does not call it.
+    read = {id(m.out_proj) for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
     owners: dict[int, set[int]] = {}
     for module in model.modules():
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             owners.setdefault(_storage(tensor), set()).add(id(module))
     sites, left = [], []
     for name, module in model.named_modules():
-        weights = [p for p in module.parameters(recurse=False) if p.ndim > 1]
+        weights = [p for p in module.parameters(recurse=False) if is_lazy(p) or p.ndim > 1]
         kind, why = _kind(module)
-        if kind is None and not weights:
+        if kind is None and why is None and not weights:
             continue
         names = tuple(places[id(module)])
         if kind is not None and why is None:
-            why = _obstacle(module, owners)
+            why = "attention reads its weight and does not call it" if id(module) in read else _obstacle(module, owners)
         if why is None and (_matches(names, skip) or (only and not _matches(names, only))):
             why = "skipped, as asked"
         if why is None and not name:
@@ -127,11 +130,13 @@ def size_of(model: nn.Module) -> tuple[int, int]:
 
 def _saved(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, value in model.state_dict(keep_vars=True).items():
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and not is_lazy(value):
             yield name, value
 
 
 def _storage(tensor: Tensor) -> int:
+    if is_lazy(tensor):
+        return id(tensor)
     return tensor.untyped_storage().data_ptr() or id(tensor)
 
 
@@ -141,6 +146,10 @@ def _key(tensor: Tensor) -> tuple[Any, ...]:
 
 def _kind(module: Any) -> tuple[Kind | None, str | None]:
     """What a module is, and what keeps its kind from being replaced."""
+    if parametrize.is_parametrized(module):
+        return None, "its weight is computed from other tensors (a parametrization)"
+    if any(is_lazy(p) for p in module.parameters(recurse=False)):
+        return None, "its weight has no values yet; run the model once before"
     if type(module) in (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return "linear", None
     if _is_transposed_linear(module):
@@ -165,10 +174,6 @@ def _is_transposed_linear(module: nn.Module) -> bool:
 
 def _obstacle(module: Any, owners: dict[int, set[int]]) -> str | None:
     weight = module.weight
-    if parametrize.is_parametrized(module):
-        return "its weight is computed from other tensors (a parametrization)"
-    if not isinstance(weight, Tensor) or isinstance(weight, nn.parameter.UninitializedParameter):
-        return "its weight has no values yet; run the model once before"
     if type(weight) not in (nn.Parameter, Tensor):
         return f"its weight is a {type(weight).__name__}, not a plain tensor"
     if weight.is_meta:

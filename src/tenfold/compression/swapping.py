@@ -6,9 +6,11 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 from tenfold.compression.census import Site
+from tenfold.nn.placing import place
 
 
 def replaced(model: nn.Module, modules: Mapping[tuple[str, ...], nn.Module]) -> nn.Module:
@@ -22,25 +24,36 @@ def replaced(model: nn.Module, modules: Mapping[tuple[str, ...], nn.Module]) -> 
     for names, module in modules.items():
         module.train(model.training)
         for name in names:
-            _set(made, name, module)
+            place(made, name, module)
     return made
 
 
 @contextmanager
 def swapped(model: nn.Module, site: Site, module: nn.Module) -> Iterator[None]:
-    """The model itself with another module in the place of one layer, for as long as the block runs."""
+    """The model itself with another module in the place of one layer, for as long as the block runs.
+
+    Only inside `every_layer_runs`: a fused shortcut around the layer would read weights that are not there.
+    """
     module.train(site.module.training)
+    parents = []
+    for name in site.names:
+        above, _, last = name.rpartition(".")
+        parents.append((model.get_submodule(above), last))
     try:
-        for name in site.names:
-            _set(model, name, module)
+        for parent, last in parents:
+            parent._modules[last] = module
         yield
     finally:
-        for name in site.names:
-            _set(model, name, site.module)
+        for parent, last in parents:
+            parent._modules[last] = site.module
 
 
-def _set(model: nn.Module, name: str, module: nn.Module) -> None:
-    above, _, last = name.rpartition(".")
-    parent = model.get_submodule(above)
-    # Not by setattr: containers keep their children under names that are no attributes.
-    parent._modules[last] = module
+@contextmanager
+def every_layer_runs() -> Iterator[None]:
+    """No fused shortcuts of ``nn.TransformerEncoder`` around its layers, for as long as the block runs."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)

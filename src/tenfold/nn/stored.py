@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tenfold._files import atomic
 from tenfold.errors import FileError, TenfoldError
+from tenfold.nn.placing import place
 from tenfold.nn.recipes import module_of, recipe_of
 
 _VERSION = 1
@@ -96,10 +97,8 @@ def load(path: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     for layer in header["layers"]:
         made = module_of(layer["recipe"])
         for name in layer["names"]:
-            above, _, last = name.rpartition(".")
             try:
-                model.get_submodule(name)
-                model.get_submodule(above)._modules[last] = made
+                place(model, name, made)
             except AttributeError:
                 raise TenfoldError(
                     f"'{path}' replaces the layer '{name}', which this {type(model).__name__} does not have; "

@@ -23,6 +23,7 @@ from tenfold.compression import (
     collect,
     difference,
     distil,
+    every_layer_runs,
     find,
     flops_of,
     methods,
@@ -123,9 +124,10 @@ def compress(
     model.eval()
     try:
         with progress_bar(progress) as bar:
-            work = _Work(model, run, entries, skip, only, example, bar)
-            work.look(data, timed=goal == "latency")
-            picks = work.choose(goal, bound, evaluate)
+            with every_layer_runs():
+                work = _Work(model, run, entries, skip, only, example, bar)
+                work.look(data, timed=goal == "latency")
+                picks = work.choose(goal, bound, evaluate)
             return work.finish(picks, goal, bound, evaluate, epochs, training, learning_rate, seed, source, began)
     finally:
         model.train(was_training)
@@ -229,6 +231,9 @@ class _Work:
             raise DataError("data holds no batch")
         if self.example is None:
             self.example = self.batches[0]
+        else:
+            # What does not run is told before the work, not after it.
+            outputs(self.model, [self.example], self.forward)
         self.reference = outputs(self.model, self.batches, self.forward)
         if not all(torch.isfinite(t).all() for batch in self.reference for t in batch):
             raise DataError("the model's own outputs on the data are not finite; check the data and the model")

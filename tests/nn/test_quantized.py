@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from tenfold.errors import TenfoldError
+from tenfold.nn import QuantizedConv, QuantizedEmbedding, QuantizedLinear, QuantizedWeight
+from tenfold.nn.recipes import module_of, recipe_of
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 1000),
+    st.integers(1, 7),
+    st.integers(1, 40),
+    st.sampled_from([4, 8]),
+    st.sampled_from([None, 1, 5, 32]),
+)
+def test_each_entry_is_off_by_half_a_scale_at_most(
+    seed: int, rows: int, columns: int, bits: int, group: int | None
+) -> None:
+    weight = torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    made = QuantizedWeight.of(weight, bits=bits, group=group)
+    scale = made.scale if group is None else made.scale.repeat_interleave(group, dim=1)[:, :columns]
+    assert ((made.dequantized() - weight).abs() <= scale * 0.5 * (1 + 1e-9)).all()
+    again = QuantizedWeight.of(made.dequantized(), bits=bits, group=group)
+    torch.testing.assert_close(again.dequantized(), made.dequantized())
+
+
+def test_zero_rows_stay_zero_and_half_numbers_are_taken() -> None:
+    weight = torch.randn(3, 8).half()
+    weight[1] = 0
+    made = QuantizedWeight.of(weight).dequantized()
+    assert made.dtype == torch.float16
+    assert (made[1] == 0).all()
+
+
+def layers() -> list[tuple[nn.Module, torch.Tensor, torch.Tensor]]:
+    torch.manual_seed(0)
+    dense = nn.Linear(12, 20)
+    conv = nn.Conv2d(4, 8, 3, stride=2, padding="valid", dilation=2, padding_mode="zeros")
+    one = nn.Conv1d(6, 8, 3, groups=2, bias=False, padding=1, padding_mode="reflect")
+    table = nn.Embedding(20, 7, padding_idx=0)
+    return [
+        (QuantizedLinear.from_dense(dense.weight, bias=dense.bias, bits=4), torch.randn(2, 3, 12), dense.weight),
+        (QuantizedConv.from_dense(conv), torch.randn(2, 4, 9, 9), conv.weight),
+        (QuantizedConv.from_dense(one, bits=4, group=4), torch.randn(2, 6, 9), one.weight),
+        (QuantizedEmbedding.from_dense(table, bits=4), torch.randint(0, 20, (3, 4)), table.weight),
+    ]
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_layer_can_be_made_again(number: int) -> None:
+    layer, x, weight = layers()[number]
+    again = module_of(recipe_of(layer))
+    again.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(again(x), layer(x))
+    torch.testing.assert_close(copy.deepcopy(layer)(x), layer(x))
+    assert layer.to_dense().shape == weight.shape
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_new_numbers_are_seen_in_evaluation_too(number: int) -> None:
+    layer, x, _ = layers()[number]
+    layer.eval()
+    before = layer(x)
+    with torch.no_grad():
+        layer.quantized.scale.mul_(2)
+    assert not torch.equal(layer(x), before)
+
+
+def test_a_convolution_is_the_one_of_torch() -> None:
+    conv = nn.Conv2d(4, 8, 3, stride=2, padding=1, padding_mode="circular")
+    made = QuantizedConv.from_dense(conv)
+    with torch.no_grad():
+        conv.weight.copy_(made.to_dense())
+    x = torch.randn(2, 4, 9, 9)
+    torch.testing.assert_close(made(x), conv(x))
+    assert "conv" not in " ".join(made.state_dict())
+
+
+def test_other_bits_are_refused() -> None:
+    with pytest.raises(TenfoldError, match="bits must be 8 or 4, not 3"):
+        QuantizedWeight((3, 4), bits=3)
