@@ -48,7 +48,7 @@ def layers() -> list[tuple[nn.Module, torch.Tensor, torch.Tensor]]:
     table = nn.Embedding(20, 7, padding_idx=0)
     return [
         (QuantizedLinear.from_dense(dense.weight, bias=dense.bias, bits=4), torch.randn(2, 3, 12), dense.weight),
-        (QuantizedConv.from_dense(conv), torch.randn(2, 4, 9, 9), conv.weight),
+        (QuantizedConv.from_dense(conv, bias=conv.bias), torch.randn(2, 4, 9, 9), conv.weight),
         (QuantizedConv.from_dense(one, bits=4, group=4), torch.randn(2, 6, 9), one.weight),
         (QuantizedEmbedding.from_dense(table, bits=4), torch.randint(0, 20, (3, 4)), table.weight),
     ]
@@ -76,7 +76,7 @@ def test_new_numbers_are_seen_in_evaluation_too(number: int) -> None:
 
 def test_a_convolution_is_the_one_of_torch() -> None:
     conv = nn.Conv2d(4, 8, 3, stride=2, padding=1, padding_mode="circular")
-    made = QuantizedConv.from_dense(conv)
+    made = QuantizedConv.from_dense(conv, bias=conv.bias)
     with torch.no_grad():
         conv.weight.copy_(made.to_dense())
     x = torch.randn(2, 4, 9, 9)

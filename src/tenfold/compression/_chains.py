@@ -14,10 +14,12 @@ from tenfold.nn.quantized import QuantizedConv, QuantizedWeight
 Kernel = tuple[int, ...]
 
 
-def convolution(site: Site, weight: Tensor, axes: Sequence[int], *, last: bool, groups: int = 1) -> nn.Module:
+def convolution(
+    site: Site, weight: Tensor, axes: Sequence[int], bias: Tensor | None = None, *, groups: int = 1
+) -> nn.Module:
     """One convolution of a chain, whose kernel is as long as the site's along ``axes`` and 1 along the others.
 
-    It takes the site's stride, padding and dilation along those axes; the last of a chain takes the bias.
+    It takes the site's stride, padding and dilation along those axes.
     """
     conv: Any = site.module
     spatial = site.weight.ndim - 2
@@ -26,7 +28,6 @@ def convolution(site: Site, weight: Tensor, axes: Sequence[int], *, last: bool, 
         return tuple(values[a] if a in axes else other for a in range(spatial))
 
     padding = conv.padding
-    bias = site.bias if last else None
     made: nn.Module = type(conv)(
         weight.shape[1] * groups,
         weight.shape[0],
@@ -50,7 +51,7 @@ def convolution(site: Site, weight: Tensor, axes: Sequence[int], *, last: bool, 
 def chain(modules: Sequence[nn.Module], bits: int | None) -> nn.Module:
     """The modules one after the other, in 32 bits or fewer."""
     if bits is not None:
-        modules = [QuantizedConv.from_dense(module, bits=bits) for module in modules]  # type: ignore[arg-type]
+        modules = [QuantizedConv.from_dense(module, bias=module.bias, bits=bits) for module in modules]  # type: ignore[arg-type]
     return modules[0] if len(modules) == 1 else nn.Sequential(*modules)
 
 

@@ -29,17 +29,15 @@ class Candidate:
     Attributes:
         method: the name of the method that proposes it.
         label: what of it, as ``"rank 48"``.
-        build: makes the module; as often as asked.
-        weight: makes the dense weight that the module stands for, in the layer's own shape; None where the error is
-            given.
-        error: ``||X (W - V)^T||^2 / ||X W^T||^2`` on the calibration data, where the method knows it without the
-            weight.
+        build: makes the module with a bias; as often as asked.
+        weight: makes the dense weight that the module stands for, in the layer's own shape.
+        error: what `Judge` would say of the weight, where the method knows it already.
     """
 
     method: str
     label: str
-    build: Callable[[], nn.Module]
-    weight: Callable[[], Float[Tensor, "..."]] | None = None
+    build: Callable[[Float[Tensor, " out"] | None], nn.Module]
+    weight: Callable[[], Float[Tensor, "..."]]
     error: float | None = None
 
 

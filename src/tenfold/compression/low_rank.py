@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from tenfold.compression._errors import Judge
 from tenfold.compression._ladder import ladder
 from tenfold.compression._registry import Candidate, method
 from tenfold.compression.census import Site
@@ -18,7 +19,7 @@ from tenfold.nn.quantized import QuantizedLinear
 
 @method("low_rank", kinds=("linear",))
 def low_rank(site: Site, moments: Moments | None) -> Iterator[Candidate]:
-    """Two linear layers through fewer features: the best for the data that comes in, by its second moments.
+    """Two linear layers through fewer features: the best for the data that comes in, by its covariance.
 
     Cost: one singular value decomposition for a layer.
     Paper: "ASVD: Activation-aware singular value decomposition for compressing large language models", 2023.
@@ -28,26 +29,27 @@ def low_rank(site: Site, moments: Moments | None) -> Iterator[Candidate]:
     seen = weight if root is None else weight @ root
     left, values, _ = torch.linalg.svd(seen, full_matrices=False)
     right = left.T @ weight
-    total = float(values.square().sum()) or 1.0
-    rows, columns = weight.shape
+    judge = Judge(site, moments)
+    (rows, columns), dtype = weight.shape, site.weight.dtype
     for rank in ladder(len(values)):
         factors = left[:, :rank], right[:rank]
         if rank * (rows + columns) < rows * columns:
-            error = float(values[rank:].square().sum()) / total
-            yield Candidate("low_rank", f"rank {rank}", _Pair(site, *factors), error=error)
+            error = float(values[rank:].square().sum()) / (judge.total or 1.0)
+            yield Candidate(
+                "low_rank", f"rank {rank}", _Pair(*factors, dtype), weight=partial(torch.matmul, *factors), error=error
+            )
         yield Candidate(
-            "low_rank", f"rank {rank} in 8 bits", _Pair(site, *factors, bits=8), weight=partial(_rounded, *factors)
+            "low_rank", f"rank {rank} in 8 bits", _Pair(*factors, dtype, bits=8), weight=partial(_rounded, *factors)
         )
 
 
 class _Pair:
-    def __init__(self, site: Site, left: Tensor, right: Tensor, bits: int | None = None) -> None:
-        self.site, self.left, self.right, self.bits = site, left, right, bits
+    def __init__(self, left: Tensor, right: Tensor, dtype: torch.dtype, bits: int | None = None) -> None:
+        self.left, self.right, self.dtype, self.bits = left, right, dtype, bits
 
-    def __call__(self) -> nn.Module:
-        site, dtype = self.site, self.site.weight.dtype
+    def __call__(self, bias: Tensor | None) -> nn.Module:
+        dtype = self.dtype
         left, right = (f.to(dtype) for f in balanced(self.left, self.right))
-        bias = site.bias
         if self.bits is not None:
             return nn.Sequential(
                 QuantizedLinear.from_dense(right, bits=self.bits),

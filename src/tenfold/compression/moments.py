@@ -1,4 +1,4 @@
-"""What comes into each layer on the calibration data: second moments, and one example to time it with."""
+"""What comes into each layer on the calibration data: its first two moments, and one example to time it with."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ class Moments:
     """What came into one layer.
 
     Attributes:
-        covariance: ``E[x x^T]``, float64: of the vectors that come into a linear layer, of the patches under a kernel
-            (channels slowest), or of the channels alone where patches are too long; None for an embedding.
+        mean: ``E[x]``, float64: of the vectors that come into a linear layer, of the patches under a kernel (channels
+            slowest), or of the channels alone where patches are too long; None for an embedding.
+        covariance: ``E[(x - E[x]) (x - E[x])^T]`` of the same.
         counts: how often each row of an embedding was asked for.
         example: what came in the first time.
         calls: how often the layer ran for one batch.
     """
 
+    mean: Float[Tensor, " n"] | None
     covariance: Float[Tensor, "n n"] | None
     counts: Float[Tensor, " rows"] | None
     example: Tensor
@@ -43,6 +45,7 @@ class _Sum:
     def __init__(self, site: Site) -> None:
         self.site, self.calls, self.number = site, 0, 0
         self.total: Tensor | None = None
+        self.sum: Tensor | float = 0.0
         self.example: Tensor | None = None
 
     def add(self, x: Tensor) -> None:
@@ -56,6 +59,7 @@ class _Sum:
         else:
             vectors = _vectors(self.site, x.detach())
             made = (vectors.T @ vectors).to(torch.float64)
+            self.sum = self.sum + vectors.sum(dim=0).to(torch.float64)
             self.number += len(vectors)
         self.total = made if self.total is None else self.total + made
 
@@ -131,8 +135,11 @@ def collect(
     for name, one in sums.items():
         if one.total is None or one.example is None or not one.number:
             continue
-        mean = one.total / one.number
-        embedding = one.site.kind == "embedding"
         calls = max(1, round(one.calls / max(len(kept), 1)))
-        found[name] = Moments(None if embedding else mean, mean if embedding else None, one.example, calls)
+        second = one.total / one.number
+        if one.site.kind == "embedding":
+            found[name] = Moments(None, None, second, one.example, calls)
+        else:
+            mean = torch.as_tensor(one.sum / one.number)
+            found[name] = Moments(mean, second - torch.outer(mean, mean), None, one.example, calls)
     return found, kept

@@ -35,6 +35,7 @@ class Choice:
         parameters: numbers in it, whatever their bits.
         flops: of the module, for one example.
         error: relative error of the layer's outputs.
+        bias: with which the outputs keep their averages.
         loss: what the model's outputs are expected to change by, relative, where only this layer is replaced.
         seconds: of the module in one call of the model; None where time is not asked for.
     """
@@ -44,8 +45,15 @@ class Choice:
     parameters: int
     flops: int
     error: float
+    bias: Tensor | None
     loss: float = 0.0
     seconds: float | None = None
+
+    def build(self) -> nn.Module:
+        """The module, as often as asked. Raises `ValueError` for the layer itself."""
+        if self.candidate is None:
+            raise ValueError("the layer itself is not built again")
+        return self.candidate.build(self.bias)
 
     @property
     def label(self) -> str:
@@ -72,25 +80,22 @@ def price(site: Site, moments: Moments | None, entries: Sequence[Entry]) -> list
     def flops(module: nn.Module) -> int:
         return 0 if example is None else flops_of(module, example)
 
-    found = [Choice(None, site.bytes, *_counted(site), flops(site.module), 0.0)]
+    found = [Choice(None, site.bytes, *_counted(site), flops(site.module), 0.0, site.bias)]
     for entry in entries:
         if site.kind not in entry.kinds:
             continue
         for candidate in entry.function(site, moments):
-            module = candidate.build().eval()
-            error = candidate.error if candidate.error is not None else judge(_weight(candidate))
+            weight = candidate.weight()
+            bias = judge.bias(weight)
+            module = candidate.build(bias).eval()
+            error = judge(weight) if candidate.error is None else candidate.error
             size, parameters = size_of(module)
-            found.append(Choice(candidate, size, parameters, flops(module), error))
+            found.append(Choice(candidate, size, parameters, flops(module), error, bias))
     return _front(found)
 
 
 def _counted(site: Site) -> tuple[int]:
     return (sum(t.numel() for t in (site.weight, site.bias) if t is not None),)
-
-
-def _weight(candidate: Candidate) -> Tensor:
-    assert candidate.weight is not None, f"'{candidate.method}' gives neither error nor weight"
-    return candidate.weight()
 
 
 def _front(choices: Sequence[Choice]) -> list[Choice]:
@@ -123,11 +128,9 @@ def weigh(
     places = sorted({round(x) for x in np.linspace(0, len(others) - 1, _PROBES)})
     known: list[tuple[float, float]] = []
     for place in places:
-        choice = others[place]
-        assert choice.candidate is not None
-        with swapped(model, site, choice.candidate.build()):
+        with swapped(model, site, others[place].build()):
             loss = difference(model, batches, reference, forward)
-        known.append((choice.error, loss if math.isfinite(loss) else 1e6))
+        known.append((others[place].error, loss if math.isfinite(loss) else 1e6))
         tell()
     x = np.log([error for error, _ in known])
     # A larger error of the layer counts at least as much as a smaller one.

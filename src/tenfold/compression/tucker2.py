@@ -23,7 +23,7 @@ _SHARES = tuple(10 ** (-x / 4) for x in range(1, 17))
 def tucker2(site: Site, moments: Moments | None) -> Iterator[Candidate]:
     """Two 1 x 1 convolutions around a small one, the best for the channels that come in; or one of them alone.
 
-    The channels are weighted by their second moments, as if neighbouring pixels knew nothing of each other; ranks are
+    The channels are weighted by their covariance, as if neighbouring pixels knew nothing of each other; ranks are
     those that lose equal shares of the energy on both sides, and each side alone.
     Cost: eigendecompositions of the Gram matrices of both sides.
     Paper: "Compression of deep convolutional neural networks for fast and low power mobile applications", 2016.
@@ -60,7 +60,7 @@ Factors = tuple[Tensor | None, Tensor, Tensor | None]
 
 
 def _channels(site: Site, moments: Moments | None) -> Tensor | None:
-    """A triangular root of the second moments of the channels."""
+    """A triangular root of the covariance of the channels."""
     if moments is None or moments.covariance is None:
         return None
     found, ins = moments.covariance, site.weight.shape[1]
@@ -99,15 +99,15 @@ def _factors(
     return first, core, last
 
 
-def _build(site: Site, factors: Factors, bits: int | None) -> nn.Module:
+def _build(site: Site, factors: Factors, bits: int | None, bias: Tensor | None) -> nn.Module:
     first, core, last = factors
     ones = (1,) * (core.ndim - 2)
     modules = []
     if first is not None:
-        modules.append(convolution(site, first.reshape(*first.shape, *ones), (), last=False))
-    modules.append(convolution(site, core, range(core.ndim - 2), last=last is None))
+        modules.append(convolution(site, first.reshape(*first.shape, *ones), ()))
+    modules.append(convolution(site, core, range(core.ndim - 2), bias if last is None else None))
     if last is not None:
-        modules.append(convolution(site, last.reshape(*last.shape, *ones), (), last=True))
+        modules.append(convolution(site, last.reshape(*last.shape, *ones), (), bias))
     return chain(modules, bits)
 
 

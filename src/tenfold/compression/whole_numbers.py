@@ -36,12 +36,12 @@ def _rounded(site: Site, bits: int, group: int | None) -> Candidate:
     )
 
 
-def _build(site: Site, bits: int, group: int | None) -> nn.Module:
+def _build(site: Site, bits: int, group: int | None, bias: Tensor | None) -> nn.Module:
     if site.kind == "conv":
-        return QuantizedConv.from_dense(site.module, bits=bits, group=group)  # type: ignore[arg-type]
+        return QuantizedConv.from_dense(site.module, bias=bias, bits=bits, group=group)  # type: ignore[arg-type]
     if site.kind == "embedding":
         return QuantizedEmbedding.from_dense(site.module, bits=bits)  # type: ignore[arg-type]
-    return QuantizedLinear.from_dense(site.weight, bias=site.bias, bits=bits, group=group)
+    return QuantizedLinear.from_dense(site.weight, bias=bias, bits=bits, group=group)
 
 
 def _weight(site: Site, bits: int, group: int | None) -> Tensor:

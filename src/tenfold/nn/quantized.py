@@ -216,13 +216,17 @@ class QuantizedConv(nn.Module):
 
     @classmethod
     def from_dense(
-        cls, conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, *, bits: int = 8, group: int | None = None
+        cls,
+        conv: nn.Conv1d | nn.Conv2d | nn.Conv3d,
+        *,
+        bias: Float[Tensor, " out"] | None = None,
+        bits: int = 8,
+        group: int | None = None,
     ) -> QuantizedConv:
-        """The layer with the nearest weight."""
+        """The layer with the nearest weight, and this bias."""
         made = cls(conv, bits=bits, group=group)
         made.quantized = QuantizedWeight.of(conv.weight, bits=bits, group=group)
-        if conv.bias is not None:
-            made.bias = nn.Parameter(conv.bias.detach().clone())
+        made.bias = None if bias is None else nn.Parameter(bias.detach().clone())
         return made
 
     def to_dense(self) -> Float[Tensor, "out in ..."]:
@@ -236,7 +240,8 @@ class QuantizedConv(nn.Module):
     def recipe(self) -> dict[str, Any]:
         """See `tenfold.nn.recipes`."""
         held = self.quantized
-        return {"type": type(self._conv).__name__, "conv": self._settings, "bits": held.bits, "group": held.group}
+        settings = {**self._settings, "bias": self.bias is not None}
+        return {"type": type(self._conv).__name__, "conv": settings, "bits": held.bits, "group": held.group}
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any]) -> QuantizedConv:

@@ -312,9 +312,8 @@ class _Work:
         """What takes the place of the layers that do not keep as they are."""
         made = {}
         for site, choices, pick in zip(self.sites, self.choices, picks, strict=True):
-            candidate = choices[pick].candidate
-            if candidate is not None:
-                made[site.names] = candidate.build()
+            if choices[pick].candidate is not None:
+                made[site.names] = choices[pick].build()
         return made
 
     # --- the end ------------------------------------------------------------------------------------------------------
@@ -436,7 +435,7 @@ class _Work:
 
 def _faster(choices: Sequence[Choice], site: Site, seen: Moments) -> list[Choice]:
     """The choices with the time of each; those that are not faster than the layer itself are left out."""
-    modules = [site.module if c.candidate is None else c.candidate.build().eval() for c in choices]
+    modules = [site.module if c.candidate is None else c.build().eval() for c in choices]
     times = seconds([lambda m=m: m(seen.example) for m in modules])  # type: ignore[misc]
     own = next(t for t, c in zip(times, choices, strict=True) if c.candidate is None)
     return [
