@@ -87,3 +87,25 @@ def test_a_convolution_is_the_one_of_torch() -> None:
 def test_other_bits_are_refused() -> None:
     with pytest.raises(TenfoldError, match="bits must be 8 or 4, not 3"):
         QuantizedWeight((3, 4), bits=3)
+
+
+def test_rounded_weights_can_be_trained() -> None:
+    torch.manual_seed(0)
+    x, target = torch.randn(200, 16), torch.randn(8, 16)
+    layer = QuantizedLinear(16, 8, bits=4, group=8, bias=False)
+    layer.quantized = QuantizedWeight.of(torch.randn(8, 16), bits=4, group=8)
+    rounding = QuantizedWeight.of(target, bits=4, group=8).dequantized()
+    layer.quantized.thaw()
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.05)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 300)
+    for _ in range(300):
+        optimizer.zero_grad()
+        (layer(x) - x @ target.T).square().mean().backward()
+        optimizer.step()
+        schedule.step()
+    trained = layer(x).detach()
+    layer.quantized.freeze()
+    torch.testing.assert_close(layer(x), trained, rtol=1e-4, atol=1e-4)
+    assert not list(layer.quantized.parameters())
+    best = (x @ (rounding - target).T).square().mean()
+    assert (layer(x) - x @ target.T).square().mean() < 2 * best

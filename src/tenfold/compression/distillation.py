@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tenfold.compression.outputs import Forward, numbers
+from tenfold.nn.quantized import QuantizedEmbedding, QuantizedWeight
 
 
 def distil(
@@ -26,10 +27,34 @@ def distil(
     """Change the small model's weights so that its outputs come near to the teacher's, in squares; in place.
 
     The learning rate rises over the first twentieth and falls as a cosine. Both run as in use (dropout off, averages of
-    normalisation fixed), so that what is learned is what will be asked.
+    normalisation fixed), so that what is learned is what will be asked; weights of 8 or 4 bits are rounded in each
+    step.
 
     Paper: "Distilling the knowledge in a neural network", 2015.
     """
+    # Tables of words are left as they are: rounding all of a table for each batch would take longer than the batch.
+    tables = {id(m.quantized) for m in small.modules() if isinstance(m, QuantizedEmbedding)}
+    rounded = [m for m in small.modules() if isinstance(m, QuantizedWeight) and id(m) not in tables]
+    for weight in rounded:
+        weight.thaw()
+    try:
+        _train(small, teacher, batches, forward, epochs=epochs, learning_rate=learning_rate, seed=seed, tell=tell)
+    finally:
+        for weight in rounded:
+            weight.freeze()
+
+
+def _train(
+    small: nn.Module,
+    teacher: nn.Module,
+    batches: Sequence[Any],
+    forward: Forward,
+    *,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+    tell: Callable[[int, int, float], None],
+) -> None:
     parameters = [p for p in small.parameters() if p.requires_grad and p.is_floating_point()]
     if not parameters or not batches or epochs < 1:
         return

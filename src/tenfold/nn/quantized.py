@@ -19,7 +19,10 @@ class QuantizedWeight(nn.Module):
     """A weight ``[rows, ...]`` kept as whole numbers of 8 or 4 bits times a scale.
 
     Rounded to the nearest of ``scale * {-2^(bits-1)+1, ..., 2^(bits-1)-1}``: the error of an entry is at most half its
-    scale. Two numbers of 4 bits share a byte. Buffers, not parameters: nothing here is trained.
+    scale. Two numbers of 4 bits share a byte. Buffers, not parameters; between `thaw` and `freeze` the weight is a
+    parameter that is rounded in each call, and whose gradient passes the rounding as if it were not there.
+
+    Paper: "Quantization and training of neural networks for efficient integer-arithmetic-only inference", 2018.
 
     Args:
         shape: of the weight.
@@ -56,27 +59,47 @@ class QuantizedWeight(nn.Module):
             "numbers", torch.zeros(rows, width, dtype=torch.int8 if bits == 8 else torch.uint8, device=device)
         )
         self.register_buffer("scale", torch.ones(rows, groups, dtype=dtype, device=device))
+        self.trained: nn.Parameter | None = None
         self._cached: tuple[tuple[Any, ...], Tensor] | None = None
 
     @classmethod
     def of(cls, weight: Float[Tensor, "rows ..."], *, bits: int = 8, group: int | None = None) -> QuantizedWeight:
         """The nearest such weight; a row or group of zeros stays zero."""
         made = cls(tuple(weight.shape), bits=bits, group=group, dtype=weight.dtype, device=weight.device)
-        flat = weight.detach().reshape(weight.shape[0], -1).double()
-        most = 2 ** (bits - 1) - 1
-        length = flat.shape[1] if group is None else group
-        short = -flat.shape[1] % max(length, 1)
-        parts = functional.pad(flat, (0, short)).reshape(len(flat), -1, max(length, 1))
-        scale = (parts.abs().amax(dim=-1) / most).to(weight.dtype)
-        used = torch.where(scale > 0, scale, torch.ones_like(scale)).double()
-        numbers = (parts / used[..., None]).round().clamp(-most, most).reshape(len(flat), -1)[:, : flat.shape[1]]
-        made.scale.copy_(scale)
-        if bits == 8:
-            made.numbers.copy_(numbers.to(torch.int8))
-        else:
-            pairs = functional.pad(numbers + 8, (0, flat.shape[1] % 2)).to(torch.uint8).reshape(len(flat), -1, 2)
-            made.numbers.copy_(pairs[..., 0] | pairs[..., 1] << 4)
+        made._take(weight.detach())
         return made
+
+    def _take(self, weight: Tensor) -> None:
+        """Become the nearest to a weight."""
+        numbers, scale = self._rounded(weight.double())
+        self.scale.copy_(scale)
+        if self.bits == 8:
+            self.numbers.copy_(numbers.to(torch.int8))
+        else:
+            odd = numbers.shape[1] % 2
+            pairs = functional.pad(numbers + 8, (0, odd)).to(torch.uint8).reshape(len(numbers), -1, 2)
+            self.numbers.copy_(pairs[..., 0] | pairs[..., 1] << 4)
+
+    def _rounded(self, weight: Tensor) -> tuple[Float[Tensor, "rows columns"], Float[Tensor, "rows groups"]]:
+        """Whole numbers, in floating point, and the scales."""
+        flat = weight.reshape(weight.shape[0], -1)
+        most = 2 ** (self.bits - 1) - 1
+        length = max(flat.shape[1] if self.group is None else self.group, 1)
+        parts = functional.pad(flat, (0, -flat.shape[1] % length)).reshape(len(flat), -1, length)
+        scale = (parts.abs().amax(dim=-1) / most).to(self.scale.dtype)
+        used = torch.where(scale > 0, scale, torch.ones_like(scale)).to(weight.dtype)
+        numbers = (parts / used[..., None]).round().clamp(-most, most)
+        return numbers.reshape(len(flat), -1)[:, : flat.shape[1]], scale
+
+    def thaw(self) -> None:
+        """Let the weight be trained, starting from what it is."""
+        self.trained = nn.Parameter(self.dequantized())
+
+    def freeze(self) -> None:
+        """Round what was trained, and keep the whole numbers only."""
+        if self.trained is not None:
+            self._take(self.trained.detach())
+            self.trained = None
 
     def dequantized(self) -> Float[Tensor, "rows ..."]:
         """The weight, in floating point."""
@@ -86,14 +109,19 @@ class QuantizedWeight(nn.Module):
             numbers = (
                 torch.stack((numbers & 15, numbers >> 4), dim=-1).reshape(rows, -1)[:, :columns].to(torch.int8) - 8
             )
-        made = numbers.to(self.scale.dtype)
-        scale = self.scale
+        return self._scaled(numbers.to(self.scale.dtype), self.scale)
+
+    def _scaled(self, numbers: Tensor, scale: Tensor) -> Tensor:
         if self.group is not None:
-            scale = scale.repeat_interleave(self.group, dim=1)[:, :columns]
-        return (made * scale).reshape(self.shape)
+            scale = scale.repeat_interleave(self.group, dim=1)[:, : numbers.shape[1]]
+        return (numbers * scale).reshape(self.shape)
 
     def forward(self) -> Float[Tensor, "rows ..."]:
         """`dequantized`, kept between calls while nothing is trained: small on disk, as fast as a dense one."""
+        if self.trained is not None:
+            with torch.no_grad():
+                off = self._scaled(*self._rounded(self.trained)) - self.trained
+            return self.trained + off
         if self.training or torch.compiler.is_compiling():
             return self.dequantized()
         key = (
@@ -296,6 +324,8 @@ class QuantizedEmbedding(nn.Module):
     def forward(self, index: Tensor) -> Float[Tensor, "*batch embedding_dim"]:
         """As ``nn.Embedding``."""
         held = self.quantized
+        if held.trained is not None:
+            return functional.embedding(index, held(), self.padding_idx)
         numbers = functional.embedding(index, held.numbers)
         if held.bits == 4:
             numbers = torch.stack((numbers & 15, numbers >> 4), dim=-1).flatten(-2)[..., : self.embedding_dim]
