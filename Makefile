@@ -14,13 +14,16 @@ DEMO   := fit sample:indian_pines --error 0.05 -o fit.tn --report report.html
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench peers peers-so3 docs clean
+.PHONY: help demo demo-compress test test-all lint bench peers peers-so3 docs clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.demo ## fit a hyperspectral image: writes fit.tn and report.html
 	$(BIN)/tenfold $(DEMO)
+
+demo-compress: .venv/.demo ## make a trained network smaller: writes small.tn and compress.html
+	$(BIN)/tenfold compress sample:digits --size 0.2 --finetune 3
 
 test: lint ## lint, ordinary tests, benchmarks in their smallest size, docs
 	$(PYTEST) -m "not slow"
@@ -55,7 +58,7 @@ docs: .venv/.test ## build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
 
 clean: ## remove everything that make made, .venv included
-	rm -rf .venv .venv-peers site dist build fit.tn report.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-peers site dist build fit.tn report.html small.tn compress.html .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.created:
