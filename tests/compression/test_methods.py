@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tenfold.compression import Site, census, collect, forward, methods, price
+from tenfold.compression import Call, Site, calls, census, collect, forward, methods, price
 from tenfold.compression._errors import Judge
 from tenfold.compression.moments import Moments
 
@@ -24,24 +24,24 @@ def layers() -> dict[str, tuple[nn.Module, torch.Tensor]]:
     }
 
 
-def seen(layer: nn.Module, x: torch.Tensor) -> tuple[Site, Moments]:
+def seen(layer: nn.Module, x: torch.Tensor) -> tuple[Site, Moments, Call]:
     model = nn.Sequential(layer).eval()
     (site,) = census(model).sites
     moments, _ = collect(model, [site], [x], forward, tell=lambda _: None)
-    return site, moments[site.name]
+    return site, moments[site.name], calls(model, [site], x, forward)[site.name]
 
 
 @pytest.mark.parametrize("name", layers())
 def test_the_error_that_is_told_is_that_of_the_outputs(name: str) -> None:
     layer, x = layers()[name]
-    site, moments = seen(layer, x)
+    site, moments, call = seen(layer, x)
     if name == "embedding":  # rows that were never asked for count a little in what is told
         assert moments.counts is not None
     bias = site.bias if site.bias is not None else torch.zeros(())
     shift = bias.reshape(-1, *(1,) * (site.weight.ndim - 2)) if site.kind == "conv" else bias
     with torch.no_grad():
         wanted = layer(x)
-        for choice in price(site, moments, list(methods().values())):
+        for choice in price(site, moments, list(methods().values()), call):
             if choice.candidate is None:
                 continue
             made = choice.build().eval()(x)
@@ -54,7 +54,8 @@ def test_the_error_that_is_told_is_that_of_the_outputs(name: str) -> None:
 
 @pytest.mark.parametrize("name", layers())
 def test_no_choice_is_beaten_in_everything(name: str) -> None:
-    choices = price(*seen(*layers()[name]), list(methods().values()))
+    site, moments, call = seen(*layers()[name])
+    choices = price(site, moments, list(methods().values()), call)
     assert choices[0].candidate is None
     assert len(choices) > 2
     for one in choices[1:]:
@@ -73,7 +74,8 @@ def test_weights_of_a_planted_rank_lose_nothing(kind: str) -> None:
         else:
             core = torch.randn(3, 3, 3, 3)
             layer.weight.copy_(torch.einsum("abxy,oa,ib->oixy", core, torch.randn(12, 3), torch.randn(8, 3)))
-    choices = price(*seen(layer, x), list(methods().values()))
+    site, moments, call = seen(layer, x)
+    choices = price(site, moments, list(methods().values()), call)
     exact = [c for c in choices if c.candidate is not None and c.error < 1e-10]
     assert exact
     assert min(c.bytes for c in exact) < choices[0].bytes
@@ -83,7 +85,7 @@ def test_weights_of_a_planted_rank_lose_nothing(kind: str) -> None:
 
 def test_the_moments_of_patches_are_those_under_the_kernel() -> None:
     layer, x = layers()["conv2d"]
-    site, moments = seen(layer, x)
+    site, moments, _ = seen(layer, x)
     padded = nn.functional.pad(x, (1, 1, 1, 1))
     patches = nn.functional.unfold(padded, 3, dilation=2).movedim(1, 2).reshape(-1, 8 * 9).double()
     torch.testing.assert_close(moments.mean, patches.mean(dim=0), rtol=1e-5, atol=1e-7)

@@ -8,12 +8,13 @@ from tenfold.compression.allocation import allocate, uniform
 from tenfold.compression.census import Census, LeftAlone, Site, census, size_of
 from tenfold.compression.distillation import distil
 from tenfold.compression.latency import seconds
-from tenfold.compression.moments import Moments, collect
+from tenfold.compression.moments import Call, Moments, calls, collect
 from tenfold.compression.outputs import Forward, difference, forward, outputs
 from tenfold.compression.pricing import Choice, flops_of, price, weigh
 from tenfold.compression.swapping import every_layer_runs, replaced, swapped
 
 __all__ = [
+    "Call",
     "Candidate",
     "Census",
     "Choice",
@@ -24,6 +25,7 @@ __all__ = [
     "Moments",
     "Site",
     "allocate",
+    "calls",
     "census",
     "collect",
     "difference",

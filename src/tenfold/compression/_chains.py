@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.compression.census import Site
+from tenfold.compression.moments import Moments
+from tenfold.linalg.roots import root_of
 from tenfold.nn.quantized import QuantizedConv, QuantizedWeight
 
 Kernel = tuple[int, ...]
@@ -60,3 +62,14 @@ def rounded(weight: Tensor, bits: int | None) -> Tensor:
     if bits is None:
         return weight
     return QuantizedWeight.of(weight, bits=bits).dequantized()
+
+
+def channels(site: Site, moments: Moments | None) -> Tensor | None:
+    """A triangular root of the covariance of the channels."""
+    if moments is None or moments.covariance is None:
+        return None
+    found, ins = moments.covariance, site.weight.shape[1]
+    if len(found) != ins:
+        taps = len(found) // ins
+        found = found.reshape(ins, taps, ins, taps).diagonal(dim1=1, dim2=3).mean(dim=-1)
+    return torch.linalg.qr(root_of(found).T).R.T

@@ -1,8 +1,9 @@
-"""What comes into each layer on the calibration data: its first two moments, and one example to time it with."""
+"""What comes into each layer on the calibration data: its first two moments; and on one example, to time it with."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,28 +31,20 @@ class Moments:
             slowest), or of the channels alone where patches are too long; None for an embedding.
         covariance: ``E[(x - E[x]) (x - E[x])^T]`` of the same.
         counts: how often each row of an embedding was asked for.
-        example: what came in the first time.
-        calls: how often the layer ran for one batch.
     """
 
     mean: Float[Tensor, " n"] | None
     covariance: Float[Tensor, "n n"] | None
     counts: Float[Tensor, " rows"] | None
-    example: Tensor
-    calls: int
 
 
 class _Sum:
     def __init__(self, site: Site) -> None:
-        self.site, self.calls, self.number = site, 0, 0
+        self.site, self.number = site, 0
         self.total: Tensor | None = None
         self.sum: Tensor | float = 0.0
-        self.example: Tensor | None = None
 
     def add(self, x: Tensor) -> None:
-        self.calls += 1
-        if self.example is None:
-            self.example = x.detach().clone()
         if self.site.kind == "embedding":
             rows = self.site.weight.shape[0]
             made = torch.bincount(x.detach().reshape(-1), minlength=rows).to(torch.float64)
@@ -113,33 +106,59 @@ def collect(
         The moments by name; a site that never ran is not among them. And the batches, kept for what comes later.
     """
     sums = {site.name: _Sum(site) for site in sites}
+    kept = []
+    with torch.no_grad(), _watched(sites, lambda site, x: sums[site.name].add(x)):
+        for number, batch in enumerate(data):
+            forward(model, batch)
+            kept.append(batch)
+            tell(number + 1)
+    found = {}
+    for name, one in sums.items():
+        if one.total is None or not one.number:
+            continue
+        second = one.total / one.number
+        if one.site.kind == "embedding":
+            found[name] = Moments(None, None, second)
+        else:
+            mean = torch.as_tensor(one.sum / one.number)
+            found[name] = Moments(mean, second - torch.outer(mean, mean), None)
+    return found, kept
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What one layer is asked for in one call of the model: its input the first time, and how often it runs."""
+
+    x: Tensor
+    times: int
+
+
+def calls(model: nn.Module, sites: Sequence[Site], example: Any, forward: Forward) -> dict[str, Call]:
+    """What each site is asked for when the model runs on the example; those that do not run are not among them."""
+    found: dict[str, Call] = {}
+
+    def look(site: Site, x: Tensor) -> None:
+        known = found.get(site.name)
+        found[site.name] = Call(x.detach().clone(), 1) if known is None else Call(known.x, known.times + 1)
+
+    with torch.no_grad(), _watched(sites, look):
+        forward(model, example)
+    return found
+
+
+@contextmanager
+def _watched(sites: Sequence[Site], see: Callable[[Site, Tensor], None]) -> Iterator[None]:
+    """Shows what comes into each site, for as long as the block runs."""
     handles = []
     for site in sites:
 
-        def look(_module: nn.Module, given: tuple[Any, ...], to: _Sum = sums[site.name]) -> None:
+        def look(_module: nn.Module, given: tuple[Any, ...], site: Site = site) -> None:
             if given and isinstance(given[0], Tensor):
-                to.add(given[0])
+                see(site, given[0])
 
         handles.append(site.module.register_forward_pre_hook(look))
-    kept = []
     try:
-        with torch.no_grad():
-            for number, batch in enumerate(data):
-                forward(model, batch)
-                kept.append(batch)
-                tell(number + 1)
+        yield
     finally:
         for handle in handles:
             handle.remove()
-    found = {}
-    for name, one in sums.items():
-        if one.total is None or one.example is None or not one.number:
-            continue
-        calls = max(1, round(one.calls / max(len(kept), 1)))
-        second = one.total / one.number
-        if one.site.kind == "embedding":
-            found[name] = Moments(None, None, second, one.example, calls)
-        else:
-            mean = torch.as_tensor(one.sum / one.number)
-            found[name] = Moments(mean, second - torch.outer(mean, mean), None, one.example, calls)
-    return found, kept

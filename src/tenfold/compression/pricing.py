@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tenfold.compression._errors import Judge
 from tenfold.compression._registry import Candidate, Entry
 from tenfold.compression.census import Site, size_of
-from tenfold.compression.moments import Moments
+from tenfold.compression.moments import Call, Moments
 from tenfold.compression.outputs import Forward, difference
 from tenfold.compression.swapping import swapped
 
@@ -33,7 +33,7 @@ class Choice:
         candidate: what would take the layer's place; None for the layer itself.
         bytes: of the module.
         parameters: numbers in it, whatever their bits.
-        flops: of the module, for one example.
+        flops: of the module in one call of the model; 0 where it is not known what comes into it.
         error: relative error of the layer's outputs.
         bias: with which the outputs keep their averages.
         loss: what the model's outputs are expected to change by, relative, where only this layer is replaced.
@@ -61,24 +61,29 @@ class Choice:
         return "as it was" if self.candidate is None else f"{self.candidate.method}, {self.candidate.label}"
 
 
-def flops_of(module: nn.Module, *inputs: Any, forward: Forward | None = None) -> int:
+def flops_of(model: nn.Module, batch: Any, forward: Forward) -> int:
     """Multiplications and additions of one call, as torch counts them."""
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
-        if forward is None:
-            module(*inputs)
-        else:
-            forward(module, *inputs)
+        forward(model, batch)
     return int(counter.get_total_flops())
 
 
-def price(site: Site, moments: Moments | None, entries: Sequence[Entry]) -> list[Choice]:
+def _flops(module: nn.Module, call: Call) -> int:
+    """The same of one layer, of shapes alone: nothing is computed."""
+    numbers = {name: t.to("meta") for name, t in (*module.named_parameters(), *module.named_buffers())}
+    counter = FlopCounterMode(display=False)
+    with counter, torch.no_grad():
+        torch.func.functional_call(module, numbers, (call.x.to("meta"),))
+    return int(counter.get_total_flops()) * call.times
+
+
+def price(site: Site, moments: Moments | None, entries: Sequence[Entry], call: Call | None = None) -> list[Choice]:
     """The layer itself, and all candidates that no other one beats in everything."""
     judge = Judge(site, moments)
-    example = None if moments is None else moments.example[:1]
 
     def flops(module: nn.Module) -> int:
-        return 0 if example is None else flops_of(module, example)
+        return 0 if call is None else _flops(module, call)
 
     found = [Choice(None, site.bytes, *_counted(site), flops(site.module), 0.0, site.bias)]
     for entry in entries:

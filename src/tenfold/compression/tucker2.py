@@ -8,12 +8,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from tenfold.compression._chains import chain, convolution, rounded
+from tenfold.compression._chains import chain, channels, convolution, rounded
 from tenfold.compression._ladder import ladder
 from tenfold.compression._registry import Candidate, method
 from tenfold.compression.census import Site
 from tenfold.compression.moments import Moments
-from tenfold.linalg.roots import root_of
 
 # Shares of the energy of each side that may be lost.
 _SHARES = tuple(10 ** (-x / 4) for x in range(1, 17))
@@ -30,7 +29,7 @@ def tucker2(site: Site, moments: Moments | None) -> Iterator[Candidate]:
     """
     weight = site.weight.double()
     outs, ins = weight.shape[:2]
-    root = _channels(site, moments)
+    root = channels(site, moments)
     seen = weight if root is None else torch.movedim(torch.movedim(weight, 1, -1) @ root, -1, 1)
     values_in, basis_in = _spectrum(seen.movedim(1, 0))
     values_out, basis_out = _spectrum(seen)
@@ -57,17 +56,6 @@ def tucker2(site: Site, moments: Moments | None) -> Iterator[Candidate]:
 
 
 Factors = tuple[Tensor | None, Tensor, Tensor | None]
-
-
-def _channels(site: Site, moments: Moments | None) -> Tensor | None:
-    """A triangular root of the covariance of the channels."""
-    if moments is None or moments.covariance is None:
-        return None
-    found, ins = moments.covariance, site.weight.shape[1]
-    if len(found) != ins:
-        taps = len(found) // ins
-        found = found.reshape(ins, taps, ins, taps).diagonal(dim1=1, dim2=3).mean(dim=-1)
-    return torch.linalg.qr(root_of(found).T).R.T
 
 
 def _spectrum(tensor: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from tenfold._arguments import quoted, real_number, whole_number
 from tenfold.compression import (
+    Call,
     Census,
     Choice,
     Forward,
     Moments,
     Site,
     allocate,
+    calls,
     census,
     collect,
     difference,
@@ -182,6 +184,7 @@ class _Work:
         self.batches: list[Any] = []
         self.reference: list[list[Tensor]] = []
         self.moments: Mapping[str, Moments] = {}
+        self.calls: Mapping[str, Call] = {}
         self.choices: list[list[Choice]] = []
         self.warnings: list[str] = []
 
@@ -206,7 +209,7 @@ class _Work:
                 self.choices.append(price(site, None, []))
                 self.warnings.append(f"'{site.name}' did not run on the data and keeps as it was")
                 continue
-            found = price(site, seen, self.entries)
+            found = price(site, seen, self.entries, self.calls.get(site.name))
             if probing:
                 found = weigh(
                     self.model,
@@ -219,8 +222,8 @@ class _Work:
                 )
             else:
                 found = [replace(c, loss=c.error) for c in found]
-            if timed and seen is not None:
-                found = _faster(found, site, seen)
+            if timed and site.name in self.calls:
+                found = _faster(found, site, self.calls[site.name])
             self.choices.append(found)
 
     def _calibrate(self, data: Iterable[Any]) -> None:
@@ -234,6 +237,7 @@ class _Work:
         else:
             # What does not run is told before the work, not after it.
             outputs(self.model, [self.example], self.forward)
+        self.calls = calls(self.model, self.sites, self.example, self.forward)
         self.reference = outputs(self.model, self.batches, self.forward)
         if not all(torch.isfinite(t).all() for batch in self.reference for t in batch):
             raise DataError("the model's own outputs on the data are not finite; check the data and the model")
@@ -398,7 +402,7 @@ class _Work:
         return Facts(
             bytes=size,
             parameters=parameters,
-            flops=flops_of(model, self.example, forward=self.forward) if known else None,
+            flops=flops_of(model, self.example, self.forward) if known else None,
             seconds=None,
             metric=None if evaluate is None else _metric(evaluate, model),
             difference=(
@@ -411,11 +415,11 @@ class _Work:
         for number, (site, choices, pick) in enumerate(zip(self.sites, self.choices, picks, strict=True)):
             self.bar.rung(f"timing {site.name}", number, len(self.sites))
             was, now = choices[0], choices[pick]
-            seen = self.moments.get(site.name)
+            call = self.calls.get(site.name)
             times: Sequence[float | None] = (None, None)
-            if seen is not None:
+            if call is not None:
                 new = modules.get(site.names, site.module)
-                times = seconds([lambda m=m, x=seen.example: m(x) for m in (site.module, new)])  # type: ignore[misc]
+                times = seconds([lambda m=m, x=call.x: m(x) for m in (site.module, new)])  # type: ignore[misc]
             found.append(Layer(site.name, site.kind, tuple(site.weight.shape), was, now, *times))
         return tuple(found)
 
@@ -433,13 +437,13 @@ class _Work:
         return tuple(found)
 
 
-def _faster(choices: Sequence[Choice], site: Site, seen: Moments) -> list[Choice]:
+def _faster(choices: Sequence[Choice], site: Site, call: Call) -> list[Choice]:
     """The choices with the time of each; those that are not faster than the layer itself are left out."""
     modules = [site.module if c.candidate is None else c.build().eval() for c in choices]
-    times = seconds([lambda m=m: m(seen.example) for m in modules])  # type: ignore[misc]
+    times = seconds([lambda m=m: m(call.x) for m in modules])  # type: ignore[misc]
     own = next(t for t, c in zip(times, choices, strict=True) if c.candidate is None)
     return [
-        replace(c, seconds=t * seen.calls)
+        replace(c, seconds=t * call.times)
         for c, t in zip(choices, times, strict=True)
         if c.candidate is None or t < own
     ]
