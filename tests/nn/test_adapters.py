@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tenfold.errors import FileError, StructureError, TenfoldError
+from tenfold.nn.adapters import Adapted, TuckerAdapter, adapt
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(7, 9), (2, 3, 7), (3, 2)),
+    "conv1d": (lambda: nn.Conv1d(4, 6, 3, stride=2, padding=1), (2, 4, 9), 3),
+    "conv2d": (lambda: nn.Conv2d(4, 6, (3, 2), dilation=2, padding="same", padding_mode="circular"), (2, 4, 8, 7), 2),
+    "conv3d": (lambda: nn.Conv3d(3, 4, 2, bias=False), (1, 3, 4, 4, 4), (2, 2, 1, 2, 2)),
+    "groups": (lambda: nn.Conv2d(6, 8, 3, groups=2), (2, 6, 5, 5), 2),
+}
+
+
+def made(name: str) -> tuple[TuckerAdapter, torch.Tensor]:
+    torch.manual_seed(0)
+    layer, shape, rank = LAYERS[name]
+    adapter = TuckerAdapter(layer().double(), rank, scale=0.5)
+    return adapter, torch.randn(shape, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_nothing_changes_at_first_and_merging_changes_nothing(name: str) -> None:
+    adapter, x = made(name)
+    torch.testing.assert_close(adapter(x), adapter.base(x))
+    nn.init.normal_(adapter.core)
+    assert not torch.allclose(adapter(x), adapter.base(x))
+    before, apart = adapter.base.weight.clone(), adapter(x)
+    adapter.merge()
+    torch.testing.assert_close(adapter(x), apart)
+    torch.testing.assert_close(adapter.base(x), apart)
+    adapter.unmerge()
+    assert torch.equal(adapter.base.weight, before)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_change_has_the_ranks_asked_for(name: str) -> None:
+    adapter, _ = made(name)
+    nn.init.normal_(adapter.core)
+    change = adapter.change()
+    assert change.shape == adapter.base.weight.shape
+    modes = (1, 0, *range(2, change.ndim))
+    for mode, rank in zip(modes, adapter.ranks, strict=True):
+        assert torch.linalg.matrix_rank(change.movedim(mode, 0).flatten(1)) <= rank
+
+
+@pytest.mark.parametrize("name", ["linear", "conv2d"])
+def test_gradients_are_right(name: str) -> None:
+    adapter, x = made(name)
+    nn.init.normal_(adapter.core)
+    tensors = [adapter.core, *adapter.factors]
+    names = ["core", *(f"factors.{n}" for n in range(len(adapter.factors)))]
+
+    def output(*values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(adapter, dict(zip(names, values, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(output, tensors)
+    assert not any(p.requires_grad for p in adapter.base.parameters())
+
+
+def test_a_linear_change_is_a_lora() -> None:
+    adapter, _ = made("linear")
+    nn.init.normal_(adapter.core)
+    down, up = adapter.to_lora()
+    torch.testing.assert_close(up @ down, adapter.change())
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 5))
+
+
+def test_training_changes_the_adapters_alone_and_they_are_saved_alone(tmp_path: Path) -> None:
+    model = network()
+    frozen = copy.deepcopy(model.state_dict())
+    adapted = adapt(model, 2)
+    assert "2 adapters" in repr(adapted)
+    x, y = torch.randn(16, 1, 8, 8), torch.randn(16, 5)
+    optimizer = torch.optim.Adam(adapted.parameters(), lr=0.05)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = (model(x) - y).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+    adapted.save(tmp_path / "small.safetensors")
+    again = Adapted.load(tmp_path / "small.safetensors", network())
+    torch.testing.assert_close(again.model(x), model(x))
+    assert (tmp_path / "small.safetensors").stat().st_size < 0.7 * sum(4 * t.numel() for t in frozen.values())
+    wanted = model(x)
+    plain = adapted.finish()
+    assert type(plain[0]) is nn.Conv2d
+    torch.testing.assert_close(plain(x), wanted)
+    again.merge()
+    again.unmerge()
+    assert torch.equal(again.adapters["3"].base.weight, frozen["3.weight"])
+
+
+def test_fused_attention_sees_the_change() -> None:
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+    adapted = adapt(model, 2)
+    assert set(adapted.adapters) == {"linear1", "linear2"}
+    x = torch.randn(2, 5, 16)
+    with torch.no_grad():
+        before = model(x)
+        nn.init.normal_(adapted.adapters["linear1"].core)
+        assert not torch.allclose(model(x), before)
+
+
+def test_what_cannot_be_is_told(tmp_path: Path) -> None:
+    with pytest.raises(TenfoldError, match="no linear layer"):
+        adapt(network(), 2, only=["encoder.*"])
+    with pytest.raises(StructureError, match="at least 1"):
+        adapt(network(), 0)
+    with pytest.raises(TenfoldError, match="not a ReLU"):
+        TuckerAdapter(nn.ReLU(), 1)
+    (tmp_path / "none").write_bytes(b"none")
+    with pytest.raises(FileError, match="truncated"):
+        Adapted.load(tmp_path / "none", network())
+    adapt(network(), 2).save(tmp_path / "some")
+    with pytest.raises(TenfoldError, match="has no layer"):
+        Adapted.load(tmp_path / "some", nn.Sequential())
