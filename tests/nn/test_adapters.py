@@ -130,3 +130,23 @@ def test_what_cannot_be_is_told(tmp_path: Path) -> None:
     adapt(network(), 2).save(tmp_path / "some")
     with pytest.raises(TenfoldError, match="has no layer"):
         Adapted.load(tmp_path / "some", nn.Sequential())
+
+
+@pytest.mark.peer
+def test_peft_reads_them_as_lora(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 4))
+    other = copy.deepcopy(model)
+    adapted = adapt(model, (5, 3))
+    for adapter in adapted.adapters.values():
+        nn.init.normal_(adapter.core)
+    adapted.save_lora(tmp_path / "lora")
+    theirs = peft.PeftModel.from_pretrained(other, tmp_path / "lora")
+    x = torch.randn(6, 12)
+    torch.testing.assert_close(theirs(x), model(x))
+
+
+def test_a_convolution_is_no_lora(tmp_path: Path) -> None:
+    with pytest.raises(TenfoldError, match="convolution"):
+        adapt(network(), 2).save_lora(tmp_path / "lora")

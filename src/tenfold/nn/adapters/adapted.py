@@ -69,6 +69,37 @@ class Adapted:
         with atomic(path) as beside:
             save_file(tensors, beside, metadata={_KEY: header})
 
+    def save_lora(self, folder: str | os.PathLike[str]) -> None:
+        """Write the same changes as a folder of LoRA, which ``peft.PeftModel.from_pretrained(model, folder)`` reads.
+
+        Raises:
+            TenfoldError: a convolution is among the layers; its change is no product of two matrices.
+            FileError: the folder cannot be written.
+        """
+        pairs = {name: adapter.to_lora() for name, adapter in self.adapters.items()}
+        ranks = {name: down.shape[0] for name, (down, _) in pairs.items()}
+        rank = max(ranks.values())
+        settings = {
+            "peft_type": "LORA",
+            "task_type": None,
+            "inference_mode": True,
+            "r": rank,
+            "lora_alpha": rank,
+            "lora_dropout": 0.0,
+            "bias": "none",
+            "target_modules": sorted(pairs),
+            "rank_pattern": {name: r for name, r in ranks.items() if r != rank},
+            "alpha_pattern": {name: r for name, r in ranks.items() if r != rank},
+        }
+        tensors = {}
+        for name, (down, up) in pairs.items():
+            tensors[f"base_model.model.{name}.lora_A.weight"] = down.cpu()
+            tensors[f"base_model.model.{name}.lora_B.weight"] = up.cpu()
+        with atomic(folder) as beside:
+            beside.mkdir()
+            (beside / "adapter_config.json").write_text(json.dumps(settings, indent=1), encoding="utf-8")
+            save_file(tensors, beside / "adapter_model.safetensors")
+
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: nn.Module) -> Adapted:
         """Put the adapters of a file into the model that they were trained for.
