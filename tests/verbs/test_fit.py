@@ -486,8 +486,8 @@ def test_a_seed_fixes_everything() -> None:
         return trials, [core.numpy().round(6).tolist() for core in fit.network.cores]
 
     assert key(tn.fit(MIXED, error=0.1, seed=5)) == key(tn.fit(MIXED, error=0.1, seed=np.int64(5)))
-    masked = np.ma.masked_less(MIXED, 0.1)
-    first, second = (tn.fit(masked, parameters=80, seed=2) for _ in range(2))
+    masked = np.ma.masked_less(MIXED[::2, ::2, ::2], 0.1)
+    first, second = (tn.fit(masked, parameters=40, seed=2) for _ in range(2))
     assert key(first) == key(second)
     state = torch.random.get_rng_state()
     tn.fit(MIXED, error=0.3)
@@ -499,7 +499,7 @@ def test_a_seed_fixes_everything() -> None:
 
 @pytest.mark.parametrize("budget", [{}, {"parameters": 600}, {"error": 0.02}])
 def test_held_out_cells_choose_the_model(budget: dict[str, Any]) -> None:
-    truth = planted((14, 12, 10), 3)
+    truth = planted((11, 10, 9), 2)
     noise = 0.1
     seen = truth + noise * noisy(truth.shape, 7)
     mask = np.random.default_rng(2).random(truth.shape) < 0.4
@@ -524,7 +524,7 @@ def test_a_held_out_error_below_the_error_is_explained() -> None:
 
 
 def test_missing_the_error_is_said() -> None:
-    seen = np.ma.masked_less(noisy((9, 8, 7)), -0.5)
+    seen = np.ma.masked_less(noisy((6, 5, 4)), -0.5)
     with pytest.warns(UserWarning, match="no better at what was left out"):
         fit = tn.fit(seen, error=0.01)
     assert fit.stopped == "best"
