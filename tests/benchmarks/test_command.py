@@ -14,6 +14,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from benchmarks import data, machine, peers, report
+from benchmarks.__main__ import main
 from benchmarks.tasks import tasks
 from tenfold import formats
 
@@ -73,10 +74,11 @@ def test_memory_is_measured_in_processes_of_their_own() -> None:
     ("arguments", "said"),
     [(["--only", "nothing"], "nothing"), (["--threads", "0"], "--threads 0"), (["--rounds", "0"], "--rounds 0")],
 )
-def test_wrong_arguments(arguments: list[str], said: str) -> None:
-    done = run("--smoke", *arguments)
-    assert done.returncode == 2
-    assert said in done.stderr.splitlines()[-1]
+def test_wrong_arguments(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--smoke", *arguments])
+    assert stopped.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_threads_are_those_asked_for_and_put_back() -> None:
