@@ -206,9 +206,9 @@ def _difference(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
     return max(float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30)) for a, b in pairs)
 
 
-def bandwidth(device: str) -> float:
-    """Bytes in a second that a copy of 256 MB reads and writes, with the threads as they are."""
-    source = torch.ones(2**25, device=device)
+def bandwidth(device: str, numbers: int = 2**25) -> float:
+    """Bytes in a second that a copy of so many numbers reads and writes, with the threads as they are."""
+    source = torch.ones(numbers, device=device)
     target = torch.empty_like(source)
     best = float("inf")
     for _ in range(7):
@@ -261,7 +261,7 @@ def main(arguments: list[str] | None = None) -> int:
     with machine.threads(chosen.threads):
         record: dict[str, Any] = {
             "machine": _machine(chosen.threads, python) | _gpu(chosen.device),
-            "bandwidth": bandwidth(chosen.device),
+            "bandwidth": bandwidth(chosen.device, 2**20 if chosen.smoke else 2**25),
             "cases": [],
             "growth": [],
         }
