@@ -14,7 +14,7 @@ DEMO   := fit sample:indian_pines --error 0.05 -o fit.tn --report report.html
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-compress test test-all lint bench peers peers-so3 docs clean
+.PHONY: help demo demo-compress test test-all lint smoke bench peers peers-so3 docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -25,14 +25,15 @@ demo: .venv/.demo ## fit a hyperspectral image: writes fit.tn and report.html
 demo-compress: .venv/.demo ## make a trained network smaller: writes small.tn and compress.html
 	$(BIN)/tenfold compress sample:digits --size 0.2 --finetune 3
 
-test: lint ## lint, ordinary tests, benchmarks in their smallest size, docs
+# mypy keeps one core busy: the benchmarks take another meanwhile.
+test: .venv/.test ## lint, benchmarks in their smallest size, ordinary tests, docs
+	$(MAKE) --no-print-directory -j 2 lint smoke
 	$(PYTEST) -m "not slow"
-	$(BIN)/python -m benchmarks --smoke
 	$(MAKE) --no-print-directory docs
 
-test-all: lint ## the same with the slow tests
+test-all: .venv/.test ## the same with the slow tests
+	$(MAKE) --no-print-directory -j 2 lint smoke
 	$(PYTEST)
-	$(BIN)/python -m benchmarks --smoke
 	$(MAKE) --no-print-directory docs
 
 lint: .venv/.test ## style, types, and which room may import which
@@ -40,6 +41,9 @@ lint: .venv/.test ## style, types, and which room may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy src
 	$(BIN)/lint-imports
+
+smoke: .venv/.test ## the benchmarks in their smallest size
+	$(BIN)/python -m benchmarks --smoke --threads 1
 
 bench: .venv/.test ## measure tenfold beside its peers
 	$(BIN)/python -m benchmarks
