@@ -18,13 +18,16 @@ def seconds(calls: Sequence[Callable[[], object]], *, budget: float = _SECONDS) 
     """Seconds of each call: the lower quartile of turns taken one after the other, without gradients.
 
     The calls take turns, so that a machine that slows down slows all of them; what comes first is warm-up and does not
-    count. On a CUDA device each turn waits until the device has done its work.
+    count. Where torch has one thread and no CUDA device, the time is that which the thread had the processor, so that
+    other work on the machine does not count; else it is that on the wall, and each turn waits until a device is done.
 
     Args:
         calls: what is timed.
         budget: seconds that each is given, about.
     """
-    wait = torch.cuda.synchronize if torch.cuda.is_available() else (lambda: None)
+    device = torch.cuda.is_available()
+    wait = torch.cuda.synchronize if device else (lambda: None)
+    clock = time.thread_time if torch.get_num_threads() == 1 and not device else time.perf_counter
     times: list[list[float]] = [[] for _ in calls]
     with torch.no_grad():
         for call in calls:
@@ -34,10 +37,10 @@ def seconds(calls: Sequence[Callable[[], object]], *, budget: float = _SECONDS) 
         turn = 0
         while True:
             for call, mine in zip(calls, times, strict=True):
-                began = time.perf_counter()
+                began = clock()
                 call()
                 wait()
-                mine.append(time.perf_counter() - began)
+                mine.append(clock() - began)
             turn += 1
             spent = sum(map(sum, times)) / max(len(calls), 1)
             if turn >= _MOST or (turn >= _LEAST and spent > budget):
