@@ -28,6 +28,8 @@ _CHUNK = 8192
 # Standard deviation of embeddings at the start. Of levels with few observations much of the start remains: from 1 the
 # error on days of which seven were observed was twice that from 0.1.
 _SMALL = 0.1
+# The part of a continuous mode over which what is known of one position is forgotten.
+_FORGOTTEN = 0.1
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,41 @@ def predictions(weights: Mapping[str, Tensor], places: Places, shape: Shape) -> 
     return torch.cat(parts, 1) if parts else torch.zeros(shape.members, 0)
 
 
+def filled(weights: Weights, places: Places, shape: Shape, seed: int) -> Weights:
+    """The same, with embeddings of levels and knots that no row meets, of which training says nothing.
+
+    Such a level is like any other: each member takes what it has of one drawn among those met, so that members differ
+    as much as levels do. Knots not met lie on the line between those met beside them, and go over to one drawn, the
+    same for all, with the distance. One member alone takes the mean instead of one drawn.
+    """
+    met = torch.zeros(sum(shape.levels), dtype=torch.bool)
+    for side in (places.left, places.right):
+        if side is not None:
+            met[side.flatten().cpu()] = True
+    if bool(met.all()):
+        return weights
+    generator = torch.Generator().manual_seed(seed)
+    table = weights["embedding"].unflatten(0, (shape.members, -1)).clone()
+    begin = 0
+    for levels, continuous in zip(shape.levels, shape.continuous, strict=True):
+        some = table[:, begin : begin + levels]
+        known = met[begin : begin + levels].nonzero()[:, 0]
+        missing = (~met[begin : begin + levels]).nonzero()[:, 0]
+        begin += levels
+        chosen = torch.randint(len(known), (shape.members, 1 if continuous else len(missing)), generator=generator)
+        member = torch.arange(shape.members)[:, None]
+        drawn = some[member, known[chosen]] if shape.members > 1 else some[:, known].mean(1, keepdim=True)
+        if continuous:
+            after = torch.searchsorted(known, missing)
+            left, right = known[(after - 1).clamp(min=0)], known[after.clamp(max=len(known) - 1)]
+            gap = (right - left).abs().clamp(min=1)
+            between = some[:, left].lerp(some[:, right], ((missing - left) / gap).clamp(0, 1)[:, None].to(some))
+            distance = torch.minimum((missing - left).abs(), (missing - right).abs()) / (levels - 1)
+            drawn = between.lerp(drawn.expand_as(between), (1 - (-distance / _FORGOTTEN).exp())[:, None].to(some))
+        some[:, missing] = drawn
+    return {**weights, "embedding": table.flatten(0, 1)}
+
+
 @dataclass(frozen=True)
 class Scale:
     """Values as networks see them: of mean zero and variance one."""
@@ -251,7 +288,7 @@ class Training:
 
     def __init__(self, task: Task, shape: Shape, settings: Settings, *, seed: int, extra: Extra | None = None) -> None:
         device = task.values.device
-        self.shape, self.settings, self.extra = shape, settings, extra
+        self.shape, self.settings, self.extra, self.seed = shape, settings, extra, seed
         self.scale = Scale.of(task.values)
         self.rows = len(task)
         self.learned, self.left_out = split(self.rows, shape.members, settings.validation, seed)
@@ -342,7 +379,7 @@ class Training:
         """What was best of each member."""
         weights = {name: value.clone() for name, value in self.best.items()}
         return Trained(
-            weights,
+            filled(weights, self.places, self.shape, self.seed),
             self.best_held * self.scale.factor * self.scale.factor,
             self._spread(weights) * self.scale.factor * self.scale.factor,
             tuple(self.errors),

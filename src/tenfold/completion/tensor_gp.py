@@ -235,6 +235,7 @@ def tensor_gp(
     scale = float(values.abs().max()) or 1.0
     generator = torch.Generator().manual_seed(seed)
     fit = _Fit(pictures.double() / size, targets, maps, rank, penalty, generator)
+    fit.warm_up(min(iterations, _WARM), tol)
     fit.run(iterations, tol)
     likelihood = fit.likelihood
     return TensorGP(
@@ -250,6 +251,8 @@ def tensor_gp(
     )
 
 
+# Of the penalty, the parts under which a fit warms up, and for how many iterations each.
+_PARTS, _WARM = (0.01, 0.1), 20
 # The least noise, as a part of the variance of the values: without any the likelihood has no bound.
 _LEAST_NOISE = 1e-6
 
@@ -301,6 +304,20 @@ class _Fit:
         self.objective = self._objective()
         self.errors: list[float] = []
         self.stopped = "iterations"
+
+    def warm_up(self, iterations: int, tol: float) -> None:
+        """Iterations under smaller penalties, ``iterations`` for each.
+
+        Under the whole penalty a contraction that does not yet explain anything is shrunk to nothing, and stays so.
+        """
+        penalty = self.penalty
+        for part in _PARTS if penalty else ():
+            self.penalty = part * penalty
+            self.objective = self._objective()
+            self.run(iterations, tol)
+            self.errors, self.stopped = [], "iterations"
+        self.penalty = penalty
+        self.objective = self._objective()
 
     def run(self, iterations: int, tol: float) -> None:
         """Iterations until there have been so many, or the objective falls by less than ``tol`` of its size."""
