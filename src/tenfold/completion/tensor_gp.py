@@ -191,7 +191,8 @@ def tensor_gp(
     Pictures ``X`` are contracted to ``A X B'`` in each channel, and the covariance of two is the multilinear kernel
     with the matrices ``U'U`` on what is left. The objective is the negative log likelihood of the values (of mean zero
     and variance one), plus ``penalty`` times the total variation of the maps ``A ⊗ B``. Each ``U`` has norm one: else
-    the penalty would be evaded by a small ``B`` and large ``U``. Contractions start as means over equal parts.
+    the penalty would be evaded by a small ``B`` and large ``U``. Contractions start as means over equal parts, and warm
+    up under smaller penalties, which ``errors`` does not tell of.
 
     Args:
         pictures: of height H and width W in C channels.
@@ -199,7 +200,7 @@ def tensor_gp(
         maps: rows of A and B; None leaves pictures as they are.
         rank: rows of U for height, width and channels.
         penalty: of total variation, in nats.
-        iterations: at most.
+        iterations: at most, after the warm-up.
         tol: relative fall of the objective at which it ends.
         seed: fixes the start of U.
 
