@@ -8,13 +8,16 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import nbinom
 
 from tenfold.claims.uc_tc_recovery import synthetic
-from tenfold.completion import Task, _counts, find
+from tenfold.completion import Step, Task, _counts, find
+from tenfold.completion._count_spread import Excess
 from tenfold.completion._counts import Cells
-from tenfold.completion._detection import DIVERGENCES, Networks
+from tenfold.completion._detection import DIVERGENCES
+from tenfold.completion._detection_doubt import left_out
 from tenfold.completion.identifiability import identifiability_report
 from tenfold.completion.poisson_cp import poisson_cp
 from tenfold.completion.under_counted import under_counted
 from tenfold.errors import DataError, TenfoldError
+from tenfold.verbs._spread import Counts
 
 
 def drawn(seed: int, shape: tuple[int, ...] = (12, 10, 8), rank: int = 2, level: float = 5.0, alpha: float = 0.0):
@@ -140,17 +143,23 @@ def test_an_interrupted_fit_goes_on_exactly(name: str) -> None:
     attributes = torch.randn(len(task), 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     task = Task(task.coordinates, task.values, task.sizes, attributes=attributes)
     method = find(name)
-    states = []
-    whole = method.function(task, rank=2, epochs=6, tol=0, callback=lambda step: states.append(step.state()))
-    assert len(states) == 6
-    resumed = method.function(task, rank=2, epochs=6, tol=0, resume=states[2])
+    epochs, states = [], []
+
+    def keep(step: Step) -> None:
+        epochs.append(step.epoch)
+        if step.epoch == 3:
+            states.append(step.state())
+
+    whole = method.function(task, rank=2, epochs=6, tol=0, callback=keep)
+    assert epochs == [1, 2, 3, 4, 5, 6]
+    resumed = method.function(task, rank=2, epochs=6, tol=0, resume=states[0])
     again = method.restore(whole.state())
     for model in (resumed, again):
         one, other = (m.predict(task.coordinates, attributes) for m in (model, whole))
         assert torch.equal(one.mean, other.mean)
         assert torch.equal(one.variance, other.variance)
         assert model.errors == whole.errors
-    assert len(method.restore(states[2]).errors) == 3
+    assert len(method.restore(states[0]).errors) == 3
 
 
 @pytest.mark.parametrize("name", ["poisson_cp", "under_counted"])
@@ -190,18 +199,37 @@ def test_what_is_refused() -> None:
         under_counted(attributed, epochs=1).predict(task.coordinates)
 
 
-def test_slopes_of_networks_are_their_gradients() -> None:
+def test_networks_that_left_out_what_they_are_asked_know_how_far_they_are_off() -> None:
     g = torch.Generator().manual_seed(0)
-    network = Networks.first(3, 5, 2, 1, 1e-3, g)
-    inputs = torch.randn(4, 3, generator=g, dtype=torch.float64)
-    found = network.slopes(inputs, 10**6)
-    leaves = [layer.clone().requires_grad_() for layer in network.layers]
-    for n in range(4):
-        moving = Networks(leaves, [], 0, network.rate)
-        gradients = torch.autograd.grad(moving(inputs)[0, n].log(), leaves)
-        order = [place for layer in (2, 1, 0) for place in (2 * layer, 2 * layer + 1)]
-        torch.testing.assert_close(found[n], torch.cat([gradients[place].flatten() for place in order]))
-    torch.testing.assert_close(network.slopes(inputs, 0), found[:, :6])
+    inputs = torch.randn(1000, 4, generator=g, dtype=torch.float64)
+    # Half of the observations share their attributes: there the mean is known well.
+    inputs[::2] = inputs[0]
+    truth = (2 * inputs[:, 0].sin() + inputs[:, 1] * inputs[:, 2]).sigmoid()
+    wanted = (truth + 0.05 * torch.randn(1000, generator=g, dtype=torch.float64)).clamp(1e-3, 1)
+    squared = DIVERGENCES["squared"].loss
+    found = left_out(inputs, wanted, squared, [4, 20, 20], 1e-2, 0)
+    assert float((found.said - truth).square().mean().sqrt()) < 0.1
+    assert float(found.doubt[1::2].mean()) > 10 * float(found.doubt[::2].mean())
+    # One that a network learned from moves what it says there; of what it left out it hears nothing.
+    moved = wanted.clone()
+    moved[1] = 1 - moved[1].round()
+    again = left_out(inputs, moved, squared, [4, 20, 20], 1e-2, 0)
+    off = [float((one.said[1] - moved[1]).abs()) for one in (found, again)]
+    assert off[1] > 0.7 * off[0]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.1])
+def test_dispersion_is_told_apart_from_doubt(alpha: float) -> None:
+    for seed in range(10):
+        g = torch.Generator().manual_seed(seed)
+        means = 100 * torch.rand(3000, generator=g, dtype=torch.float64) + 1
+        doubt = 0.1 * torch.rand(3000, generator=g, dtype=torch.float64).square()
+        r = 1 / (alpha + 4 * doubt).clamp(min=1e-9)
+        counts = torch.poisson(means * torch._standard_gamma(r, generator=g) / r, generator=g)
+        cells = Cells(torch.zeros(3000, 1, dtype=torch.long), counts, torch.ones(3000, dtype=torch.float64), (1,))
+        dispersion, times = Excess(cells, means, 0).dispersion_beside(doubt)
+        assert abs(dispersion - alpha) < 0.025
+        assert abs(times - 4) < 1
 
 
 @pytest.mark.parametrize("divergence", list(DIVERGENCES))
@@ -230,3 +258,33 @@ def test_true_counts_and_detection_come_back() -> None:
     from tenfold.claims.uc_tc_recovery import uc_tc_recovery
 
     assert uc_tc_recovery(seeds=1).holds
+
+
+@pytest.mark.slow
+def test_true_counts_come_back_ten_times_and_intervals_hold_what_was_not_counted() -> None:
+    """The error of the rates, of mean one, is below 0.06 for every seed, the bound of the claim.
+
+    90 % intervals hold between 85 and 95 % of the cells that were not counted on the mean of ten seeds, and between 80
+    and 98 % for each; of those whose attributes are shared as of the others. Four minutes where nothing else runs.
+    """
+    held, alike, off = [], [], []
+    for seed in range(10):
+        data = synthetic(seed)
+        model = under_counted(data.task, rank=3, seed=seed, mu=2000.0)
+        rates = model.rate(data.cells).mean
+        off.append(float((rates / rates.mean() - data.rates / data.rates.mean()).abs().mean()))
+        counted = (data.task.coordinates @ torch.tensor([400.0, 20.0, 1.0]).double()).long()
+        rest = torch.ones(len(data.cells), dtype=torch.bool)
+        rest[counted] = False
+        told = model.predict(data.cells, data.attributes)
+        assert told.variance is not None
+        deviation = (told.variance + told.noise).sqrt()
+        inside = Counts().covered(data.counts.numpy(), told.mean.numpy(), deviation.numpy(), 0.9)
+        inside = torch.from_numpy(inside)
+        shared = torch.cdist(data.attributes, data.task.attributes).less(0.3).sum(1) > 100
+        held.append(float(inside[rest].mean()))
+        alike.append(float(inside[rest & shared].mean()))
+    assert max(off) < 0.06, off
+    for one in (held, alike):
+        assert 0.85 < sum(one) / 10 < 0.95, one
+        assert all(0.8 < part < 0.98 for part in one), one

@@ -58,19 +58,17 @@ def mode_sums(rows, mode, counts, exposure, factors, gained, owed):  # type: ign
 
 
 @compiled
-def information(places, slopes, weights, inner, matrix):  # type: ignore[no-untyped-def]
-    """Add ``weights[n] * inner[n]^t * v v^T`` of each cell to ``matrix``, v being ``slopes[n]`` at ``places[n]``.
+def information(places, slopes, weights, matrix):  # type: ignore[no-untyped-def]
+    """Add ``weights[n] * v v^T`` of each cell to ``matrix``, v being ``slopes[n]`` at ``places[n]``.
 
-    ``matrix`` has two layers, for t = 0 and t = 1. Only the lower triangle is filled.
+    Only the lower triangle is filled.
     """
     cells, entries = places.shape
     for n in range(cells):
         for a in range(entries):
             i = places[n, a]
             one = weights[n] * slopes[n, a]
-            two = one * inner[n]
             for b in range(entries):
                 j = places[n, b]
                 if j <= i:
-                    matrix[0, i, j] += one * slopes[n, b]
-                    matrix[1, i, j] += two * slopes[n, b]
+                    matrix[i, j] += one * slopes[n, b]

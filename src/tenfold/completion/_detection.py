@@ -76,19 +76,21 @@ class Networks:
     rate: Float[Tensor, " starts"]
 
     @classmethod
-    def first(
-        cls, inputs: int, width: int, hidden: int, starts: int, rate: float, generator: torch.Generator
-    ) -> Networks:
-        """Uniform weights as torch's linear layers begin with."""
-        sizes = [inputs] + [width] * hidden + [1]
+    def first(cls, sizes: list[int], starts: int, rate: float, generator: torch.Generator) -> Networks:
+        """Uniform weights as torch's linear layers begin with; sizes are those of the inputs and hidden layers."""
         layers = []
-        for before, after in pairwise(sizes):
+        for before, after in pairwise([*sizes, 1]):
             bound = 1 / math.sqrt(before)
             for rows in (before, 1):
                 numbers = torch.rand(starts, rows, after, generator=generator, dtype=torch.float64)
                 layers.append(bound * (2 * numbers - 1))
         moments = [torch.zeros_like(layer) for layer in layers for _ in range(2)]
         return cls(layers, moments, 0, torch.full((starts,), rate, dtype=torch.float64))
+
+    @property
+    def sizes(self) -> list[int]:
+        """What each layer is given."""
+        return [weight.shape[1] for weight in self.layers[::2]]
 
     def features(self, inputs: Float[Tensor, "n D"]) -> Float[Tensor, "starts n width"]:
         """What the last layer is given."""
@@ -103,24 +105,6 @@ class Networks:
     def __call__(self, inputs: Float[Tensor, "n D"]) -> Float[Tensor, "starts n"]:
         """The probabilities."""
         return self.logits(inputs).sigmoid()
-
-    def slopes(self, inputs: Float[Tensor, "n D"], most: int) -> Float[Tensor, "n weights"]:
-        """How the logarithms of the first start's probabilities grow with its weights.
-
-        With all of them if those are at most ``most``, else with those of the last layer.
-        """
-        each = [layer[0] for layer in self.layers]
-        known = [inputs]
-        for weight, bias in zip(each[:-2:2], each[1:-2:2], strict=True):
-            known.append((known[-1] @ weight + bias).relu())
-        slope = (-(known[-1] @ each[-2] + each[-1])).sigmoid()
-        whole = sum(layer.numel() for layer in each) <= most
-        parts = []
-        for place in range(len(known) - 1, -1 if whole else len(known) - 2, -1):
-            parts += [(known[place][:, :, None] * slope[:, None, :]).flatten(1), slope]
-            if place:
-                slope = (slope @ each[2 * place].T) * (known[place] > 0)
-        return torch.cat(parts, 1)
 
     def only(self, start: int) -> Networks:
         """The network of one start."""
@@ -160,7 +144,7 @@ class Networks:
         for _ in range(epochs):
             order = torch.randperm(len(inputs), generator=generator)
             for chosen in order.split(batch):
-                self._step(inputs[chosen], wanted[:, chosen], loss)
+                self.step(inputs[chosen], wanted[:, chosen], loss)
             now = self.mean_loss(inputs, wanted, loss)
             better = now < best
             best = torch.where(better, now, best)
@@ -172,11 +156,12 @@ class Networks:
     def mean_loss(self, inputs: Tensor, wanted: Tensor, loss: Loss) -> Float[Tensor, " starts"]:
         return loss(wanted, self(inputs)).mean(1)
 
-    def _step(self, inputs: Tensor, wanted: Tensor, loss: Loss) -> None:
+    def step(self, inputs: Tensor, wanted: Tensor, loss: Loss, weights: Tensor | float = 1.0) -> None:
+        """One of Adam on the mean of the weighted losses."""
         leaves = [layer.detach().requires_grad_() for layer in self.layers]
         with torch.enable_grad():
             moving = Networks(leaves, [], 0, self.rate)
-            total = loss(wanted, moving(inputs)).mean(1).sum()
+            total = (weights * loss(wanted, moving(inputs))).mean(1).sum()
             gradients = torch.autograd.grad(total, leaves)
         self.steps += 1
         # Adam's usual constants.

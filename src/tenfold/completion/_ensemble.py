@@ -28,6 +28,8 @@ _CHUNK = 8192
 # Standard deviation of embeddings at the start. Of levels with few observations much of the start remains: from 1 the
 # error on days of which seven were observed was twice that from 0.1.
 _SMALL = 0.1
+# The part of a continuous mode over which most of what is known of a position is forgotten.
+_FORGOTTEN = 0.1
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,42 @@ def predictions(weights: Mapping[str, Tensor], places: Places, shape: Shape) -> 
     return torch.cat(parts, 1) if parts else torch.zeros(shape.members, 0)
 
 
+def filled(weights: Weights, places: Places, shape: Shape) -> tuple[Weights, Float[Tensor, " levels"]]:
+    """The same with embeddings of what no row meets, of which training says nothing; and how unknown everything is.
+
+    A level not met has the mean of those met, and knots lie on the line between those met beside them. Known things
+    are at 0, levels not met at 1, and knots go from one to the other with the distance to the nearest that is met.
+    """
+    met = torch.zeros(sum(shape.levels), dtype=torch.bool)
+    for side in (places.left, places.right):
+        if side is not None:
+            met[side.flatten().cpu()] = True
+    unknown = (~met).double()
+    if bool(met.all()):
+        return weights, unknown
+    table = weights["embedding"].unflatten(0, (shape.members, -1)).clone()
+    begin = 0
+    for levels, continuous in zip(shape.levels, shape.continuous, strict=True):
+        some = slice(begin, begin + levels)
+        known, missing = (part.nonzero()[:, 0] for part in (met[some], ~met[some]))
+        if continuous:
+            after = torch.searchsorted(known, missing)
+            left, right = known[(after - 1).clamp(min=0)], known[after.clamp(max=len(known) - 1)]
+            part = ((missing - left) / (right - left).clamp(min=1)).clamp(0, 1)[:, None].to(table)
+            table[:, begin + missing] = table[:, begin + left].lerp(table[:, begin + right], part)
+            distance = torch.minimum((missing - left).abs(), (missing - right).abs()) / max(levels - 1, 1)
+            unknown[begin + missing] = forgotten(distance)
+        else:
+            table[:, begin + missing] = table[:, begin + known].mean(1, keepdim=True)
+        begin += levels
+    return {**weights, "embedding": table.flatten(0, 1)}, unknown
+
+
+def forgotten(distance: Tensor) -> Tensor:
+    """The part that is forgotten at a distance along a continuous mode."""
+    return 1 - (-distance.double() / _FORGOTTEN).exp()
+
+
 @dataclass(frozen=True)
 class Scale:
     """Values as networks see them: of mean zero and variance one."""
@@ -223,6 +261,7 @@ class Trained:
 
     Attributes:
         weights: of each member those of its best epoch.
+        unknown: of each level and knot, from 0 of one that was met to 1.
         held: the mean square of the residuals of each member on what it left out, at its best epoch.
         spread: the mean variance between members at observations that they had left out.
         errors: root mean square of the residuals in each epoch, as the fit saw them.
@@ -231,6 +270,7 @@ class Trained:
     """
 
     weights: Weights
+    unknown: Float[Tensor, " levels"]
     held: Float[Tensor, " members"]
     spread: float
     errors: tuple[float, ...]
@@ -341,8 +381,10 @@ class Training:
     def finish(self) -> Trained:
         """What was best of each member."""
         weights = {name: value.clone() for name, value in self.best.items()}
+        every, unknown = filled(weights, self.places, self.shape)
         return Trained(
-            weights,
+            every,
+            unknown,
             self.best_held * self.scale.factor * self.scale.factor,
             self._spread(weights) * self.scale.factor * self.scale.factor,
             tuple(self.errors),
@@ -445,10 +487,13 @@ class Networks:
     """Trained networks: the `Model` of "neural", and what "dain" predicts with.
 
     The mean is that of the members and the variance the one between them. The noise is such that both together are, on
-    average, what the mean is wrong by where it has learned nothing, squared.
+    average, what the mean is wrong by where it has learned nothing, squared. Members agree about what none of them was
+    shown: at levels without observations, and with the distance from the next in continuous modes, that of all values
+    is added to the variance.
     """
 
     weights: Weights
+    unknown: Float[Tensor, " levels"]
     shape: Shape
     scale: Scale
     noise: float
@@ -464,7 +509,7 @@ class Networks:
         held = float(trained.held.mean())
         of_mean = held - trained.spread * (shape.members - 1) / shape.members
         noise = max(of_mean - trained.spread, 0.01 * held)
-        return cls(trained.weights, shape, scale, noise, before + trained.errors, trained.stopped)
+        return cls(trained.weights, trained.unknown, shape, scale, noise, before + trained.errors, trained.stopped)
 
     @property
     def parameters(self) -> int:
@@ -480,13 +525,29 @@ class Networks:
         each = self.members(coordinates)
         # The variance of no column at all warns.
         variance = (each.var(0) if each.numel() else each.sum(0)) if self.shape.members > 1 else None
+        if variance is not None:
+            variance = variance + self._unknown(coordinates) * self.scale.factor * self.scale.factor
         return Prediction(each.mean(0), variance, torch.tensor(self.noise, dtype=torch.float64))
+
+    def _unknown(self, coordinates: Float[Tensor, "m N"]) -> Float[Tensor, " m"]:
+        """From 0 where every mode is known to 1 where one is not at all."""
+        if not any(self.shape.continuous) and not bool(self.unknown.any()):
+            return torch.zeros(len(coordinates), dtype=torch.float64, device=coordinates.device)
+        places, table = Places.of(coordinates, self.shape), self.unknown.to(coordinates.device)
+        part = table[places.left]
+        if places.right is not None and places.fraction is not None:
+            part = part.lerp(table[places.right], places.fraction.double())
+            # Positions beyond the ends count as the ends, which are as far away.
+            continuous = torch.tensor(self.shape.continuous, device=coordinates.device)
+            beyond = (coordinates - coordinates.clamp(0, 1)).abs() * continuous
+            part = 1 - (1 - part) * (1 - forgotten(beyond))
+        return 1 - (1 - part).prod(1)
 
     def state(self) -> State:
         """Weights as tensors, all else as facts."""
         return State(
             {f"best.{name}": value for name, value in self.weights.items()}
-            | {"errors": torch.tensor(self.errors, dtype=torch.float64)},
+            | {"errors": torch.tensor(self.errors, dtype=torch.float64), "unknown": self.unknown},
             {
                 "shape": asdict(self.shape),
                 "scale": asdict(self.scale),
@@ -505,4 +566,6 @@ class Networks:
         shape = Shape(**given)
         weights = {name[5:]: value for name, value in state.tensors.items() if name.startswith("best.")}
         errors = tuple(state.tensors["errors"].tolist())
-        return cls(weights, shape, Scale(**facts["scale"]), facts["noise"], errors, facts["stopped"])
+        return cls(
+            weights, state.tensors["unknown"], shape, Scale(**facts["scale"]), facts["noise"], errors, facts["stopped"]
+        )

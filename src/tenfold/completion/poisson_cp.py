@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tenfold.completion import _counts
-from tenfold.completion._count_spread import Spread, shares, spread
+from tenfold.completion._count_spread import Excess, Information, Spread, shares
 from tenfold.completion._counts import Cells
 from tenfold.completion._registry import Callback, Step, method
 from tenfold.completion.model import Prediction, State
@@ -25,10 +25,12 @@ class PoissonCP:
     Attributes:
         costs: the objective after each epoch, of the start that was kept.
         spread: how well the rates are known.
+        dispersion: the variance of a count is its mean plus this times the square of its mean.
     """
 
     factors: Float[Tensor, "rows rank"]
     spread: Spread
+    dispersion: float
     sizes: tuple[int, ...]
     errors: tuple[float, ...]
     costs: tuple[float, ...]
@@ -36,11 +38,6 @@ class PoissonCP:
     kept: State
     parameters: int
     evidence: float | None = None
-
-    @property
-    def dispersion(self) -> float:
-        """The variance of a count is its mean plus this times the square of its mean."""
-        return self.spread.dispersion
 
     def predict(self, coordinates: Float[Tensor, "m N"], attributes: Float[Tensor, "m D"] | None = None) -> Prediction:
         """The expected counts; attributes say nothing here."""
@@ -58,7 +55,8 @@ def _restore(state: State) -> PoissonCP:
     best = int(facts["best"])
     return PoissonCP(
         tensors["factors"][best],
-        Spread(tensors["covariance"], torch.zeros(0, 0, dtype=torch.float64), float(facts["dispersion"])),
+        Spread(tensors["covariance"]),
+        float(facts["dispersion"]),
         tuple(facts["sizes"]),
         tuple(tensors["deviances"][:, best].tolist()),
         tuple(tensors["costs"][:, best].tolist()),
@@ -118,17 +116,18 @@ def poisson_cp(
     def state(stopped: str) -> State:
         best = int(costs[-1].argmin()) if costs else 0
         means = _counts.rates(cells.rows, factors[best : best + 1])[0]
-        found = spread(cells, factors[best], means, prior)
+        known = Information(cells, factors[best], means, prior)
+        dispersion = Excess(cells, means, known.fitted).dispersion()
         empty = torch.zeros(0, len(factors), dtype=torch.float64)
         facts: dict[str, Any] = {
             "best": best,
-            "dispersion": found.dispersion,
+            "dispersion": dispersion,
             "sizes": list(cells.sizes),
             "stopped": stopped,
         }
         tensors = {
             "factors": factors.clone(),
-            "covariance": found.covariance,
+            "covariance": known.spread(dispersion).covariance,
             "costs": torch.stack(costs) if costs else empty,
             "deviances": torch.stack(deviances) if costs else empty,
         }

@@ -191,7 +191,8 @@ def tensor_gp(
     Pictures ``X`` are contracted to ``A X B'`` in each channel, and the covariance of two is the multilinear kernel
     with the matrices ``U'U`` on what is left. The objective is the negative log likelihood of the values (of mean zero
     and variance one), plus ``penalty`` times the total variation of the maps ``A ⊗ B``. Each ``U`` has norm one: else
-    the penalty would be evaded by a small ``B`` and large ``U``. Contractions start as means over equal parts.
+    the penalty would be evaded by a small ``B`` and large ``U``. Contractions start as means over equal parts, and warm
+    up under smaller penalties, which ``errors`` does not tell of.
 
     Args:
         pictures: of height H and width W in C channels.
@@ -199,7 +200,7 @@ def tensor_gp(
         maps: rows of A and B; None leaves pictures as they are.
         rank: rows of U for height, width and channels.
         penalty: of total variation, in nats.
-        iterations: at most.
+        iterations: at most, after the warm-up.
         tol: relative fall of the objective at which it ends.
         seed: fixes the start of U.
 
@@ -235,6 +236,7 @@ def tensor_gp(
     scale = float(values.abs().max()) or 1.0
     generator = torch.Generator().manual_seed(seed)
     fit = _Fit(pictures.double() / size, targets, maps, rank, penalty, generator)
+    fit.warm_up(min(iterations, _WARM), tol)
     fit.run(iterations, tol)
     likelihood = fit.likelihood
     return TensorGP(
@@ -250,6 +252,8 @@ def tensor_gp(
     )
 
 
+# Of the penalty, the parts under which a fit warms up, and for how many iterations each.
+_PARTS, _WARM = (0.01, 0.1), 20
 # The least noise, as a part of the variance of the values: without any the likelihood has no bound.
 _LEAST_NOISE = 1e-6
 
@@ -301,6 +305,20 @@ class _Fit:
         self.objective = self._objective()
         self.errors: list[float] = []
         self.stopped = "iterations"
+
+    def warm_up(self, iterations: int, tol: float) -> None:
+        """Iterations under smaller penalties, ``iterations`` for each.
+
+        Under the whole penalty a contraction that does not yet explain anything is shrunk to nothing, and stays so.
+        """
+        penalty = self.penalty
+        for part in _PARTS if penalty else ():
+            self.penalty = part * penalty
+            self.objective = self._objective()
+            self.run(iterations, tol)
+            self.errors, self.stopped = [], "iterations"
+        self.penalty = penalty
+        self.objective = self._objective()
 
     def run(self, iterations: int, tol: float) -> None:
         """Iterations until there have been so many, or the objective falls by less than ``tol`` of its size."""
