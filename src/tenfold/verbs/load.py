@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tenfold.errors import FileError
-from tenfold.network import Network, load_file
-from tenfold.verbs.posterior import Posterior, holds_posterior, load_posterior
-from tenfold.verbs.result import Fit, from_record
+from tenfold.network import load_file
+from tenfold.verbs.posterior import holds_posterior, load_posterior
+
+if TYPE_CHECKING:
+    from tenfold.network import Network
+    from tenfold.verbs.posterior import Posterior
+    from tenfold.verbs.result import Fit
 
 
 def load(path: str | os.PathLike[str]) -> Fit | Network | Posterior:
@@ -20,7 +26,20 @@ def load(path: str | os.PathLike[str]) -> Fit | Network | Posterior:
     """
     if holds_posterior(path):
         return load_posterior(path)
-    network, record = load_file(path)
+    from tenfold.verbs.result import from_record  # loads what fits are made with, which a posterior does without
+
+    try:
+        network, record = load_file(path)
+    except FileError as cause:
+        from tenfold.io import suffixes
+
+        data = tuple(suffix for suffix in suffixes() if suffix != ".safetensors")
+        if Path(path).is_file() and os.fspath(path).lower().endswith(data):
+            raise FileError(
+                f"'{path}' holds data, no posterior or network: 'tenfold complete' makes a posterior of it, which can "
+                f"be asked, 'tenfold fit' a network"
+            ) from cause
+        raise
     if record is None or "fit" not in record:
         return network
     try:
