@@ -212,7 +212,7 @@ def test_what_the_data_cannot_tell_is_said():
         (np.zeros((0, 3)), "empty"),
         (np.array([[1 + 1j, 2], [3, np.nan]]), "complex|NaN"),
         (np.array([["a", "b"]]), "numbers"),
-        ("file.csv", "read it first"),
+        ("file.csv", r"read it first: tn\.io\.read\('file\.csv'\)$"),
     ],
 )
 def test_data_that_cannot_be_completed(array, says):
