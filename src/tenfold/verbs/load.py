@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tenfold.errors import FileError
@@ -28,18 +27,7 @@ def load(path: str | os.PathLike[str]) -> Fit | Network | Posterior:
         return load_posterior(path)
     from tenfold.verbs.result import from_record  # loads what fits are made with, which a posterior does without
 
-    try:
-        network, record = load_file(path)
-    except FileError as cause:
-        from tenfold.io import suffixes
-
-        data = tuple(suffix for suffix in suffixes() if suffix != ".safetensors")
-        if Path(path).is_file() and os.fspath(path).lower().endswith(data):
-            raise FileError(
-                f"'{path}' holds data, no posterior or network: 'tenfold complete' makes a posterior of it, which can "
-                f"be asked, 'tenfold fit' a network"
-            ) from cause
-        raise
+    network, record = load_file(path)
     if record is None or "fit" not in record:
         return network
     try:
