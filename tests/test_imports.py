@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -33,6 +34,30 @@ def test_help_does_not_load_torch() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "fit" in done.stdout
+
+
+def test_a_question_loads_only_what_answers_it(tmp_path: Path) -> None:
+    import numpy as np
+
+    import tenfold as tn
+
+    r = np.random.default_rng(0)
+    array = np.where(r.random((12, 9)) < 0.3, np.nan, r.normal(size=(12, 1)) * r.normal(size=9))
+    tn.complete(array, "cp", rank=1).save(tmp_path / "x.tn")
+    done = python(
+        "import sys\n"
+        "from tenfold.cli import main\n"
+        f"sys.argv = ['tenfold', 'query', {str(tmp_path / 'x.tn')!r}, 'i=1,j=2']\n"
+        "try:\n"
+        "    code = main()\n"
+        "except SystemExit as stop:\n"
+        "    code = stop.code\n"
+        "assert not code, code\n"
+        "needless = {'matplotlib', 'scipy.stats', 'scipy.optimize', 'pandas', 'tenfold.structure_search'}\n"
+        "assert not needless & set(sys.modules), needless & set(sys.modules)\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mean" in done.stdout
 
 
 def test_public_names_are_those_with_a_home() -> None:

@@ -82,6 +82,16 @@ def test_points_of_a_file_and_answers_to_one(folder: Path, capfd: pytest.Capture
         assert found["mean"].to_numpy() == pytest.approx(tn.load("x.tn").mean([["P1", 0], ["P2", 1]]))
 
 
+@pytest.mark.parametrize("command", [("query", "x.csv", "place=P3"), ("show", "x.csv")])
+def test_a_table_that_was_not_completed_cannot_be_asked(
+    folder: Path, capfd: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    code, out, err = run(capfd, *command)
+    assert (code, out) == (1, "")
+    assert err.startswith("tenfold: error: 'x.csv' holds data, no posterior or network: 'tenfold complete' makes a")
+    assert err.count("\n") == 1
+
+
 def test_draws(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     complete(capfd, "-o", "x.tn")
     code, out, _ = run(capfd, "query", "x.tn", "place=P3,number=1", "--sample", "3", "--json")

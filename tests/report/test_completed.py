@@ -345,6 +345,21 @@ def test_observations_near_a_slice_are_drawn_over_it():
     assert f"{there} observations there" in panel.note
 
 
+def test_observations_near_a_slice_keep_their_distance_from_the_mean():
+    posterior = _made("table")
+    station = posterior.modes[1]
+    fixed = completed_slices._typical(posterior, station)
+    seen = completed_slices._seen(posterior, fixed, None)
+    moved = completed_slices._moved(posterior, station, fixed, seen)
+    assert len(seen.values) > 5
+    places = torch.tensor(np.stack([seen.places["hour"], seen.places["station"]], 1))
+    here = torch.tensor(np.stack([np.full(len(places), fixed["hour"]), seen.places["station"]], 1))
+    own, there = (posterior.predict_encoded(at, None)[0] for at in (places, here))
+    assert not np.allclose(own, there)
+    assert moved.values - there == pytest.approx(seen.values - own)
+    assert "each is moved by as much as the mean changes" in completed_slices.along(posterior, station).note
+
+
 def test_the_slice_is_what_the_posterior_predicts():
     posterior = _made("table")
     mean, low, lower, upper, high = completed_slices._predicted(

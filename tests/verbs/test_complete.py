@@ -212,7 +212,7 @@ def test_what_the_data_cannot_tell_is_said():
         (np.zeros((0, 3)), "empty"),
         (np.array([[1 + 1j, 2], [3, np.nan]]), "complex|NaN"),
         (np.array([["a", "b"]]), "numbers"),
-        ("file.csv", "read it first"),
+        ("file.csv", r"read it first: tn\.io\.read\('file\.csv'\)$"),
     ],
 )
 def test_data_that_cannot_be_completed(array, says):
@@ -483,6 +483,33 @@ def test_rows_of_points_keep_their_types():
     assert posterior.mean([[2**60 + 1, 0.5], (2**60 + 2, 1.5)]) == pytest.approx(everything[[1, 2], [0, 1]])
     assert posterior.mean([2**60 + 1, 0.5]) == pytest.approx(everything[1, 0])
     assert posterior.mean([[str(2**60 + 1), "0.5"]]) == pytest.approx(everything[1, 0])
+
+
+def _few_counts():
+    pandas = pytest.importorskip("pandas")
+    r = np.random.default_rng(0)
+    first, second = (r.gamma(2.0, size=(size, 2)) for size in (15, 12))
+    place, month = np.indices((15, 12)).reshape(2, -1)
+    table = pandas.DataFrame({"place": place, "month": month, "seen": r.poisson(first @ second.T).ravel()})
+    return table.assign(effort=r.uniform(size=len(table)))
+
+
+def test_whole_numbers_are_tried_as_counts_before_time_is_up_and_what_was_not_tried_is_told():
+    table = _few_counts().drop(columns="effort")
+    posterior = tn.complete(table, value="seen", seconds=1e-3)
+    assert {one.method for one in posterior.tried if one.error is not None} >= {"poisson_cp"}
+    said = next(text for text in posterior.diagnosis.warnings if "time was up" in text)
+    assert "funbat_cp" in said
+    assert "poisson_cp" not in said
+
+
+def test_attributes_of_which_no_use_is_made_are_told():
+    told = "'poisson_cp' makes no use of effort; model 'under_counted' does"
+    posterior = tn.complete(_few_counts(), "poisson_cp", value="seen", rank=1, attributes=["effort"])
+    assert told in posterior.diagnosis.warnings
+    assert posterior.attribute_names == ()
+    posterior = tn.complete(_few_counts(), "under_counted", value="seen", rank=1, epochs=5, attributes=["effort"])
+    assert not any("makes no use" in text for text in posterior.diagnosis.warnings)
 
 
 def test_attributes_of_points_are_not_rearranged():

@@ -56,6 +56,21 @@ def test_intervals_of_the_wrong_width_are_told(spread, word):
     assert "too" not in _said(dataclasses.replace(held, kind="calibration"))
 
 
+def test_intervals_outside_of_the_drawn_band_of_chance_are_told_as_doubtful():
+    held = _held()
+    (low, high), (lowest, _) = held.chance(0.9), held.chance(0.9, 0.99)
+    share = (lowest + low) / 2
+    said = _said(dataclasses.replace(held, coverage={"0.9": share}))
+    assert f"they may be too narrow; exact ones hold {100 * low:.1f} to {100 * high:.1f} % in 95 of 100 cases" in said
+    assert "they are too narrow" in _said(dataclasses.replace(held, coverage={"0.9": lowest - 0.001}))
+    assert _said(dataclasses.replace(held, coverage={"0.9": low})) == ""
+
+
+def test_models_for_which_no_time_was_left_are_named():
+    assert "time was up before cp, tucker were tried: more seconds" in _said(_held(), untried=("cp", "tucker"))
+    assert "before neural was tried" in _said(_held(), untried=("neural",))
+
+
 def test_predictions_no_better_than_a_constant_are_told():
     assert "no better than by a constant: 0 %" in _said(_held(mean=20.0, spread=30.0))
     held = _held()

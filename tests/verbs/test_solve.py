@@ -102,9 +102,23 @@ def test_pages_and_pictures(solution: tn.Solution, tmp_path: Path) -> None:
     assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
     flat = tn.solve(FLAT, progress=False)
     flat.report(tmp_path / "two.html")
-    assert (tmp_path / "two.html").read_text().count("<svg") == 3  # nothing to be compared with
+    page = (tmp_path / "two.html").read_text()
+    assert page.count("<svg") == 2  # nothing to be compared with, and a view from near would be of the whole
+    assert "From near" not in page
+    assert "single periods" not in page
     assert len(solution.plot().axes) == 3
-    assert len(flat.plot().axes) == 5  # two images have a bar each
+    assert len(flat.plot().axes) == 3  # an image, its bar and the spectrum
+    waves = {
+        "domain": {"x": [0, 1], "y": [0, 1]},
+        "grid": 40,
+        "parameters": {"k": 40},
+        "equation": "u_xx + u_yy + u = sin(k*x)*cos(k*y)",
+        "boundary": 0,
+    }
+    fine = tn.solve(waves, progress=False)
+    fine.report(tmp_path / "three.html")
+    assert "From near" in (tmp_path / "three.html").read_text()
+    assert len(fine.plot().axes) == 5  # two images have a bar each
 
 
 def test_adam_reports_its_last_step_and_the_best_apart(tmp_path: Path) -> None:

@@ -21,7 +21,18 @@ def load_from(file: str) -> Fit | Network | Posterior:
     from tenfold.verbs.load import load
 
     if file != "-":
-        return load(file)
+        try:
+            return load(file)
+        except FileError as cause:
+            from tenfold.io import suffixes
+
+            data = tuple(suffix for suffix in suffixes() if suffix != ".safetensors")
+            if Path(file).is_file() and file.lower().endswith(data):
+                raise FileError(
+                    f"'{file}' holds data, no posterior or network: 'tenfold complete' makes a posterior of it, which "
+                    f"can be asked, 'tenfold fit' a network"
+                ) from cause
+            raise
     if sys.stdin is None or sys.stdin.isatty():
         raise FileError("nothing is piped into standard input: give a file name, or pipe a network into '-'")
     with tempfile.TemporaryDirectory(prefix="tenfold-") as folder:

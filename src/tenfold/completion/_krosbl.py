@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Inexact
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from tenfold.errors import DataError, TenfoldError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Variances are kept above this part of the largest of their mode, so that their reciprocals are numbers.
 _SMALL = 1e-30
@@ -60,6 +63,8 @@ class SparseRecovery:
 
     def plot(self) -> Figure:
         """The prior variances of each mode, relative to the largest."""
+        from matplotlib.figure import Figure
+
         figure = Figure(figsize=(3 * len(self.scales), 2.5), layout="constrained")
         for mode, (axes, scale) in enumerate(
             zip(figure.subplots(1, len(self.scales), squeeze=False)[0], self.scales, strict=True)

@@ -152,8 +152,19 @@ def _import_room() -> None:
             importlib.import_module(f"tenfold.completion.{module.name}")
 
 
+@cache
+def _import_own(name: str) -> None:
+    """Import the module called as a method is, if there is one: a known method does not need all others."""
+    package = importlib.import_module("tenfold.completion")
+    if any(module.name == name for module in pkgutil.iter_modules(package.__path__)):
+        importlib.import_module(f"tenfold.completion.{name}")
+
+
 def find(name: str) -> Entry:
     """The method called ``name``. Raises `TenfoldError` with the known names."""
+    _import_own(name)
+    if name in _entries:
+        return _entries[name]
     known = methods()
     if name not in known:
         raise TenfoldError(f"model '{name}' is not known{closest(name, known)}; there are {', '.join(known)}")

@@ -39,7 +39,7 @@ def along(posterior: Posterior, mode: Mode) -> Panel:
     places, codes = _places_of(mode, _PLACES, _LEVELS)
     fixed = _typical(posterior, mode)
     mean, low, lower, upper, high = _predicted(posterior, {mode.name: places}, fixed)
-    seen = _seen(posterior, fixed, _SEEN)
+    seen = _moved(posterior, mode, fixed, _seen(posterior, fixed, _SEEN))
     ruler = Ruler(mode)
     ordered = ruler.kind == "name" and not mode.continuous and mode.labels is not None
     order = np.argsort(-mean, kind="stable") if ordered else np.arange(len(places))
@@ -101,6 +101,8 @@ def maps(posterior: Posterior) -> list[Panel]:
     shape = (len(rows), len(columns))
     where = setting(posterior.modes, fixed)
     at = f", at {where}" if where else ""
+    near = max((mode.near for mode in posterior.modes if mode.name in fixed), default=0.0)
+    close = f"{at} (within {number(100 * near, 2)} % of the range of continuous modes)" if near else at
     value, name = plain(posterior.value, 30), plain_name(posterior.value, 40)
     picked = _picked(across, columns) + _picked(up, rows)
     seen = _seen(posterior, fixed, None)
@@ -123,7 +125,7 @@ def maps(posterior: Posterior) -> list[Panel]:
             observed = np.where(count > 0, total / count, np.nan)
         observed = observed if not unit else scaled(np.concatenate([observed.ravel(), mean]))[0][: observed.size]
         known = _map(observed.reshape(shape), across, up, f"{value}{unit}", ends=ends, title=f"Observed {name}",
-                     note=f"What was observed{at}; empty where nothing was. Colours as predicted.")  # fmt: skip
+                     note=f"What was observed{close}; empty where nothing was. Colours as predicted.")  # fmt: skip
         return [known, *panels]
     everything = _seen(posterior, {}, None)
     _, count = _binned(everything, across, up, columns, rows)
@@ -243,8 +245,8 @@ def _note(posterior: Posterior, mode: Mode, fixed: dict[str, float], drawn: int,
     if not near:
         return text + "."
     return (
-        f"{text} (within {number(100 * near, 2)} % of the range of continuous modes: where these matter much, that is "
-        f"another place, and the bands are not for it)."
+        f"{text}, within {number(100 * near, 2)} % of the range of continuous modes; each is moved by as much as the "
+        f"mean changes from its own place to this one."
     )
 
 
@@ -315,6 +317,15 @@ def _seen(posterior: Posterior, fixed: dict[str, float], most: int | None) -> _S
     return _Seen(
         data.values.numpy()[rows], {mode.name: places[rows, n] for n, mode in enumerate(data.modes)}, everything
     )
+
+
+def _moved(posterior: Posterior, mode: Mode, fixed: dict[str, float], seen: _Seen) -> _Seen:
+    """What was observed near the fixed places, as far from the mean at these as it was from that at its own place."""
+    if not len(seen.values) or not any(other.near for other in posterior.modes if other.name in fixed):
+        return seen
+    own = _predicted(posterior, seen.places, {})[0]
+    here = _predicted(posterior, {mode.name: seen.places[mode.name]}, fixed)[0]
+    return _Seen(seen.values + (here - own), seen.places, seen.all)
 
 
 def _binned(

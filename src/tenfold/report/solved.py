@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # Points of a curve or along each side of an image, and periods that a view from near holds.
 _CURVE, _IMAGE, _PERIODS = 2400, 320, 5
+# A view from near is of less than this part of some side.
+_PART = 0.9
 # Below this an error is rounding, and its picture would be noise to nobody's use.
 _TINY = 1e-18
 
@@ -47,13 +49,15 @@ def plot_solution(solution: Solution) -> Figure:
     """The whole solution, a part of it from near, and its error, or its spectrum where nobody knows the solution.
 
     Returns:
-        A figure of 13 by 3.8 inches, not registered with pyplot.
+        A figure of 13 by 3.8 inches, not registered with pyplot; of 9 by 3.8 where a view from near would show all.
     """
-    fig = figure(13, 3.8)
+    near = shows_more(solution)
+    fig = figure(13 if near else 9, 3.8)
     fig.set_facecolor("white")
-    left, middle, right = fig.subplots(1, 3)
+    left, *middle, right = fig.subplots(1, 3 if near else 2)
     draw_whole(left, solution)
-    draw_near(middle, solution)
+    if near:
+        draw_near(middle[0], solution)
     if solution.problem.solution is None:
         draw_spectrum(right, solution)
     else:
@@ -111,6 +115,13 @@ def draw_near(ax: Axes, solution: Solution) -> None:
     ax.legend(fontsize=8, labelcolor=INK, frameon=False, loc="upper center", ncols=3)
     ax.set(xlabel=axis.name, ylabel="u")
     ax.set_title("from near", size=9, color=INK)
+
+
+def shows_more(solution: Solution) -> bool:
+    """Whether a view from near shows what that of the whole does not: a part, or the points of a curve."""
+    axes = solution.problem.axes
+    parts = [(high - low) / axis.length for (low, high), axis in zip(_near(solution), axes, strict=True)]
+    return len(axes) == 1 or min(parts) < _PART
 
 
 def draw_error(ax: Axes, solution: Solution) -> None:
@@ -177,12 +188,11 @@ def render(solution: Solution, *, saved: str | None = None) -> str:
     """The page of `write` as text."""
     problem = solution.problem
     known = problem.solution is not None
-    panels = [
-        _panel(draw_whole, solution, "The solution"),
-        _panel(
-            draw_near, solution, "From near", "A few periods of the strongest frequency in the middle of the domain."
-        ),
-    ]
+    panels = [_panel(draw_whole, solution, "The solution")]
+    near = shows_more(solution)
+    if near:
+        note = "A few periods of the strongest frequency in the middle of the domain."
+        panels.append(_panel(draw_near, solution, "From near", note))
     if known:
         panels.append(_panel(draw_error, solution, "Error", "Distance from the known solution."))
     panels.append(
@@ -197,6 +207,7 @@ def render(solution: Solution, *, saved: str | None = None) -> str:
     return filled(
         "solved.html.j2",
         title=shorten(problem.title, 80),
+        near=near,
         head={
             "title": problem.title,
             "equation": problem.equation,

@@ -107,7 +107,7 @@ def prepare(
         marks, origin = {**data.units, **marks}, data.source
         data = data.values
     elif isinstance(data, str | os.PathLike):
-        raise DataError(f"data is the name of a file, {str(data)!r}; read it first: tn.fit(tn.io.read({str(data)!r}))")
+        raise DataError(f"data is the name of a file, {str(data)!r}; read it first: tn.io.read({str(data)!r})")
     elif isinstance(data, tuple) and data and isinstance(data[0], Observations):
         raise DataError("data is a tuple, as Observations.from_table gives: give its first element, the Observations")
     wanted = as_dtype(dtype)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tenfold._arguments import quoted, real_number, whole_number
 from tenfold.errors import TenfoldError
-from tenfold.structure_search import Budget
+
+if TYPE_CHECKING:
+    from tenfold.structure_search import Budget
 
 # What is asked for when nothing is.
 DEFAULT_ERROR = 0.1
@@ -17,6 +20,8 @@ DEFAULT_ERROR = 0.1
 
 def budget_of(error: float | None, parameters: int | None, ratio: float | None, cells: int) -> Budget:
     """What is asked for of an array of so many cells. Raises `TenfoldError` for anything that is no budget."""
+    from tenfold.structure_search import Budget  # what asks a posterior does without the room of searches
+
     given = [n for n, v in (("error", error), ("parameters", parameters), ("ratio", ratio)) if v is not None]
     if len(given) > 1:
         raise TenfoldError(f"{' and '.join(given)} are given; one of them is the budget")

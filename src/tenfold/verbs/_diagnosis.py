@@ -218,9 +218,18 @@ def diagnose(data: Observed, rank: int | None, predict: Predict, seed: int) -> D
 
 
 def worries(
-    data: Observed, held: HeldOut | None, tried: Sequence[Tried], *, by_cell: bool, interrupted: bool
+    data: Observed,
+    held: HeldOut | None,
+    tried: Sequence[Tried],
+    *,
+    by_cell: bool,
+    interrupted: bool,
+    untried: Sequence[str] = (),
 ) -> list[str]:
-    """What speaks against a fit, in sentences: nothing held out, little explained, noise followed, wrong intervals."""
+    """What speaks against a fit, in sentences: nothing held out, little explained, noise followed, wrong intervals.
+
+    ``untried`` are the models for which no time was left.
+    """
     found = []
     if interrupted:
         found.append("the fit was interrupted: this is what there was until then")
@@ -233,11 +242,17 @@ def worries(
             f"{100 * max(explained, 0):.0f} % of their variance is explained"
         )
     for level, share in held.coverage.items():
-        low, high = held.chance(float(level), 0.99)
+        low, high = held.chance(float(level))
         if held.kind == "test" and not low <= share <= high:
+            lowest, highest = held.chance(float(level), 0.99)
+            way = f"too {'narrow' if share < low else 'wide'}"
             found.append(
                 f"{100 * float(level):g} % intervals hold {100 * share:.1f} % of {held.count:,} test observations: "
-                f"they are too {'narrow' if share < low else 'wide'}"
+                + (
+                    f"they may be {way}; exact ones hold {100 * low:.1f} to {100 * high:.1f} % in 95 of 100 cases"
+                    if lowest <= share <= highest
+                    else f"they are {way}"
+                )
             )
     chosen = next((one for one in tried if one.chosen), None)
     if chosen is not None and chosen.error is not None and chosen.training is not None:
@@ -250,6 +265,11 @@ def worries(
         ranks = [one.rank for one in tried if one.method == chosen.method and one.rank is not None]
         if len(ranks) > 1 and chosen.rank == max(ranks) and not interrupted:
             found.append(f"the largest rank that was tried, {chosen.rank}, predicts best: a larger one may be better")
+    if untried:
+        found.append(
+            f"time was up before {', '.join(untried)} {'was' if len(untried) == 1 else 'were'} tried: more seconds may "
+            f"find a better model"
+        )
     if not by_cell:
         _, count = np.unique(data.coordinates.numpy(), axis=0, return_counts=True)
         repeated = int(count[count > 1].sum())

@@ -206,6 +206,7 @@ class _Work:
     ) -> None:
         self.data, self.rows, self.seed, self.seconds, self.fitting = data, rows, seed, seconds, fitting
         self.by_cell = by_cell
+        self.untried: tuple[str, ...] = ()
         inner = _take(data, rows)
         self.part, self.held = rows, rows[:0]
         if len(rows) >= _FEW:
@@ -233,6 +234,8 @@ class _Work:
                     same = best is not None and fitted is not None and best[1].entry is fitted.entry
                     if fitted is not None and (self._better(answer, least) if same else answer < least):
                         best = (answer, fitted)
+            reached = {one.method for one in tried}
+            self.untried = tuple(entry.name for entry in candidates if entry.name not in reached)
         except (KeyboardInterrupt, Stopped) as stop:
             if best is None:
                 if not isinstance(stop, Stopped):
@@ -412,7 +415,13 @@ class _Work:
         seen = _take(self.data, self.rows)
         own = seen if fitted.entry.attributes else replace(seen, attributes=None)
         diagnosis = diagnose(own, fitted.rank, plain.predict_encoded, self.seed)
-        found = worries(seen, held_out, chosen.tried, by_cell=self.by_cell, interrupted=plain.interrupted)
+        found = worries(
+            seen, held_out, chosen.tried, by_cell=self.by_cell, interrupted=plain.interrupted, untried=self.untried
+        )
+        if self.data.attribute_names and not fitted.entry.attributes:
+            able = " or ".join(f"'{entry.name}'" for entry in methods().values() if entry.attributes)
+            said = ", ".join(self.data.attribute_names)
+            found.append(f"'{fitted.entry.name}' makes no use of {said}; model {able} does")
         return replace(plain, held_out=held_out, diagnosis=replace(diagnosis, warnings=(*found, *diagnosis.warnings)))
 
     def _posterior(
@@ -494,6 +503,8 @@ def _suited(entries: Sequence[Entry], data: Observed, counts: bool | None, *, na
             continue
         if named:
             raise DataError(f"model '{entry.name}' {why}")
+    # Whole numbers are as often counts as not, and models of counts are quick: they do not wait for time to be left.
+    found.sort(key=lambda entry: not entry.counts)
     if not found:
         raise DataError("there is no model for such data; tenfold.completion.methods() lists what there is")
     return found

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from tenfold.errors import FileError
-from tenfold.network import Network, load_file
-from tenfold.verbs.posterior import Posterior, holds_posterior, load_posterior
-from tenfold.verbs.result import Fit, from_record
+from tenfold.network import load_file
+from tenfold.verbs.posterior import holds_posterior, load_posterior
+
+if TYPE_CHECKING:
+    from tenfold.network import Network
+    from tenfold.verbs.posterior import Posterior
+    from tenfold.verbs.result import Fit
 
 
 def load(path: str | os.PathLike[str]) -> Fit | Network | Posterior:
@@ -20,6 +25,8 @@ def load(path: str | os.PathLike[str]) -> Fit | Network | Posterior:
     """
     if holds_posterior(path):
         return load_posterior(path)
+    from tenfold.verbs.result import from_record  # loads what fits are made with, which a posterior does without
+
     network, record = load_file(path)
     if record is None or "fit" not in record:
         return network
