@@ -42,7 +42,7 @@ def test_layouts_are_those_of_irreps() -> None:
     assert np.array_equal(from_mul_ir(flat, [0, 1, 2], 3), array)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [m if m == "backward" else pytest.param(m, marks=pytest.mark.slow) for m in MODES])
 @pytest.mark.parametrize("work", ["full", "summed", "edges", "filter", "contraction", "harmonics"])
 def test_every_work_is_done(work: str, mode: str) -> None:
     edges = 7 if work in ("edges", "filter") else 0

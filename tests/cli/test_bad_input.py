@@ -583,7 +583,7 @@ def test_a_full_standard_output(folder: Path, store: Path) -> None:
     assert done.stderr.decode() == "tenfold: error: cannot write standard output: No space left on device\n"
 
 
-@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+@pytest.mark.parametrize("closed", ["stdout", pytest.param("stderr", marks=pytest.mark.slow)])
 def test_streams_that_were_closed_at_the_start(closed: str, folder: Path, store: Path) -> None:
     cut(store / "x.tn", folder / "x.tn", 1)
     number = {"stdout": 1, "stderr": 2}[closed]

@@ -255,7 +255,7 @@ PEAK = """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of memory is read from /proc")
-@pytest.mark.parametrize("threads", ["1", "2"])
+@pytest.mark.parametrize("threads", ["2", pytest.param("1", marks=pytest.mark.slow)])
 def test_memory_stays_within_what_was_given(threads: str) -> None:
     # 185 MB of numbers that are nowhere as a whole, of rank 4.
     # Threads that wait are not to spin: there are fewer cores than tests and their threads together.

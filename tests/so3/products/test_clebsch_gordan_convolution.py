@@ -137,7 +137,7 @@ def test_normalisation_is_that_of_e3nn() -> None:
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("channels", [16, 19])
 def test_channels_that_fill_registers_and_others(dtype: torch.dtype, channels: int) -> None:
     """Degrees above 3 are done in pieces; with 19 channels some lanes stay empty."""
