@@ -1,0 +1,74 @@
+"""Trained networks and real data on which compression is measured, one file each."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+NAMES = ("minilm", "crepe", "digits_cnn")
+
+
+class Task(Protocol):
+    """What each module here has.
+
+    ``calibration`` and ``finetuning`` share nothing with the data of ``metric``. A batch is a dictionary of what
+    ``forward`` takes, a tensor, or a pair (input, label).
+    """
+
+    TITLE: str
+
+    @staticmethod
+    def missing() -> str:
+        """Which package or data is not here; empty if all are."""
+
+    @staticmethod
+    def model() -> nn.Module:
+        """A fresh copy of the trained network, in evaluation mode."""
+
+    @staticmethod
+    def example() -> Any:
+        """One input, of which latency is measured: arguments as a tuple, so that ``model(*example)`` runs."""
+
+    @staticmethod
+    def calibration() -> Iterable[Any]:
+        """A few hundred real inputs."""
+
+    @staticmethod
+    def finetuning() -> Iterable[Any]:
+        """Some thousand real inputs; ``calibration`` is a part of them."""
+
+    @staticmethod
+    def loss(output: Tensor, wanted: Tensor) -> Tensor:
+        """What fine-tuning minimises: ``wanted`` is the output of the original network."""
+
+    @staticmethod
+    def metrics(model: nn.Module) -> dict[str, float]:
+        """All figures on held-out real data; the first is what ``metric`` gives."""
+
+    @staticmethod
+    def metric(model: nn.Module) -> float:
+        """The network's own metric on held-out real data, between 0 and 1, higher is better."""
+
+
+def task(name: str) -> Task:
+    """One of `NAMES`."""
+    return cast(Task, importlib.import_module(f"benchmarks.compress_tasks.{name}"))
+
+
+def call(model: nn.Module, batch: Any) -> Tensor:
+    """The output for a batch of a loader, labels left aside."""
+    if isinstance(batch, dict):
+        return cast(Tensor, model(**batch))
+    return cast(Tensor, model(batch if isinstance(batch, torch.Tensor) else batch[0]))
+
+
+def size_in_bytes(model: nn.Module) -> int:
+    """Bytes of parameters and buffers, shared ones once."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return sum(
+        {tensor.untyped_storage().data_ptr(): tensor.numel() * tensor.element_size() for tensor in tensors}.values()
+    )
