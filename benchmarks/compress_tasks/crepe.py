@@ -28,7 +28,7 @@ HELD_OUT, FINETUNING, CALIBRATION = 1500, 8000, 256
 
 
 class Crepe(nn.Module):
-    """Frames (batch, 1024) of audio at 16 kHz, each of mean 0 and deviation 1, to (batch, 360) probabilities of pitch."""
+    """Frames (batch, 1024) of audio at 16 kHz, mean 0 and deviation 1, to (batch, 360) probabilities of pitch."""
 
     def __init__(self, width: int = 32) -> None:
         """``width`` 32 is the network as published, 4 the "tiny" one."""

@@ -1,7 +1,7 @@
 """A small convolutional network for handwritten digits, trained here once; accuracy on digits that are held out.
 
-The 1797 images of 8 x 8 pixels come with scikit-learn (from UCI's Optical Recognition of Handwritten Digits). The weights
-are kept in the user's cache; where they are not there, they are trained in the same way, from seed 0 on one thread.
+The 1797 images of 8 x 8 pixels come with scikit-learn (from UCI's Optical Recognition of Handwritten Digits). The
+weights are kept in the user's cache; where they are not there, they are trained, from seed 0 on one thread.
 """
 
 from __future__ import annotations

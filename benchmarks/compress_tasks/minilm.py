@@ -95,8 +95,9 @@ def tokens(texts: list[str]) -> Batch:
 def documented(packages: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
     """Package and name, first line, and the rest of the documentation of each public function, method and class.
 
-    The sources are read, not run, file by file in an order drawn once. A text whose first line has occurred before is left out, and so is one with fewer than
-    four words in its first line or twelve in the rest.
+    The sources are read, not run, file by file in an order drawn once. A text
+    whose first line has occurred before is left out, and so is one with fewer than four words in its first line or
+    twelve in the rest.
     """
     seen = set()
     for package in packages:
@@ -184,7 +185,7 @@ def embed(model: nn.Module, texts: list[str]) -> Tensor:
 
 
 def metrics(model: nn.Module) -> dict[str, float]:
-    """The mean reciprocal rank, recall among the first and the first ten, and the mean cosine to what the original gives."""
+    """Mean reciprocal rank, recall among the first and the first ten, and the mean cosine to the original's vectors."""
     questions, answers = _held_out()
     vectors = embed(model, questions + answers)
     asked, given = vectors[: len(questions)], vectors[len(questions) :]

@@ -54,7 +54,7 @@ def fetch() -> Path:
 
 @cache
 def recordings(parts: tuple[str, ...]) -> dict[str, Signal]:
-    """Those of the folders named, at 16 kHz, by their paths and in order of them; shorter ones than 0.3 s are left out."""
+    """Those of the folders named, at 16 kHz, by path and in order of it; what is shorter than 0.3 s is left out."""
     place = folder()
     if place is None:
         raise FileNotFoundError("no recordings: run `python -m benchmarks.compress_tasks.voices`")
@@ -108,11 +108,11 @@ class Pitched:
 def pitched(signal: Signal, hop: int) -> Pitched:
     """The frames where two estimators agree.
 
-    One is YIN (de Cheveigné and Kawahara, 2002): cumulative mean normalised difference, threshold 0.1, parabola through
-    the dip. The other is the highest peak of the normalised cross-correlation, at least 0.9 high, of the first
-    half of a frame's samples with themselves later. Agreed is where both are within a quarter tone (50 cents), the frame
-    is no softer than 30 dB below the loudest of the recording, and both neighbours at a hop of 5 ms pass the threshold
-    of YIN within a semitone: not onsets. The pitch is YIN's.
+    One is YIN (de Cheveigné and Kawahara, 2002): cumulative mean normalised difference, threshold 0.1, parabola
+    through the dip. The other is the normalised cross-correlation of a frame's first samples with later ones: its
+    first peak of nearly the greatest height, which must be 0.9. They agree where they differ by less than 50 cents,
+    the frame is no softer than 30 dB below the loudest of the recording, and 5 ms before and after it YIN is as sure
+    and within a semitone: no onsets. The pitch is YIN's.
     """
     stretches = frames(signal, hop)
     if not len(stretches):
