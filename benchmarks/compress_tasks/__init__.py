@@ -6,8 +6,7 @@ import importlib
 from collections.abc import Iterable
 from typing import Any, Protocol, cast
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 NAMES = ("minilm", "crepe", "digits_cnn")
 
@@ -15,8 +14,8 @@ NAMES = ("minilm", "crepe", "digits_cnn")
 class Task(Protocol):
     """What each module here has.
 
-    ``calibration`` and ``finetuning`` share nothing with the data of ``metric``. A batch is a dictionary of what
-    ``forward`` takes, a tensor, or a pair (input, label).
+    ``calibration`` and ``finetuning`` share nothing with the data of ``metric``. A batch is what `tenfold.compress`
+    takes as one: a dictionary of arguments, a tensor, or a pair (input, label).
     """
 
     TITLE: str
@@ -31,7 +30,7 @@ class Task(Protocol):
 
     @staticmethod
     def example() -> Any:
-        """One input, of which latency is measured: arguments as a tuple, so that ``model(*example)`` runs."""
+        """One batch, of which latency is measured."""
 
     @staticmethod
     def calibration() -> Iterable[Any]:
@@ -40,10 +39,6 @@ class Task(Protocol):
     @staticmethod
     def finetuning() -> Iterable[Any]:
         """Some thousand real inputs; ``calibration`` is a part of them."""
-
-    @staticmethod
-    def loss(output: Tensor, wanted: Tensor) -> Tensor:
-        """What fine-tuning minimises: ``wanted`` is the output of the original network."""
 
     @staticmethod
     def metrics(model: nn.Module) -> dict[str, float]:
@@ -57,18 +52,3 @@ class Task(Protocol):
 def task(name: str) -> Task:
     """One of `NAMES`."""
     return cast(Task, importlib.import_module(f"benchmarks.compress_tasks.{name}"))
-
-
-def call(model: nn.Module, batch: Any) -> Tensor:
-    """The output for a batch of a loader, labels left aside."""
-    if isinstance(batch, dict):
-        return cast(Tensor, model(**batch))
-    return cast(Tensor, model(batch if isinstance(batch, torch.Tensor) else batch[0]))
-
-
-def size_in_bytes(model: nn.Module) -> int:
-    """Bytes of parameters and buffers, shared ones once."""
-    tensors = [*model.parameters(), *model.buffers()]
-    return sum(
-        {tensor.untyped_storage().data_ptr(): tensor.numel() * tensor.element_size() for tensor in tensors}.values()
-    )

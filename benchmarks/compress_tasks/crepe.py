@@ -97,13 +97,13 @@ def hertz(probabilities: Tensor) -> Tensor:
     return 10 * 2 ** (cents / 1200)
 
 
-def example() -> tuple[Tensor]:
+def example() -> Tensor:
     """A second of audio: 100 frames, 10 ms apart."""
     name, signal = max(voices.recordings(voices.HELD_OUT[:1]).items(), key=lambda pair: len(pair[1]))
     stretches = voices.frames(signal, 160)[100:200]
     if len(stretches) < 100:
         raise ValueError(f"{name} has no 100 frames after the first second")
-    return (torch.from_numpy(voices.normalised(stretches)),)
+    return torch.from_numpy(voices.normalised(stretches))
 
 
 def calibration() -> DataLoader[Tensor]:
@@ -143,11 +143,6 @@ def _training() -> Tensor:
     stretches = np.concatenate(parts)
     stretches = stretches[generator.permutation(len(stretches))[:FINETUNING]]
     return torch.from_numpy(voices.normalised(stretches))
-
-
-def loss(output: Tensor, wanted: Tensor) -> Tensor:
-    """Cross entropy of each bin, what CREPE was trained by."""
-    return functional.binary_cross_entropy(output, wanted)
 
 
 @cache

@@ -149,11 +149,9 @@ def _training() -> list[str]:
     return [texts[index] for index in order]
 
 
-def example() -> tuple[Tensor, Tensor]:
-    """Eight sentences of 64 tokens: the ids, and a mask that hides none."""
-    long = [text for text in _held_out()[1] if len(text.split()) > TOKENS][:8]
-    batch = tokens(long)
-    return batch["input_ids"], batch["attention_mask"]
+def example() -> Batch:
+    """Eight texts of 64 tokens."""
+    return tokens([text for text in _held_out()[1] if len(text.split()) > TOKENS][:8])
 
 
 def calibration() -> DataLoader[Batch]:
@@ -166,11 +164,6 @@ def finetuning() -> DataLoader[Batch]:
     generator = torch.Generator().manual_seed(0)
     texts: Any = _training()[:FINETUNING]
     return DataLoader(texts, batch_size=32, shuffle=True, drop_last=True, collate_fn=tokens, generator=generator)
-
-
-def loss(output: Tensor, wanted: Tensor) -> Tensor:
-    """One minus the cosine: both have length one."""
-    return (1 - (output * wanted).sum(-1)).mean()
 
 
 def embed(model: nn.Module, texts: list[str]) -> Tensor:

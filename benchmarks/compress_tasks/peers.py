@@ -2,22 +2,21 @@
 
 Neither looks at data. Each layer keeps one part of its parameters, the same for all, found so that the whole network
 has the size asked for; a layer that would not become smaller is left as it is. What they give can be trained on like
-any other network: `distil` is the loop for all.
+any other network, as by `tenfold.compression.distil`.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.util import find_spec
-from itertools import repeat
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.compress_tasks import call, size_in_bytes
+from tenfold.compression import size_of
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 # A layer and the part of its parameters to keep, to what takes its place; None where that would be no smaller.
@@ -50,7 +49,7 @@ def missing() -> str:
 
 
 def _sized(model: nn.Module, size: float, replace: Replace) -> nn.Module:
-    wanted = size * size_in_bytes(model)
+    wanted = size * size_of(model)[0]
     low, high = 0.0, 1.0
     for _ in range(12):  # on shapes alone: no weight is decomposed
         part = (low + high) / 2
@@ -89,7 +88,7 @@ def _bytes_at(model: nn.Module, part: float) -> float:
         rank = _rank(layer, part)
         if rank:
             saved += (rows * columns - rank * (rows + columns)) * layer.weight.element_size()
-    return size_in_bytes(model) - saved
+    return size_of(model)[0] - saved
 
 
 def _by_svd(layer: nn.Module, part: float) -> nn.Module | None:
@@ -149,35 +148,3 @@ def _by_tensorly(layer: nn.Module, part: float, factorization: str) -> nn.Module
         return tltorch.FactorizedConv.from_conv(
             layer, part, implementation="factorized", factorization=factorization, **fixed
         )
-
-
-def distil(
-    student: nn.Module,
-    teacher: nn.Module,
-    task: Any,
-    *,
-    steps: int,
-    rate: float = 1e-3,
-    batches: Iterable[Any] | None = None,
-) -> nn.Module:
-    """Train ``student`` in place to give what ``teacher`` gives, by Adam with a rate that falls by a cosine to nothing.
-
-    Layers stay in evaluation mode, so that nothing is dropped out and norms keep their statistics. ``batches`` are the
-    task's own, again and again, where none are given. Returns ``student``.
-    """
-    optimizer = torch.optim.Adam(student.parameters(), lr=rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    student.eval()
-    for _, batch in zip(range(steps), _again(batches or task.finetuning()), strict=False):
-        with torch.no_grad():
-            wanted = call(teacher, batch)
-        optimizer.zero_grad()
-        task.loss(call(student, batch), wanted).backward()
-        optimizer.step()
-        schedule.step()
-    return student
-
-
-def _again(batches: Iterable[Any]) -> Iterable[Any]:
-    for loader in repeat(batches):
-        yield from loader

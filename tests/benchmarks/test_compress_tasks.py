@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from benchmarks.compress_tasks import NAMES, call, crepe, digits_cnn, minilm, size_in_bytes, task, voices
+from benchmarks.compress_tasks import crepe, digits_cnn, minilm, peers, task, voices
+from tenfold.compression import forward, size_of
 
 
 def _tone(hertz: float, samples: int = 8000) -> np.ndarray:
@@ -74,7 +76,7 @@ def test_speakers_that_are_held_out_are_not_heard_in_training() -> None:
     assert batch.shape == (32, voices.FRAME)
     torch.testing.assert_close(batch.mean(1), torch.zeros(32), atol=1e-5, rtol=0)
     assert torch.equal(batch, next(iter(crepe.calibration())))
-    assert crepe.example()[0].shape == (100, voices.FRAME)
+    assert crepe.example().shape == (100, voices.FRAME)
 
 
 def test_minilm_finds_what_sentences_mean() -> None:
@@ -88,13 +90,9 @@ def test_minilm_finds_what_sentences_mean() -> None:
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(3))
     assert vectors[0] @ vectors[1] > 0.4 > 0.2 > vectors[0] @ vectors[2]
     batch = minilm.tokens(texts)
-    torch.testing.assert_close(call(network, batch), vectors, atol=1e-5, rtol=0)
+    torch.testing.assert_close(forward(network, batch), vectors, atol=1e-5, rtol=0)
     alone = network(**minilm.tokens(texts[:1]))  # what it is padded with plays no part
     torch.testing.assert_close(alone[0], vectors[0], atol=1e-5, rtol=0)
-
-
-def _buffers(network: torch.nn.Module) -> int:
-    return sum(buffer.numel() * buffer.element_size() for buffer in network.buffers())
 
 
 def test_documentation_is_read_without_repetition() -> None:
@@ -104,28 +102,67 @@ def test_documentation_is_read_without_repetition() -> None:
     assert not set(minilm.HELD_OUT) & set(minilm.FOR_TRAINING)
 
 
-def test_digits_are_learned(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    _need("digits_cnn")
-    monkeypatch.setattr(digits_cnn, "user_cache_path", lambda _: tmp_path)
-    monkeypatch.setattr(digits_cnn, "EPOCHS", 1)
-    trained = digits_cnn.train(epochs=1)
-    assert digits_cnn.metric(trained) > 0.85
-    again = digits_cnn.train(epochs=1)
-    assert all(
-        torch.equal(one, other)
-        for one, other in zip(trained.state_dict().values(), again.state_dict().values(), strict=True)
-    )
+def test_digits_are_those_that_come_with_tenfold() -> None:
+    assert digits_cnn.metric(digits_cnn.model()) > 0.99
+    images, _ = digits_cnn.calibration()[0]
+    held_out = {tuple(image.flatten().tolist()) for image in digits_cnn.example()}
+    assert not held_out & {tuple(image.flatten().tolist()) for image in images}
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_loss_is_least_at_what_is_wanted(name: str) -> None:
+def _network() -> nn.Sequential:
     generator = torch.Generator().manual_seed(0)
-    wanted = {
-        "minilm": torch.nn.functional.normalize(torch.randn(4, 6, generator=generator), dim=-1),
-        "crepe": torch.rand(4, 6, generator=generator),
-        "digits_cnn": torch.randn(4, 6, generator=generator),
-    }[name]
-    output = wanted.clone().requires_grad_()
-    task(name).loss(output, wanted).backward()
-    slope = output.grad if name != "minilm" else output.grad - (output.grad * wanted).sum(-1, keepdim=True) * wanted
-    assert slope.abs().max() < 1e-6
+    made = nn.Sequential(
+        nn.Embedding(60, 16),
+        Flip(),
+        nn.Conv1d(16, 24, 8, padding=3),
+        nn.Conv1d(24, 24, 5, dilation=2, stride=2),
+        nn.Conv1d(24, 24, 3, groups=2),
+        nn.Flatten(),
+        nn.Linear(24 * 4, 40),
+    )
+    for parameter in made.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=generator) / parameter.shape[-1]
+    return made.eval()
+
+
+class Flip(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2)
+
+
+@pytest.mark.parametrize("size", [0.9, 0.5])
+def test_truncated_svd_is_the_nearest_of_the_size(size: float) -> None:
+    network = _network()
+    small = peers.truncated_svd(network, size)
+    assert size - 0.1 < size_of(small)[0] / size_of(network)[0] <= size
+    words = torch.arange(60).reshape(3, 20)
+    assert small(words).shape == network(words).shape
+    first, last = small[6]
+    kept = last.weight @ first.weight
+    values = torch.linalg.svdvals(network[6].weight)
+    error = (kept - network[6].weight).norm()
+    torch.testing.assert_close(error, values[first.out_features :].norm(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(last.bias, network[6].bias)
+    assert small[4] is not network[4]
+    assert torch.equal(small[4].weight, network[4].weight)  # groups are left alone
+
+
+def test_truncated_svd_of_weights_that_have_the_rank_changes_nothing() -> None:
+    network = _network()
+    for layer in (network[0], network[2], network[3], network[6]):
+        left, values, right = torch.linalg.svd(layer.weight.data.flatten(1), full_matrices=False)
+        layer.weight.data = ((left[:, :4] * values[:4]) @ right[:4]).reshape(layer.weight.shape)
+    small = peers.truncated_svd(network, 0.6)
+    words = torch.arange(60).reshape(3, 20)
+    torch.testing.assert_close(small(words), network(words), rtol=1e-4, atol=1e-4 * float(network(words).abs().max()))
+
+
+def test_tensorly_torch_takes_the_place_of_layers() -> None:
+    if peers.missing():
+        pytest.skip(peers.missing())
+    network = _network()
+    small = peers.tensorly_torch(network, 0.7)
+    assert {type(layer).__name__ for layer in small} >= {"FactorizedConv", "FactorizedLinear"}
+    assert 0.5 < size_of(small)[0] / size_of(network)[0] <= 0.75
+    words = torch.arange(60).reshape(3, 20)
+    assert small(words).shape == network(words).shape
