@@ -1,7 +1,8 @@
 """Other ways to a smaller network: truncated SVD of each weight, and TensorLy-Torch.
 
 Neither looks at data. Each layer keeps one part of its parameters, the same for all, found so that the whole network
-has the size asked for; a layer that would not become smaller is left as it is. What they give can be trained on like
+has the size asked for; a layer that would not become smaller is left as it is. So are the first and the last layer of a
+network with convolutions, as is usual: they are small, and it is hurt most there. What they give can be trained on like
 any other network, as by `tenfold.compression.distil`.
 """
 
@@ -65,7 +66,8 @@ def _sized(model: nn.Module, size: float, replace: Replace) -> nn.Module:
 
 def _layers(model: nn.Module) -> list[tuple[str, Any]]:
     kinds = (nn.Linear, nn.Embedding, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return [(name, layer) for name, layer in model.named_modules() if isinstance(layer, kinds)]
+    found = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, kinds)]
+    return found[1:-1] if any(isinstance(layer, Convolution) for _, layer in found) else found
 
 
 def _matrix(layer: nn.Module) -> Tensor:
