@@ -173,6 +173,7 @@ def test_tensorly_torch_takes_the_place_of_layers() -> None:
     assert small(_signals()).shape == network(_signals()).shape
 
 
+@pytest.mark.slow
 def test_the_benchmark_measures_all() -> None:
     rows = compression.measure(digits_cnn, 0.4, epochs=0, batches=1)
     assert [row.who for row in rows][:2] == ["as trained", "tenfold"]
