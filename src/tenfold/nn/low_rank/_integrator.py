@@ -22,19 +22,16 @@ class FactoredLayer(nn.Module):
     Attributes:
         shape: what the dense layer was.
         core: the core.
-        velocity: what momentum has gathered, of the core's shape.
         bias: that of the dense layer.
     """
 
     core: Tensor
-    velocity: Tensor
 
     def __init__(self, shape: Shape, core: Tensor, bias: nn.Parameter | None) -> None:
         super().__init__()
         self.shape = shape
         self.bias = bias
         self.register_buffer("core", core)
-        self.register_buffer("velocity", torch.zeros_like(core))
         # What a pass differentiates by, while it runs.
         self._along: tuple[Tensor, ...] = ()
         self._inner: Tensor | None = None
@@ -85,9 +82,8 @@ class FactoredLayer(nn.Module):
         """No pass is running."""
         self._along, self._inner = (), None
 
-    def descend(self, gradient: Tensor, lr: float, momentum: float) -> None:
-        self.velocity.mul_(momentum).add_(gradient)
-        self.core = self.core - lr * self.velocity
+    def descend(self, gradient: Tensor, lr: float) -> None:
+        self.core = self.core - lr * gradient
 
     def _load_from_state_dict(self, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         # A checkpoint has the ranks of its time; these are not part of the layer's shape.
@@ -118,13 +114,11 @@ class Integrator(Scheme):
         refusal: Refusal,
         *,
         lr: float,
-        momentum: float,
         tolerance: float | None,
         skip: Globs,
         only: Globs | None,
     ) -> None:
         self.lr = rate("lr", lr)
-        self.momentum = rate("momentum", momentum)
         self.tolerance = tolerance
         self.fixed_bases = False
         super().__init__(model, kinds, refusal, skip=skip, only=only)
@@ -168,7 +162,7 @@ class Integrator(Scheme):
         with torch.no_grad(), self._plainly():
             for name, gradient in gradients.items():
                 if _finite(name, gradient, scaler):
-                    self._layers[name].descend(gradient, self.lr, self.momentum)
+                    self._layers[name].descend(gradient, self.lr)
             if self.tolerance is not None:
                 for name in moved:
                     self._layers[name].truncate(self.tolerance)

@@ -6,6 +6,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -243,4 +244,10 @@ def _checked(loss: Any, scaler: torch.amp.GradScaler | None) -> Tensor:
 
 def needs_closure(optimizer: Optimizer) -> bool:
     """Whether it evaluates the loss more than once, like L-BFGS."""
-    return inspect.signature(optimizer.step).parameters["closure"].default is inspect.Parameter.empty
+    return _closure_required(type(optimizer))
+
+
+@cache
+def _closure_required(kind: type[Optimizer]) -> bool:
+    closure = inspect.signature(kind.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty

@@ -30,7 +30,6 @@ class DLRT(Integrator):
         tolerance: relative error of a weight, in the Frobenius norm, that each truncation may make; None keeps ranks
             as they are, with bases that descend instead of growing.
         lr: learning rate of the factors.
-        momentum: of S; what was gathered is carried along to each new basis.
         rank: to begin with, of all layers or by name; by default the largest.
         max_rank: of all layers or by name; by default the largest with which factors are not larger than the weight.
         min_rank: below which no layer goes.
@@ -52,7 +51,6 @@ class DLRT(Integrator):
         *,
         tolerance: float | None = 0.1,
         lr: float = 0.05,
-        momentum: float = 0.0,
         rank: int | Mapping[str, int] | None = None,
         max_rank: int | Mapping[str, int] | None = None,
         min_rank: int = 2,
@@ -64,7 +62,6 @@ class DLRT(Integrator):
             (nn.Linear, *CONVOLUTIONS),
             factors_pay,
             lr=lr,
-            momentum=momentum,
             tolerance=None if tolerance is None else part("tolerance", tolerance),
             skip=skip,
             only=only,
@@ -129,22 +126,15 @@ class _Matrix(FactoredLayer):
         else:
             left = torch.linalg.qr(self.left @ self.core - step * gradients[0]).Q
             right = torch.linalg.qr(self.right @ self.core.T - step * gradients[1]).Q
-        self._turn(left.T @ self.left, right.T @ self.right)
+        self.core = left.T @ self.left @ self.core @ (right.T @ self.right).T
         self.left, self.right = left, right
 
     def truncate(self, tolerance: float) -> None:
         left, values, right = torch.linalg.svd(self.core)
         least, most = self.limits
         rank = kept(values, tolerance, least=least, most=most)
-        left, right = left[:, :rank], right[:rank].T
-        self._turn(left.T, right.T)
-        # What the rotation leaves beside the diagonal is rounding.
         self.core = torch.diag(values[:rank])
-        self.left, self.right = self.left @ left, self.right @ right
-
-    def _turn(self, left: Tensor, right: Tensor) -> None:
-        self.core = left @ self.core @ right.T
-        self.velocity = left @ self.velocity @ right.T
+        self.left, self.right = self.left @ left[:, :rank], self.right @ right[:rank].T
 
     def to_dense(self) -> Tensor:
         kernel = self.shape.kernel

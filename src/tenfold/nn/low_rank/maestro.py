@@ -94,6 +94,8 @@ class Maestro(Scheme):
             return loss + closure() if self._whole else loss
 
         def prepare(_: float) -> None:
+            if not self._penalty:
+                return
             with torch.no_grad(), self._plainly():
                 for layer in self._layers.values():
                     for factor in (layer.left, layer.right):

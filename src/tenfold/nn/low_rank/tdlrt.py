@@ -30,7 +30,6 @@ class TDLRT(Integrator):
         tolerance: relative error of a kernel, in the Frobenius norm, that each truncation may make in all modes
             together; None keeps ranks as they are, with bases that descend instead of growing.
         lr: learning rate of bases and cores.
-        momentum: of the core; what was gathered is carried along to each new basis.
         rank: to begin with, of each mode of each layer: a tuple for the output channels, the input channels and, with
             ``kernel``, the axes of the kernel; by default half of the channels.
         max_rank: of the output and input channels of all layers; by default none but their number.
@@ -54,7 +53,6 @@ class TDLRT(Integrator):
         *,
         tolerance: float | None = 0.1,
         lr: float = 0.05,
-        momentum: float = 0.0,
         rank: Mapping[str, Ranks] | None = None,
         max_rank: int | Mapping[str, int] | None = None,
         min_rank: int = 2,
@@ -67,7 +65,6 @@ class TDLRT(Integrator):
             CONVOLUTIONS,
             _refused,
             lr=lr,
-            momentum=momentum,
             tolerance=None if tolerance is None else part("tolerance", tolerance),
             skip=skip,
             only=only,
@@ -182,7 +179,7 @@ class _Tucker(FactoredLayer):
 
     def _turn(self, matrices: Sequence[Tensor]) -> None:
         for mode, matrix in enumerate(matrices):
-            self.core, self.velocity = _times(self.core, matrix, mode), _times(self.velocity, matrix, mode)
+            self.core = _times(self.core, matrix, mode)
 
     def _turned(self, mode: int) -> Tensor:
         """The core with its unfolding along a mode made orthonormal, spread over the axes of the kernel."""
