@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from tenfold.errors import DataError
 from tenfold.nn.low_rank._census import Globs, Refusal, replace
 from tenfold.nn.low_rank._layer import Shape
-from tenfold.nn.low_rank._scheme import Closure, Rank, Scheme, rate, statistics_kept
+from tenfold.nn.low_rank._scheme import Closure, Rank, Scheme, checked, rate, statistics_kept
 
 
 class FactoredLayer(nn.Module):
@@ -169,10 +169,13 @@ class Integrator(Scheme):
         return loss
 
     def _move_bases(self, closure: Closure, scaler: torch.amp.GradScaler | None) -> list[str]:
-        leaves = {name: layer.begin_bases() for name, layer in self._layers.items()}
+        with torch.no_grad(), self._plainly():
+            leaves = {name: layer.begin_bases() for name, layer in self._layers.items()}
         try:
             with statistics_kept(self.model), torch.enable_grad():
-                loss = closure() if scaler is None else scaler.scale(closure())
+                loss = checked(closure(), scaler)
+                if scaler is not None:
+                    loss = scaler.scale(loss)
             flat = [leaf for each in leaves.values() for leaf in each]
             found = list(torch.autograd.grad(loss, flat, allow_unused=True))
         finally:
@@ -212,7 +215,12 @@ def widened(basis: Tensor, gradient: Tensor) -> Tensor:
 
     ``basis`` times any matrix minus any multiple of the gradient is in its span, so the learning rate does not matter.
     """
-    return torch.linalg.qr(torch.cat([basis, gradient], dim=1)).Q
+    return orthonormal(torch.cat([basis, gradient], dim=1))
+
+
+def orthonormal(matrix: Tensor) -> Tensor:
+    """An orthonormal basis of the columns, laid out row by row, as it comes out of a checkpoint."""
+    return torch.linalg.qr(matrix).Q.contiguous()
 
 
 def _finite(name: str, gradient: Tensor, scaler: torch.amp.GradScaler | None) -> bool:

@@ -162,7 +162,7 @@ class Scheme(ABC):
             if optimizer is not None:
                 optimizer.zero_grad()
             with torch.enable_grad():
-                loss = _checked(closure(), scaler)
+                loss = checked(closure(), scaler)
             losses.append(loss.detach())
             (loss if scaler is None else scaler.scale(loss)).backward()
             if scaler is not None and optimizer is not None:
@@ -234,7 +234,7 @@ def rate(name: str, value: float) -> float:
     return number
 
 
-def _checked(loss: Any, scaler: torch.amp.GradScaler | None) -> Tensor:
+def checked(loss: Any, scaler: torch.amp.GradScaler | None) -> Tensor:
     if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
         raise TenfoldError("closure must return the loss, one number that depends on the model, before its backward")
     if scaler is None and not bool(loss.detach().isfinite()):
@@ -244,10 +244,10 @@ def _checked(loss: Any, scaler: torch.amp.GradScaler | None) -> Tensor:
 
 def needs_closure(optimizer: Optimizer) -> bool:
     """Whether it evaluates the loss more than once, like L-BFGS."""
-    return _closure_required(type(optimizer))
+    return _closure_required(type(optimizer).step)
 
 
 @cache
-def _closure_required(kind: type[Optimizer]) -> bool:
-    closure = inspect.signature(kind.step).parameters.get("closure")
+def _closure_required(step: Callable[..., Any]) -> bool:
+    closure = inspect.signature(step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tenfold.nn.low_rank._census import Globs, factors_pay, largest_rank, of_each
-from tenfold.nn.low_rank._integrator import FactoredLayer, Integrator, widened
+from tenfold.nn.low_rank._integrator import FactoredLayer, Integrator, orthonormal, widened
 from tenfold.nn.low_rank._layer import CONVOLUTIONS, Shape, parameters_of
 from tenfold.nn.low_rank._scheme import kept, part
 
@@ -124,8 +124,8 @@ class _Matrix(FactoredLayer):
         if step is None:
             left, right = widened(self.left, gradients[0]), widened(self.right, gradients[1])
         else:
-            left = torch.linalg.qr(self.left @ self.core - step * gradients[0]).Q
-            right = torch.linalg.qr(self.right @ self.core.T - step * gradients[1]).Q
+            left = orthonormal(self.left @ self.core - step * gradients[0])
+            right = orthonormal(self.right @ self.core.T - step * gradients[1])
         self.core = left.T @ self.left @ self.core @ (right.T @ self.right).T
         self.left, self.right = left, right
 

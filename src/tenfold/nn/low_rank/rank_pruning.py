@@ -66,6 +66,7 @@ class TrainedRankPruning(Scheme):
         super().__init__(model, kinds, _pays if self._spatial else factors_pay, skip=skip, only=only)
         self._fixed = of_each("rank", rank, self._originals)
         self._steps = 0
+        self._projected = False  # since the last step: a second projection would only cut again
         # Singular vectors that the last projection kept: what the gradient of the sum of singular values is made of.
         self._vectors: dict[str, tuple[Tensor, Tensor]] = {}
         with torch.no_grad(), self._plainly():
@@ -94,14 +95,17 @@ class TrainedRankPruning(Scheme):
                         weight.grad.add_(self._folded(name, left @ right.T), alpha=self._nuclear)
 
         loss = self._descend(closure, optimizer, scaler, prepare)
-        self._steps += 1
+        self._steps, self._projected = self._steps + 1, False
         if self._steps % self._period == 0:
             self.project()
         return loss
 
     def project(self) -> None:
-        """Put the best approximation of low rank in the place of each weight."""
+        """Put the best approximation of low rank in the place of each weight; once after a step."""
         self._running()
+        if self._projected:
+            return
+        self._projected = True
         with torch.no_grad(), self._plainly():
             for name in self._originals:
                 left, values, right = self._svd(name)
@@ -152,11 +156,16 @@ class TrainedRankPruning(Scheme):
 
     def state_dict(self) -> dict[str, Any]:
         vectors = {name: [vector.clone() for vector in each] for name, each in self._vectors.items()}
-        return super().state_dict() | {"steps": self._steps, "ranks": dict(self._kept), "vectors": vectors}
+        return super().state_dict() | {
+            "steps": self._steps,
+            "projected": self._projected,
+            "ranks": dict(self._kept),
+            "vectors": vectors,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self._steps, self._kept = state["steps"], dict(state["ranks"])
+        self._steps, self._projected, self._kept = state["steps"], state["projected"], dict(state["ranks"])
         for name, (left, right) in state["vectors"].items():
             like = self._weight(name)
             self._vectors[name] = left.to(like, copy=True), right.to(like, copy=True)

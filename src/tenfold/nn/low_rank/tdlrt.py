@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tenfold.errors import TenfoldError
 from tenfold.nn.low_rank._census import Globs, of_each
-from tenfold.nn.low_rank._integrator import FactoredLayer, Integrator, widened
+from tenfold.nn.low_rank._integrator import FactoredLayer, Integrator, orthonormal, widened
 from tenfold.nn.low_rank._layer import CONVOLUTIONS, Shape, parameters_of
 from tenfold.nn.low_rank._scheme import kept, part
 
@@ -109,6 +109,8 @@ class _Tucker(FactoredLayer):
     ) -> None:
         super().__init__(shape, core.contiguous(), bias)
         self.limits = limits
+        # The cores with the unfoldings along both channels made orthonormal, while the bases are open.
+        self._turned: tuple[Tensor, ...] = ()
         for mode, basis in enumerate(bases):
             self.register_buffer(f"basis{mode}", basis.contiguous())
 
@@ -131,21 +133,29 @@ class _Tucker(FactoredLayer):
         # One forward of the same function with the gradients of all modes. The output's is that of the function as it
         # is computed; the others' are those of terms that are zero and are there for their gradients only.
         outer, zero, *rest = self._along
-        turned = [self._turned(mode) for mode in (0, 1)]
         inner = shape.pointwise(features, bases[1].T)
-        found = shape.pointwise(shape.convolve(inner, turned[0]), outer, self.bias)
-        beside = shape.convolve(shape.pointwise(features.detach(), zero.T), turned[1])
+        found = shape.pointwise(shape.convolve(inner, self._turned[0]), outer, self.bias)
+        beside = shape.convolve(shape.pointwise(features.detach(), zero.T), self._turned[1])
         for core in rest:
             beside = beside + shape.convolve(inner.detach(), core)
         return found + shape.pointwise(beside, bases[0])
 
     def open_bases(self) -> tuple[Tensor, ...]:
-        columns = _orthonormal(self.core, 1)[0].shape[1]
-        bases = self.bases
-        leaves = [bases[0] @ _orthonormal(self.core, 0)[1].T, bases[1].new_zeros(bases[1].shape[0], columns)]
-        if len(bases) > 2:
+        turned, leaves = [], []
+        for mode in (0, 1):
+            q, r = _factored(self.core, mode)
+            sizes = [size for other, size in enumerate(self.core.shape) if other != mode]
+            turned.append(self._spread(q.T.reshape(-1, *sizes).movedim(0, mode)))
+            leaves.append(self.bases[mode] @ r.T)
+        self._turned = turned[0], turned[1]
+        leaves[1] = torch.zeros_like(leaves[1])
+        if len(self.limits) > 2:
             leaves.append(torch.zeros_like(self._spread(self.core)))
         return tuple(leaves)
+
+    def end(self) -> None:
+        super().end()
+        self._turned = ()
 
     def widen(self, gradients: Sequence[Tensor], step: float | None) -> None:
         along = list(gradients[:2])
@@ -156,13 +166,13 @@ class _Tucker(FactoredLayer):
             for other in range(2, len(bases)):
                 if other != mode:
                     inner = _times(inner, bases[other].T, other)
-            along.append(_unfolded(inner, mode) @ _orthonormal(self.core, mode)[0])
+            along.append(_unfolded(inner, mode) @ _factored(self.core, mode)[0])
         turned = []
         for mode, (basis, gradient) in enumerate(zip(bases, along, strict=True)):
             if step is None:
                 wide = widened(basis, gradient)
             else:
-                wide = torch.linalg.qr(basis @ _orthonormal(self.core, mode)[1].T - step * gradient).Q
+                wide = orthonormal(basis @ _factored(self.core, mode)[1].T - step * gradient)
             turned.append(wide.T @ basis)
             setattr(self, f"basis{mode}", wide)
         self._turn(turned)
@@ -179,13 +189,7 @@ class _Tucker(FactoredLayer):
 
     def _turn(self, matrices: Sequence[Tensor]) -> None:
         for mode, matrix in enumerate(matrices):
-            self.core = _times(self.core, matrix, mode)
-
-    def _turned(self, mode: int) -> Tensor:
-        """The core with its unfolding along a mode made orthonormal, spread over the axes of the kernel."""
-        q = _orthonormal(self.core, mode)[0]
-        sizes = [size for other, size in enumerate(self.core.shape) if other != mode]
-        return self._spread(q.T.reshape(-1, *sizes).movedim(0, mode))
+            self.core = _times(self.core, matrix, mode).contiguous()
 
     def _spread(self, core: Tensor) -> Tensor:
         """The kernel between the channels' bases."""
@@ -220,10 +224,11 @@ def _unfolded(tensor: Tensor, mode: int) -> Tensor:
 
 def _times(tensor: Tensor, matrix: Tensor, mode: int) -> Tensor:
     """The product of a mode with a matrix."""
-    return torch.tensordot(matrix, tensor, dims=([1], [mode])).movedim(0, mode)
+    first = tensor.movedim(mode, 0)
+    return (matrix @ first.flatten(1)).unflatten(1, first.shape[1:]).movedim(0, mode)
 
 
-def _orthonormal(core: Tensor, mode: int) -> tuple[Tensor, Tensor]:
+def _factored(core: Tensor, mode: int) -> tuple[Tensor, Tensor]:
     """``Q`` and ``R`` of the transposed unfolding."""
     found = torch.linalg.qr(_unfolded(core, mode).T)
     return found.Q, found.R
