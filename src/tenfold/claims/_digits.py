@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from tenfold.errors import missing_extra
+from tenfold.models.digits import TRAINED, images
 from tenfold.nn.low_rank import DLRT, TDLRT, Scheme
-
-TRAINING = 1400
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,22 +22,11 @@ class Digits:
     test_labels: Tensor
 
 
-@cache
-def _loaded() -> tuple[Tensor, Tensor]:
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise missing_extra("scikit-learn", "bench", "this claim, which is measured on its digits,") from error
-    found = load_digits()
-    pictures = torch.from_numpy(found.images).float().unsqueeze(1) / 16
-    return pictures, torch.from_numpy(found.target).long()
-
-
 def digits(seed: int) -> Digits:
     """1,400 of the 1,797 pictures to train on, drawn at random, and the others."""
-    pictures, labels = _loaded()
+    pictures, labels = images()
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed))
-    train, test = order[:TRAINING], order[TRAINING:]
+    train, test = order[:TRAINED], order[TRAINED:]
     return Digits(pictures[train], labels[train], pictures[test], labels[test])
 
 
@@ -84,16 +70,16 @@ def train(
     scheme: Scheme | None = None,
     lr: float = 2e-3,
     batch: int = 50,
-    factors_lr: float = 0.0,
 ) -> None:
-    """AdamW, its learning rate falling to zero, and that of a scheme which has one with it."""
+    """AdamW, its learning rate falling to zero, and that of a scheme which has one of its own with it."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     generator = torch.Generator().manual_seed(seed)
+    own = scheme.lr if isinstance(scheme, DLRT | TDLRT) else 0.0
     for epoch in range(epochs):
         for group in optimizer.param_groups:
             group["lr"] = lr * (1 - epoch / epochs)
         if isinstance(scheme, DLRT | TDLRT):
-            scheme.lr = factors_lr * (1 - epoch / epochs)
+            scheme.lr = own * (1 - epoch / epochs)
         for rows in torch.randperm(len(data.labels), generator=generator).split(batch):
             pictures, labels = data.pictures[rows], data.labels[rows]
             if scheme is None:
@@ -104,6 +90,11 @@ def train(
                 scheme.step(lambda x=pictures, y=labels: cross_entropy(model(x), y), optimizer)  # type: ignore[misc]
         if scheme is not None:
             scheme.epoch()
+
+
+def numbers_of(model: nn.Module) -> int:
+    """How many numbers its parameters have."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def accuracy(model: nn.Module, data: Digits) -> float:

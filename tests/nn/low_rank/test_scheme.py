@@ -19,7 +19,7 @@ Make = Callable[..., Scheme]
 SCHEMES: dict[str, Make] = {
     "DLRT": lambda model, **options: DLRT(model, lr=0.1, tolerance=0.3, **options),
     "DLRT of fixed rank": lambda model, **options: DLRT(model, rank=3, tolerance=None, **options),
-    "TDLRT": lambda model, **options: TDLRT(model, lr=0.1, tolerance=0.3, kernel=True, **options),
+    "TDLRT": lambda model, **options: TDLRT(model, lr=0.1, tolerance=0.5, kernel=True, **options),
     "TDLRT of fixed rank": lambda model, **options: TDLRT(model, tolerance=None, **options),
     "TrainedRankPruning": lambda model, **options: TrainedRankPruning(model, tolerance=0.5, **options),
     "spatial": lambda model, **options: TrainedRankPruning(model, tolerance=0.5, unfolding="spatial", **options),
@@ -205,7 +205,7 @@ class Odd(nn.Module):
 def test_layers_that_cannot_be_trained_say_why() -> None:
     model = Odd()
     scheme = DLRT(model)
-    assert set(scheme.ranks) == {"plain", "conv", "transposed"}
+    assert set(scheme.ranks) == {"plain", "conv", "transposed", "block.linear1", "block.linear2"}
     assert scheme.left_alone == {
         "frozen": "is frozen",
         "grouped": "has 2 groups",
@@ -219,13 +219,24 @@ def test_layers_that_cannot_be_trained_say_why() -> None:
         "empty": "has size zero",
         "up": "is ConvTranspose2d, not Linear or Conv1d or Conv2d or Conv3d",
         "block.self_attn.out_proj": "is NonDynamicallyQuantizableLinear, not Linear or Conv1d or Conv2d or Conv3d",
-        "block.linear1": "nn.TransformerEncoderLayer reads its weight",
-        "block.linear2": "nn.TransformerEncoderLayer reads its weight",
         "broken": "its weight is not finite",
     }
     assert "left alone: has 2 groups" in str(scheme)
     assert model.tied.weight is model.embedding.weight
     assert model.plain.weight.shape == (8, 8)
+
+
+@pytest.mark.parametrize("method", [DLRT, TrainedRankPruning, Maestro])
+def test_a_transformer_does_not_take_its_shortcut_past_the_factors(method: Callable[[nn.Module], Scheme]) -> None:
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 24, 0.0, batch_first=True), 1).eval()
+    inputs = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    scheme = method(model)
+    assert list(scheme.ranks) == ["layers.0.linear1", "layers.0.linear2"]
+    if isinstance(scheme, TrainedRankPruning):
+        scheme.project()
+    with torch.no_grad():
+        expected = model(inputs)
+        assert torch.allclose(scheme.finish()(inputs), expected, atol=1e-5)
 
 
 def test_names_are_chosen_by_globs() -> None:

@@ -43,7 +43,7 @@ def census(
         elif name not in wanted:
             reason = "not among those asked for"
         else:
-            reason = _reason(name, layer, model, kinds, names, holders) or refusal(layer)
+            reason = _reason(name, layer, kinds, names, holders) or refusal(layer)
         if reason:
             left_alone[name] = reason
         else:
@@ -52,12 +52,6 @@ def census(
         reasons = "; ".join(f"'{name}': {reason}" for name, reason in left_alone.items())
         raise TenfoldError(f"model has no layer to train in low rank: {reasons or 'no linear map and no convolution'}")
     return handled, left_alone
-
-
-def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
-    """Put a layer in the place of the one that has the name."""
-    parent, _, key = name.rpartition(".")
-    model.get_submodule(parent)._modules[key] = layer
 
 
 def factors_pay(layer: nn.Module) -> str:
@@ -103,7 +97,6 @@ def _matching(argument: str, globs: Globs, layers: Iterable[str]) -> set[str]:
 def _reason(
     name: str,
     layer: nn.Module,
-    model: nn.Module,
     kinds: tuple[type[nn.Module], ...],
     names: Mapping[int, list[str]],
     holders: Mapping[int, list[str]],
@@ -115,7 +108,6 @@ def _reason(
         return f"is {kind.__name__}, not {known}"
     weight, groups = layer.weight, getattr(layer, "groups", 1)
     other = [n for n in names[id(layer)] if n != name]
-    parent = model.get_submodule(name.rpartition(".")[0])
     if not name:
         return "is the model itself: put it into nn.Sequential"
     if other:
@@ -127,8 +119,6 @@ def _reason(
     others = [n for n in holders[id(weight)] if n != f"{name}.weight"]
     if others:
         return f"its weight is shared with '{others[0]}'"
-    if isinstance(parent, nn.TransformerEncoderLayer):
-        return "nn.TransformerEncoderLayer reads its weight"
     return _numbers(weight) or (f"has {groups} groups" if groups != 1 else "")
 
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tenfold.errors import DataError
-from tenfold.nn.low_rank._census import Globs, Refusal, replace
+from tenfold.nn.low_rank._census import Globs, Refusal
 from tenfold.nn.low_rank._layer import Shape
 from tenfold.nn.low_rank._scheme import Closure, Rank, Scheme, checked, rate, statistics_kept
+from tenfold.nn.placing import place
 
 
 class FactoredLayer(nn.Module):
@@ -133,7 +134,7 @@ class Integrator(Scheme):
             made = {name: self._made(name, layer) for name, layer in self._originals.items()}
         for name, layer in made.items():
             layer.train(self._originals[name].training)
-            replace(self.model, name, layer)
+            place(self.model, name, layer)
         self._layers = made
 
     @property

@@ -17,8 +17,9 @@ from torch.optim import Optimizer
 from tenfold._arguments import real_number
 from tenfold._tables import columns
 from tenfold.errors import DataError, TenfoldError
-from tenfold.nn.low_rank._census import Globs, Refusal, census, replace
+from tenfold.nn.low_rank._census import Globs, Refusal, census
 from tenfold.nn.low_rank._layer import Shape
+from tenfold.nn.placing import place
 
 Closure = Callable[[], Tensor]
 Rank = int | tuple[int, ...]
@@ -104,7 +105,7 @@ class Scheme(ABC):
         with torch.no_grad(), self._plainly():
             for name in self._originals:
                 training = self.model.get_submodule(name).training
-                replace(self.model, name, self._factored(name).train(training))
+                place(self.model, name, self._factored(name).train(training))
         self._finished = True
         return self.model
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tenfold.errors import TenfoldError
-from tenfold.nn.low_rank._census import Globs, factors_pay, of_each, replace
+from tenfold.nn.low_rank._census import Globs, factors_pay, of_each
 from tenfold.nn.low_rank._layer import CONVOLUTIONS, Shape, parameters_of
 from tenfold.nn.low_rank._scheme import Closure, Rank, Scheme, needs_closure, part, rate
+from tenfold.nn.placing import place
 
 
 class Maestro(Scheme):
@@ -74,7 +75,7 @@ class Maestro(Scheme):
                 made = _Ordered(shape, left[:, :width] * root, right[:width].T * root, bias)
                 self._layers[name] = made.train(layer.training)
         for name, made in self._layers.items():
-            replace(model, name, made)
+            place(model, name, made)
 
     @property
     def ranks(self) -> dict[str, Rank]:
@@ -128,7 +129,7 @@ class Maestro(Scheme):
             for name in self._layers:
                 layer = copy.get_submodule(name)
                 assert isinstance(layer, _Ordered)
-                replace(copy, name, layer.plain(wanted.get(name, layer.rank)).train(layer.training))
+                place(copy, name, layer.plain(wanted.get(name, layer.rank)).train(layer.training))
         return copy
 
     def _draw(self) -> dict[str, int]:
