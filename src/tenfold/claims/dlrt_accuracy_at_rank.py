@@ -15,14 +15,14 @@ _HEAD = "5"
     "dlrt_accuracy_at_rank",
     paper="Low-rank lottery tickets: finding efficient low-rank neural networks via matrix differential equations",
     year=2022,
-    where="Section 5, accuracy by the truncation tolerance, and against truncating a trained network",
+    where="the experiments: accuracy by tolerance, and beside truncating a trained network",
     stated=(
-        "Trained along low-rank matrices whose ranks find themselves, a network of a fraction of the parameters is about "
-        "as accurate as the dense one, and far more than the dense one truncated to the same ranks."
+        "Trained along low-rank matrices whose ranks find themselves, a network with a fraction of the parameters is "
+        "about as accurate as the dense one, and far more than the dense one truncated to the same ranks."
     ),
 )
 def dlrt_accuracy_at_rank(*, seed: int = 0, seeds: int = 3, epochs: int = 30) -> Measurement:
-    """Handwritten digits, two hidden layers of 128; 1,400 pictures to train on and 397 to test on, drawn anew each time.
+    """Handwritten digits, two hidden layers of 128; 1,400 pictures to train on and 397 to test on, drawn each time.
 
     The hidden layers' matrices are trained with a tolerance of 0.2 and plain descent at 0.5; what else there is, and
     all of the dense network, by AdamW. Learning rates fall to zero over 30 epochs. Truncated is the dense network, by

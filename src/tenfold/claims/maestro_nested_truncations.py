@@ -20,7 +20,7 @@ _VALUES = (5.0, 3.0, 1.0)
     "maestro_nested_truncations",
     paper="Maestro: Uncovering Low-Rank Structures via Trainable Decomposition",
     year=2024,
-    where="Theorem 4.1 and Section 5, the trade-off between accuracy and size without retraining",
+    where="the theorem on linear maps, and the experiments: accuracy by size without retraining",
     stated=(
         "Ordered dropout of ranks finds the singular value decomposition of a linear map, for all ranks at once, and "
         "networks trained by it can be cut to any rank with a graceful loss of accuracy."

@@ -16,14 +16,14 @@ _HEAD = "5"
     "rank_pruning_accuracy_at_rank",
     paper="TRP: Trained Rank Pruning for Efficient Deep Neural Networks",
     year=2020,
-    where="Section 4, the tables of accuracy beside decompositions of trained networks",
+    where="the experiments: accuracy beside decompositions of trained networks",
     stated=(
         "A network that is projected on low rank every few steps of its training is more accurate at equal rank than "
         "one that is trained as usual and then truncated, without fine-tuning."
     ),
 )
 def rank_pruning_accuracy_at_rank(*, seed: int = 0, seeds: int = 3, epochs: int = 30) -> Measurement:
-    """Handwritten digits, two hidden layers of 128; 1,400 pictures to train on and 397 to test on, drawn anew each time.
+    """Handwritten digits, two hidden layers of 128; 1,400 pictures to train on and 397 to test on, drawn each time.
 
     Both hidden layers have rank 3, 4 or 6: by a projection every five steps of AdamW with 3e-4 times the sum of
     singular values, or by the SVD of what AdamW alone found in as many epochs.

@@ -15,7 +15,7 @@ _CONVOLUTIONS = ("2", "4")
     "tdlrt_accuracy_at_rank",
     paper="Geometry-aware training of factorized layers in tensor Tucker format",
     year=2024,
-    where="Section 4, accuracy by compression on CIFAR-10 beside factorizations",
+    where="the experiments: accuracy by compression, beside other factorizations",
     stated=(
         "Convolutions trained in the Tucker format with ranks that find themselves are about as accurate as dense ones "
         "with a fraction of their parameters, and far more than those after a Tucker decomposition to the same ranks."

@@ -19,7 +19,7 @@ Make = Callable[..., Scheme]
 SCHEMES: dict[str, Make] = {
     "DLRT": lambda model, **options: DLRT(model, lr=0.1, tolerance=0.3, **options),
     "DLRT of fixed rank": lambda model, **options: DLRT(model, rank=3, tolerance=None, **options),
-    "TDLRT": lambda model, **options: TDLRT(model, lr=0.1, tolerance=0.5, kernel=True, **options),
+    "TDLRT": lambda model, **options: TDLRT(model, lr=0.1, tolerance=0.8, kernel=True, **options),
     "TDLRT of fixed rank": lambda model, **options: TDLRT(model, tolerance=None, **options),
     "TrainedRankPruning": lambda model, **options: TrainedRankPruning(model, tolerance=0.5, **options),
     "spatial": lambda model, **options: TrainedRankPruning(model, tolerance=0.5, unfolding="spatial", **options),
