@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from tenfold.errors import DataError
 from tenfold.nn.low_rank._census import Globs, Refusal
 from tenfold.nn.low_rank._layer import Shape
-from tenfold.nn.low_rank._scheme import Closure, Rank, Scheme, checked, rate, statistics_kept
+from tenfold.nn.low_rank._scheme import Closure, Rank, Scheme, checked, enabled, rate, statistics_kept
 from tenfold.nn.placing import place
 
 
@@ -145,6 +145,7 @@ class Integrator(Scheme):
         self, closure: Closure, optimizer: Optimizer | None = None, *, scaler: torch.amp.GradScaler | None = None
     ) -> Tensor:
         self._running()
+        scaler = enabled(scaler)
         moved = [] if self.fixed_bases else self._move_bases(closure, scaler)
         gradients: dict[str, Tensor] = {}
 

@@ -235,6 +235,11 @@ def rate(name: str, value: float) -> float:
     return number
 
 
+def enabled(scaler: torch.amp.GradScaler | None) -> torch.amp.GradScaler | None:
+    """None for one that is switched off."""
+    return scaler if scaler is not None and scaler.is_enabled() else None
+
+
 def checked(loss: Any, scaler: torch.amp.GradScaler | None) -> Tensor:
     if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
         raise TenfoldError("closure must return the loss, one number that depends on the model, before its backward")

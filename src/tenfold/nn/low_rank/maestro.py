@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from tenfold.errors import TenfoldError
 from tenfold.nn.low_rank._census import Globs, factors_pay, of_each
 from tenfold.nn.low_rank._layer import CONVOLUTIONS, Shape, parameters_of
-from tenfold.nn.low_rank._scheme import Closure, Rank, Scheme, needs_closure, part, rate
+from tenfold.nn.low_rank._scheme import Closure, Rank, Scheme, enabled, needs_closure, part, rate
 from tenfold.nn.placing import place
 
 
@@ -85,6 +85,7 @@ class Maestro(Scheme):
         self, closure: Closure, optimizer: Optimizer | None = None, *, scaler: torch.amp.GradScaler | None = None
     ) -> Tensor:
         self._running()
+        scaler = enabled(scaler)
         self._held(optimizer, {name: [layer.left, layer.right] for name, layer in self._layers.items()})
         self._optimizer = optimizer
         drawn = self._draw()

@@ -13,7 +13,7 @@ from tenfold._arguments import whole_number
 from tenfold.errors import TenfoldError
 from tenfold.nn.low_rank._census import Globs, factors_pay, largest_rank, of_each
 from tenfold.nn.low_rank._layer import CONVOLUTIONS, Shape, parameters_of
-from tenfold.nn.low_rank._scheme import Closure, Rank, Scheme, kept, part, rate
+from tenfold.nn.low_rank._scheme import Closure, Rank, Scheme, enabled, kept, part, rate
 
 Unfolding = Literal["channel", "spatial"]
 
@@ -69,22 +69,24 @@ class TrainedRankPruning(Scheme):
         self._projected = False  # since the last step: a second projection would only cut again
         # Singular vectors that the last projection kept: what the gradient of the sum of singular values is made of.
         self._vectors: dict[str, tuple[Tensor, Tensor]] = {}
+        self._kept: dict[str, int] = {}
         with torch.no_grad(), self._plainly():
             for name in self._originals:
                 left, values, right = self._svd(name)
                 nonzero = kept(values, torch.finfo(values.dtype).eps * len(values))
                 self._vectors[name] = left[:, :nonzero], right[:, :nonzero]
-            self._kept = {name: self._rank(name, self._svd(name)[1]) for name in self._originals}
+                self._kept[name] = self._rank(name, values)
 
     @property
     def ranks(self) -> dict[str, Rank]:
-        """The rank of each layer at the last projection."""
+        """The rank of each layer at the last projection; before the first, what it would be."""
         return dict(self._kept)
 
     def step(
         self, closure: Closure, optimizer: Optimizer | None = None, *, scaler: torch.amp.GradScaler | None = None
     ) -> Tensor:
         self._running()
+        scaler = enabled(scaler)
         self._held(optimizer, {name: [self._weight(name)] for name in self._originals})
 
         def prepare(_: float) -> None:
