@@ -7,7 +7,8 @@ the same epochs, batches and learning rates (AdamW, falling to zero) for everybo
 the same. *truncated* is the dense network after SVDs, or higher-order SVDs of its convolutions; *fine-tuned* is that
 network after as many epochs more, which is twice the training of the others.
 
-Seconds are those of the processor for one step of one thread; what is compared takes turns, and medians are given.
+Seconds are those of the processor for one step of one thread, the mean of five; what is compared takes turns, and
+medians are given.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ Numbers = dict[str, Any]
 Make = Callable[[nn.Module, Mapping[str, int]], Scheme]
 
 
+# Steps that are timed together: from one projection of trained rank pruning to the next.
+PERIOD = 5
+
+
 def tucker(ranks: Mapping[str, int]) -> dict[str, tuple[int, int]]:
     return {name: (rank, rank) for name, rank in ranks.items()}
 
@@ -42,7 +47,7 @@ def tucker(ranks: Mapping[str, int]) -> dict[str, tuple[int, int]]:
 LINEAR: dict[str, Make] = {
     "DLRT": lambda m, r: DLRT(m, tolerance=0.01, lr=0.5, max_rank=r, min_rank=1, only=list(r)),
     "DLRT, fixed rank": lambda m, r: DLRT(m, tolerance=None, lr=0.5, rank=r, max_rank=r, min_rank=1, only=list(r)),
-    "TrainedRankPruning": lambda m, r: TrainedRankPruning(m, rank=r, only=list(r)),
+    "TrainedRankPruning": lambda m, r: TrainedRankPruning(m, rank=r, period=PERIOD, only=list(r)),
     "Maestro": lambda m, r: Maestro(m, rank=r, penalty=0.0, only=list(r)),
 }
 CONVOLUTIONAL: dict[str, Make] = LINEAR | {
@@ -137,9 +142,10 @@ def steps(network: str, rank: int, repeats: int, *, width: int, batch: int) -> N
     for turn in range(repeats + 1):
         for name, run in runs.items():
             started = time.process_time()
-            run()
+            for _ in range(PERIOD):
+                run()
             if turn:  # the first is to warm up
-                took[name].append(time.process_time() - started)
+                took[name].append((time.process_time() - started) / PERIOD)
     medians = {name: statistics.median(values) for name, values in took.items()}
     what = f"{width} to {width} features" if linear else f"two 3 x 3 convolutions of {width} channels"
     return {"what": f"{what}, batch {batch}", "rank": rank, "seconds": medians}
