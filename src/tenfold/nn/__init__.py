@@ -1,11 +1,12 @@
 """Layers of PyTorch that are made of structures and symmetries.
 
+low_rank: schemes that train any model's layers in low rank.
 so3: layers that turn with space.
 """
 
 from __future__ import annotations
 
-from tenfold.nn import so3
+from tenfold.nn import low_rank, so3
 from tenfold.nn._linear_map import LinearMap
 from tenfold.nn.linear import StructuredLinear
 from tenfold.nn.quantized import QuantizedConv, QuantizedEmbedding, QuantizedLinear, QuantizedWeight
@@ -19,5 +20,6 @@ __all__ = [
     "QuantizedWeight",
     "StructuredLinear",
     "load",
+    "low_rank",
     "so3",
 ]
