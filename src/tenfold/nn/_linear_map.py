@@ -58,7 +58,7 @@ class LinearMap(nn.Module):
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             given = " x ".join(map(str, x.shape)) or "a single number"
             raise DataError(f"the layer takes vectors of {self.in_features} numbers along the last axis, not {given}")
-        made = self._times(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)
+        made = self._times(x.reshape(-1, self.in_features)).contiguous().view(*x.shape[:-1], self.out_features)
         return made if self.bias is None else made + self.bias.to(made.dtype)
 
     def extra_repr(self) -> str:
