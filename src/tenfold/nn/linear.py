@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tenfold.contraction import contract, plan
+from tenfold.contraction import plan
 from tenfold.errors import StructureError
-from tenfold.network import Network
+from tenfold.nn._execution import Asked, Execution
 from tenfold.nn._linear_map import LinearMap
 from tenfold.structure import Structure
 
-# No index of a structure contains a space, so this name is free.
 _BATCH = "the batch"
 
 
@@ -29,13 +29,20 @@ class StructuredLinear(LinearMap):
         structure: a matrix structure, or several whose matrices are added; all of one shape.
         bias: whether a number is added to each feature that goes out; it starts at zero.
         fixed: cores that are not trained, by their names; they are buffers of the layer.
+        execution: ``"factorised"`` never makes the matrix in full to apply it, ``"materialised"`` always does, once for
+            as long as the cores do not change where no gradient of them is wanted; ``"auto"`` does what was faster when
+            it was measured, on the first vectors of a kind that came.
         dtype, device: of the parameters, as in ``torch.nn``.
         generator: where the random numbers of the start come from; torch's own by default.
 
     Raises:
-        StructureError: not a matrix, structures of several shapes, or a fixed core that there is not.
+        StructureError: not a matrix, structures of several shapes, a fixed core that there is not, or another word for
+            ``execution``.
 
-    Cost: that of the cheapest order of products, ``flops(batch)``.
+    Cost: that of the cheapest order of products, ``flops(batch)``, or less time. Under ``torch.compile`` and
+    ``torch.export`` nothing is measured: the factors are used where they need less than half of the operations of the
+    matrix. What is kept of the cores is made anew when they change in place, are replaced, or when the layer is set to
+    train or to eval; numbers written behind PyTorch's back (through ``.data`` or a NumPy view) are seen after that.
     Paper: "Compute better spent: replacing dense layers with structured matrices", 2024.
     """
 
@@ -45,6 +52,7 @@ class StructuredLinear(LinearMap):
         *,
         bias: bool = True,
         fixed: Mapping[str, Tensor] | None = None,
+        execution: Asked = "auto",
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
@@ -60,17 +68,23 @@ class StructuredLinear(LinearMap):
         rows, columns = structures[0].shape
         super().__init__(columns, rows, bias=bias, dtype=dtype, device=device)
         self.structures = structures
-        self._fixed = dict(fixed or {})
+        if execution not in get_args(Asked):
+            raise StructureError(f"execution must be {', '.join(get_args(Asked))}, not {execution!r}")
+        self._execution = Execution(structures, execution)
+        given_cores = dict(fixed or {})
         names = [self._name(n, core.name) for n, one in enumerate(structures) for core in one.cores]
-        unknown = [name for name in self._fixed if name not in names]
+        unknown = [name for name in given_cores if name not in names]
         if unknown:
             raise StructureError(f"fixed core '{unknown[0]}' is not in the structure; its cores are {', '.join(names)}")
         self.cores = nn.ParameterDict()
+        self._places: list[list[tuple[str, bool]]] = []
         for n, one in enumerate(structures):
+            self._places.append([])
             for core in one.cores:
                 name = self._name(n, core.name)
-                if name in self._fixed:
-                    given = torch.as_tensor(self._fixed[name]).to(
+                self._places[-1].append((f"fixed_{name}" if name in given_cores else name, name in given_cores))
+                if name in given_cores:
+                    given = torch.as_tensor(given_cores[name]).to(
                         dtype=dtype or torch.get_default_dtype(), device=device
                     )
                     if tuple(given.shape) != core.shape:
@@ -83,41 +97,45 @@ class StructuredLinear(LinearMap):
     def _name(self, term: int, core: str) -> str:
         return core if len(self.structures) == 1 else f"{core}_{term}"
 
-    def _cores(self, term: int) -> list[Tensor]:
-        names = [self._name(term, core.name) for core in self.structures[term].cores]
-        return [getattr(self, f"fixed_{name}") if name in self._fixed else self.cores[name] for name in names]
+    def _cores(self) -> list[list[Tensor]]:
+        """For each structure its cores."""
+        # Straight from where modules keep them: this runs in every call, and attributes of modules are slow.
+        trained, fixed = self.cores._parameters, self._buffers
+        return [[fixed[name] if apart else trained[name] for name, apart in term] for term in self._places]  # type: ignore[misc]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Cores anew, so that the entries of the matrix have variance ``1 / in_features``; the bias zero."""
         with torch.no_grad():
-            for term, structure in enumerate(self.structures):
+            for structure, cores in zip(self.structures, self._cores(), strict=True):
                 summed = math.prod(structure.sizes[i] for i in structure.inner_indices) or 1
                 variance = 1 / (max(self.in_features, 1) * summed * len(self.structures))
                 each = variance ** (1 / len(structure.terms))
-                for core in self._cores(term):
+                for core in cores:
                     if core.requires_grad:
                         core.normal_(0.0, math.sqrt(each), generator=generator)
             if self.bias is not None:
                 self.bias.zero_()
 
     def _times(self, rows: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
-        made = None
-        for term, structure in enumerate(self.structures):
-            up, down = structure.outputs
-            cores = self._cores(term)
-            operands = [(t.indices, cores[c]) for t, c in zip(structure.terms, structure.term_core, strict=True)]
-            x = rows.reshape(rows.shape[0], *(structure.sizes[i] for i in down))
-            one = contract([((_BATCH, *down), x), *operands], (_BATCH, *up)).reshape(rows.shape[0], self.out_features)
-            made = one if made is None else made + one
-        assert made is not None
-        return made
+        return self._run(rows, None)
+
+    def _mapped(self, rows: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
+        return self._run(rows, self.bias).contiguous()
+
+    def _run(self, rows: Tensor, bias: Tensor | None) -> Tensor:
+        cores = self._cores()
+        if torch.compiler.is_compiling():
+            return self._execution.by_rule(cores, rows, bias)
+        return self._execution(cores, rows, bias)
+
+    def train(self, mode: bool = True) -> StructuredLinear:
+        """As of any module; what was kept of the cores is forgotten."""
+        self._execution.forget()
+        return super().train(mode)
 
     def to_dense(self) -> Float[Tensor, "out_features in_features"]:
         """The matrix, in full; gradients flow to the cores."""
-        return sum(
-            (Network(one, self._cores(term)).dense() for term, one in enumerate(self.structures)),
-            start=torch.zeros((), dtype=self._cores(0)[0].dtype, device=self._cores(0)[0].device),
-        )
+        return self._execution.dense(self._cores())
 
     def flops(self, batch: int = 1) -> int:
         """Multiplications and additions of one call on ``batch`` vectors along the cheapest order of products."""
@@ -155,8 +173,8 @@ class StructuredLinear(LinearMap):
         made = cls(structure, bias=bias is not None, dtype=weight.dtype, device=weight.device)
         with torch.no_grad():
             found = project(weight.detach(), made.structures, covariance=covariance)
-            for term, cores in enumerate(found):
-                for mine, core in zip(made._cores(term), cores, strict=True):
+            for mine_of_term, cores in zip(made._cores(), found, strict=True):
+                for mine, core in zip(mine_of_term, cores, strict=True):
                     mine.copy_(core)
             if bias is not None and made.bias is not None:
                 made.bias.copy_(bias)
