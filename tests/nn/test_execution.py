@@ -13,7 +13,7 @@ from torch import nn
 
 from tenfold import formats
 from tenfold.errors import StructureError
-from tenfold.nn import StructuredLinear, _execution
+from tenfold.nn import StructuredLinear, _execution, _structured
 from tenfold.structure import Structure
 
 SIZES = st.integers(1, 7)
@@ -50,11 +50,11 @@ def test_all_ways_are_one_product(structure: Structure, batch: int, single: bool
     dtype = torch.float32 if single else torch.float64
     layer = StructuredLinear((structure, structure), dtype=dtype)
     nn.init.normal_(layer.bias)
-    chains, cores, bias = layer._execution.chains, layer._cores(), layer.bias.detach()
+    chains, cores, bias = layer._execution._ways.subject, layer._cores(), layer.bias.detach()
     x = inputs_for(layer, batch)
     wanted = x @ layer.to_dense().T + bias
     with torch.no_grad():
-        for way in (_execution._CONTRACTED, _execution._CHAINED, _execution._LANES, _execution._MATERIALISED):
+        for way in (_structured.CONTRACTED, _structured.CHAINED, _structured.LANES, _structured.MATERIALISED):
             for rows in (x, torch.cat([x, x], 1)[:, : x.shape[1]], x.t().contiguous().t()):
                 made = way.run(chains, way.prepare(chains, cores), rows, bias)
                 torch.testing.assert_close(made, wanted, msg=lambda text, way=way: f"{way.name}: {text}")

@@ -11,23 +11,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tenfold.contraction import contract, execute
-from tenfold.nn import _lanes
-from tenfold.nn._chains import Chain, chain
-from tenfold.structure import Structure
+from tenfold.errors import StructureError
 
-Chains = tuple[Chain, ...]
 Cores = Sequence[Sequence[Tensor]]
 Asked = Literal["auto", "factorised", "materialised"]
 
-# No index of a structure contains a space, so this name is free.
-_BATCH = "the batch"
 # Rounds of a measurement, and the seconds after which there are no more of them.
 _ROUNDS, _SECONDS = 7, 0.03
 # A way that took so many times the shortest first try is not tried again.
@@ -43,109 +38,58 @@ _SHARE = 0.5
 
 
 class Way(NamedTuple):
-    """One way to apply a structured matrix."""
+    """One way to apply a matrix. ``subject`` is what the matrix is, without its numbers.
+
+    Attributes:
+        name: what `_kept` has it under.
+        prepare: what is made of the cores, from subject and cores; differentiable, except for a kernel.
+        run: the product, from the subject, what was prepared, rows and bias.
+    """
 
     name: str
-    prepare: Callable[[Chains, Cores], Any]
-    run: Callable[[Chains, Any, Tensor, Tensor | None], Tensor]
+    prepare: Callable[[Any, Cores], Any]
+    run: Callable[[Any, Any, Tensor, Tensor | None], Tensor]
 
 
-def _as_they_are(chains: Chains, cores: Cores) -> Any:
-    return cores
+@dataclass(frozen=True)
+class Ways:
+    """All ways to apply one kind of matrix.
 
+    Attributes:
+        subject: what the matrix is, without its numbers.
+        factors: ways that do not make the matrix; the first is taken where nothing is measured.
+        whole: the way that makes it.
+        kernel: one for numbers of single or double precision on the CPU where no gradients are wanted, or None.
+        flops: multiplications and additions of the factors for one vector.
+        entries: of the matrix.
+    """
 
-def _contracted(chains: Chains, cores: Cores, rows: Tensor, bias: Tensor | None) -> Tensor:
-    """Along the cheapest order of products there is, rows first."""
-    made = None
-    for one, numbers in zip(chains, cores, strict=True):
-        structure = one.structure
-        up, down = structure.outputs
-        operands = [(t.indices, numbers[c]) for t, c in zip(structure.terms, structure.term_core, strict=True)]
-        x = rows.reshape(rows.shape[0], *one.down)
-        part = contract([((_BATCH, *down), x), *operands], (_BATCH, *up)).reshape(rows.shape[0], structure.shape[0])
-        made = part if made is None else made + part
-    assert made is not None
-    return made if bias is None else made + bias.to(made.dtype)
+    subject: Hashable
+    factors: tuple[Way, ...]
+    whole: Way
+    kernel: Way | None
+    flops: int
+    entries: int
 
-
-def _matrices(chains: Chains, cores: Cores) -> list[list[Tensor]]:
-    """The cores in the order of the chain, each as matrices ``[groups, made, summed]``."""
-    return [
-        [numbers[step.core].permute(step.core_axes).reshape(step.core_shape) for step in one.steps]
-        for one, numbers in zip(chains, cores, strict=True)
-    ]
-
-
-def _chained(chains: Chains, prepared: list[list[Tensor]], rows: Tensor, bias: Tensor | None) -> Tensor:
-    """One core after the other, features first: then a product's result is the next one's operand without a copy."""
-    count = rows.shape[0]
-    total = None
-    for one, matrices in zip(chains, prepared, strict=True):
-        if one.flat:
-            part = rows
-            for matrix in matrices:
-                part = part @ matrix[0].t()
-        else:
-            held = rows.t().reshape(*one.down, count)
-            for step, matrix in zip(one.steps, matrices, strict=True):
-                groups, _, summed = step.core_shape
-                held = held.permute(step.axes).reshape(groups, summed, step.others * count)
-                held = torch.bmm(matrix, held) if groups > 1 else matrix[0] @ held[0]
-                held = held.reshape(*step.after, count)
-            part = held.permute(one.finish).reshape(one.structure.shape[0], count).t()
-        total = part if total is None else total + part
-    assert total is not None
-    made = total.contiguous()
-    return made if bias is None else made + bias.to(made.dtype)
-
-
-def dense(chains: Chains, cores: Cores) -> Tensor:
-    """The matrix in full; gradients flow to the cores."""
-    made = None
-    for one, numbers in zip(chains, cores, strict=True):
-        operands = [numbers[c] for c in one.structure.term_core]
-        part = execute(one.whole, operands).reshape(one.structure.shape)
-        made = part if made is None else made + part
-    assert made is not None
-    return made
-
-
-def _dense(chains: Chains, matrix: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
-    return nn.functional.linear(rows, matrix, bias)
-
-
-def _by_lanes(chains: Chains, prepared: _lanes.Ready, rows: Tensor, bias: Tensor | None) -> Tensor:
-    if rows.stride(1) != 1:
-        rows = rows.contiguous()
-    own = bias is not None and bias.dtype == rows.dtype and bias.is_contiguous()
-    made = _lanes.run(prepared, rows, bias if own else None, chains[0].structure.shape[0])
-    return made if own or bias is None else made + bias.to(made.dtype)
-
-
-_CONTRACTED = Way("contracted", _as_they_are, _contracted)
-_CHAINED = Way("chained", _matrices, _chained)
-_LANES = Way("lanes", _lanes.ready, _by_lanes)
-_MATERIALISED = Way("materialised", dense, _dense)
 
 _table: dict[Hashable, Way] = {}
 
 
 class Execution:
-    """Which way a layer takes, and what is kept for it; it belongs to the layer and goes into no file and no copy."""
+    """Which way a layer takes, and what is kept for it; copies of the layer begin with nothing."""
 
-    def __init__(self, structures: Sequence[Structure], asked: Asked) -> None:
+    def __init__(self, ways: Ways, asked: Asked) -> None:
+        if asked not in get_args(Asked):
+            raise StructureError(f"execution must be {', '.join(get_args(Asked))}, not {asked!r}")
         self.asked = asked
-        self.chains = tuple(map(chain, structures))
-        self.structures = tuple(structures)
+        self._ways = ways
         self._chosen: dict[Hashable, Way] = {}
         self._kept: dict[str, tuple[list[tuple[Tensor, int, int]], Any]] = {}
-        self._flops = sum(one.flops for one in self.chains)
-        whole = 2 * math.prod(structures[0].shape)
-        fewer = asked == "factorised" or (asked == "auto" and self._flops <= _SHARE * whole)
-        self._rule = _CHAINED if fewer else _MATERIALISED
+        fewer = asked == "auto" and ways.flops <= _SHARE * 2 * ways.entries
+        self._rule = ways.factors[0] if fewer or asked == "factorised" else ways.whole
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Execution, (self.structures, self.asked)
+        return Execution, (self._ways, self.asked)
 
     def forget(self) -> None:
         """Make what is kept of the cores anew when it is needed."""
@@ -153,12 +97,13 @@ class Execution:
 
     def dense(self, cores: Cores) -> Tensor:
         """The matrix in full; gradients flow to the cores."""
-        return dense(self.chains, cores)
+        made: Tensor = self._ways.whole.prepare(self._ways.subject, cores)
+        return made
 
     def by_rule(self, cores: Cores, rows: Tensor, bias: Tensor | None) -> Tensor:
         """Without measuring and without keeping anything; the same way for any number of rows."""
-        way = self._rule
-        return way.run(self.chains, way.prepare(self.chains, cores), rows, bias)
+        way, subject = self._rule, self._ways.subject
+        return way.run(subject, way.prepare(subject, cores), rows, bias)
 
     def __call__(self, cores: Cores, rows: Tensor, bias: Tensor | None) -> Tensor:
         """The product, by the fastest way for such rows."""
@@ -170,76 +115,75 @@ class Execution:
             or torch._C._len_torch_dispatch_stack()
         ):
             return self.by_rule(cores, rows, bias)
-        graded = torch.is_grad_enabled()
-        trained = graded and any(core.requires_grad for numbers in cores for core in numbers)
-        wanted = trained or (graded and rows.requires_grad)
-        kind = rows.device.type
+        trained = wanted = False
+        if torch.is_grad_enabled():
+            trained = _trained(cores)
+            wanted = trained or rows.requires_grad
+        device = rows.device
+        kind = device.type
         half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         threads = torch.get_num_threads() if kind == "cpu" else 0
-        key = (count.bit_length(), rows.dtype, rows.device, threads, trained, wanted, half)
+        key = (count.bit_length(), rows.dtype, cores[0][0].dtype, device, threads, trained, wanted, half)
         way = self._chosen.get(key)
         if way is None:
-            way = self._chosen[key] = self._choose(key, cores, rows, bias)
-        return way.run(self.chains, self._prepared(way, cores, trained), rows, bias)
+            way = self._chosen[key] = self._choose(key, cores, rows, bias, trained=trained, wanted=wanted)
+        return way.run(self._ways.subject, self._prepared(way, cores, trained), rows, bias)
 
     def _prepared(self, way: Way, cores: Cores, trained: bool) -> Any:
-        if trained or way is _CONTRACTED:
-            return way.prepare(self.chains, cores)
+        if trained:
+            return way.prepare(self._ways.subject, cores)
         kept = self._kept.get(way.name)
         if kept is not None and _unchanged(kept[0], cores):
             return kept[1]
         # What is kept may serve where gradients are wanted, so it is no tensor of inference mode.
         with torch.inference_mode(False), torch.no_grad():
-            made = way.prepare(self.chains, cores)
+            made = way.prepare(self._ways.subject, cores)
         marks = _marks(cores)
         if marks is not None:
             self._kept[way.name] = marks, made
         return made
 
-    def _choose(self, key: Hashable, cores: Cores, rows: Tensor, bias: Tensor | None) -> Way:
+    def _choose(
+        self, key: Hashable, cores: Cores, rows: Tensor, bias: Tensor | None, *, trained: bool, wanted: bool
+    ) -> Way:
         if self.asked == "materialised":
-            return _MATERIALISED
-        known = (self.structures, self.asked, key)
+            return self._ways.whole
+        kernel = self._ways.kernel
+        if (
+            wanted
+            or {(core.dtype, core.device.type) for numbers in cores for core in numbers} != {(rows.dtype, "cpu")}
+            or rows.device.type != "cpu"
+            or rows.dtype not in (torch.float32, torch.float64)
+            or torch.is_autocast_enabled("cpu")
+            or rows.shape[0] * self._ways.flops < _SMALL
+        ):
+            kernel = None
+        if self.asked == "factorised":
+            return kernel or self._rule
+        known = (self._ways.subject, key)
         way = _table.get(known)
         if way is None:
-            ways = self._candidates(cores, rows, bias)
-            way = _table[known] = ways[0] if len(ways) == 1 else self._fastest(ways, cores, rows, bias)
+            ways = [*self._ways.factors, *([kernel] if kernel else [])]
+            if self._ways.entries <= _LARGEST:
+                ways.append(self._ways.whole)
+            way = _table[known] = self._fastest(ways, cores, rows, bias, trained=trained, wanted=wanted)
         return way
 
-    def _candidates(self, cores: Cores, rows: Tensor, bias: Tensor | None) -> list[Way]:
-        ways = [self._rule] if self.asked == "factorised" else [_CONTRACTED, _CHAINED]
-        graded = torch.is_grad_enabled() and (
-            rows.requires_grad or any(core.requires_grad for numbers in cores for core in numbers)
-        )
-        same = {(core.dtype, core.device.type) for numbers in cores for core in numbers} == {(rows.dtype, "cpu")}
-        if (
-            same
-            and rows.device.type == "cpu"
-            and rows.dtype in (torch.float32, torch.float64)
-            and not graded
-            and not torch.is_autocast_enabled("cpu")
-            and rows.shape[0] * self._flops >= _SMALL
-        ):
-            ways = [_LANES] if self.asked == "factorised" else [*ways, _LANES]
-        if self.asked == "auto" and math.prod(self.structures[0].shape) <= _LARGEST:
-            ways.append(_MATERIALISED)
-        return ways
-
-    def _fastest(self, ways: Sequence[Way], cores: Cores, rows: Tensor, bias: Tensor | None) -> Way:
-        trained = torch.is_grad_enabled() and any(core.requires_grad for numbers in cores for core in numbers)
-        wanted = torch.is_grad_enabled() and (trained or rows.requires_grad)
+    def _fastest(
+        self, ways: Sequence[Way], cores: Cores, rows: Tensor, bias: Tensor | None, *, trained: bool, wanted: bool
+    ) -> Way:
+        subject = self._ways.subject
 
         def tried(way: Way) -> Callable[[], object]:
             if not wanted:
-                state = way.prepare(self.chains, cores)
-                return partial(way.run, self.chains, state, rows, bias)
+                return partial(way.run, subject, way.prepare(subject, cores), rows, bias)
             x = rows.detach().requires_grad_(rows.requires_grad)
             mine = [[core.detach().requires_grad_(core.requires_grad) for core in numbers] for numbers in cores]
-            state = None if trained else way.prepare(self.chains, mine)
+            state = None if trained else way.prepare(subject, mine)
             leaves = [t for t in (x, *(core for numbers in mine for core in numbers)) if t.requires_grad]
 
             def once() -> None:
-                made = way.run(self.chains, state or way.prepare(self.chains, mine), x, None)
+                made = way.run(subject, way.prepare(subject, mine) if trained else state, x, None)
                 torch.autograd.grad(made, leaves, made.detach())
 
             return once
@@ -261,9 +205,22 @@ class Execution:
                 best[way] = min(best[way], time.perf_counter() - before)
             if turn > 1 and time.perf_counter() - started > _SECONDS:
                 break
-        if _MATERIALISED in best:
-            best[_MATERIALISED] /= _MARGIN
+        if self._ways.whole in best:
+            best[self._ways.whole] /= _MARGIN
         return min(best, key=best.__getitem__)
+
+
+def materialised(subject: Any, matrix: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
+    """The product with the matrix in full."""
+    return torch.nn.functional.linear(rows, matrix, bias)
+
+
+def _trained(cores: Cores) -> bool:
+    for numbers in cores:
+        for core in numbers:
+            if core.requires_grad:
+                return True
+    return False
 
 
 def _marks(cores: Cores) -> list[tuple[Tensor, int, int]] | None:

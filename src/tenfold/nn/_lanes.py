@@ -29,6 +29,9 @@ def ready(chains: Sequence[Chain], cores: Sequence[Sequence[Tensor]]) -> Ready:
     """The cores of each structure, in the order of its chain and in the tiles of the kernel."""
     from tenfold.nn._kernels import TILE
 
+    kinds = {core.dtype for numbers in cores for core in numbers}
+    if len(kinds) > 1:
+        raise TypeError(f"cores are all of one dtype, not of {', '.join(sorted(map(str, kinds)))}")
     size = cores[0][0].element_size()
     program, work = _program(tuple(one.structure for one in chains), size)
     parts = []

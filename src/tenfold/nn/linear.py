@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import get_args
 
 import torch
 from jaxtyping import Float
@@ -12,14 +11,15 @@ from torch import Tensor, nn
 
 from tenfold.contraction import plan
 from tenfold.errors import StructureError
+from tenfold.nn._executed_map import ExecutedMap
 from tenfold.nn._execution import Asked, Execution
-from tenfold.nn._linear_map import LinearMap
+from tenfold.nn._structured import ways
 from tenfold.structure import Structure
 
 _BATCH = "the batch"
 
 
-class StructuredLinear(LinearMap):
+class StructuredLinear(ExecutedMap):
     """``y = x W^T + b`` where ``W`` is a matrix structure, or the sum of several.
 
     The structure's two output axes are rows (what goes out) and columns (what comes in), each a group of indices or
@@ -68,9 +68,7 @@ class StructuredLinear(LinearMap):
         rows, columns = structures[0].shape
         super().__init__(columns, rows, bias=bias, dtype=dtype, device=device)
         self.structures = structures
-        if execution not in get_args(Asked):
-            raise StructureError(f"execution must be {', '.join(get_args(Asked))}, not {execution!r}")
-        self._execution = Execution(structures, execution)
+        self._execution = Execution(ways(structures), execution)
         given_cores = dict(fixed or {})
         names = [self._name(n, core.name) for n, one in enumerate(structures) for core in one.cores]
         unknown = [name for name in given_cores if name not in names]
@@ -115,27 +113,6 @@ class StructuredLinear(LinearMap):
                         core.normal_(0.0, math.sqrt(each), generator=generator)
             if self.bias is not None:
                 self.bias.zero_()
-
-    def _times(self, rows: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
-        return self._run(rows, None)
-
-    def _mapped(self, rows: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
-        return self._run(rows, self.bias).contiguous()
-
-    def _run(self, rows: Tensor, bias: Tensor | None) -> Tensor:
-        cores = self._cores()
-        if torch.compiler.is_compiling():
-            return self._execution.by_rule(cores, rows, bias)
-        return self._execution(cores, rows, bias)
-
-    def train(self, mode: bool = True) -> StructuredLinear:
-        """As of any module; what was kept of the cores is forgotten."""
-        self._execution.forget()
-        return super().train(mode)
-
-    def to_dense(self) -> Float[Tensor, "out_features in_features"]:
-        """The matrix, in full; gradients flow to the cores."""
-        return self._execution.dense(self._cores())
 
     def flops(self, batch: int = 1) -> int:
         """Multiplications and additions of one call on ``batch`` vectors along the cheapest order of products."""
