@@ -110,6 +110,7 @@ class Execution:
         count = rows.shape[0]
         if (
             count == 0
+            or not self._ways.entries
             or torch.jit.is_tracing()
             or torch._C._are_functorch_transforms_active()
             or torch._C._len_torch_dispatch_stack()
