@@ -21,6 +21,18 @@ def test_a_layer_is_its_matrix(blocks: list[tuple[int, int]], rank: int) -> None
     assert layer.parameters_of_matrix == sum(r * c for r, c in blocks) + rank * (rows + columns)
 
 
+@settings(max_examples=15, deadline=None)
+@given(BLOCKS, st.integers(0, 3), st.sampled_from([1, 16, 33]))
+def test_the_kernel_is_the_same_product(blocks: list[tuple[int, int]], rank: int, batch: int) -> None:
+    torch.manual_seed(0)
+    layer = BlockDiagonalLinear([*blocks, (9, 20)], rank)
+    x = inputs_for(layer, batch)
+    with torch.no_grad():
+        ways = layer._execution._ways
+        made = ways.kernel.run(ways.subject, ways.kernel.prepare(ways.subject, layer._cores()), x, layer.bias)
+        torch.testing.assert_close(made, x @ layer.to_dense().T + layer.bias)
+
+
 def test_derivatives_and_graphs() -> None:
     layer = BlockDiagonalLinear([(2, 2), (2, 2), (1, 3)], 1, execution="factorised", dtype=torch.float64)
     check_gradients(layer)

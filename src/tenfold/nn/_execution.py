@@ -24,7 +24,7 @@ Cores = Sequence[Sequence[Tensor]]
 Asked = Literal["auto", "factorised", "materialised"]
 
 # Rounds of a measurement, and the seconds after which there are no more of them.
-_ROUNDS, _SECONDS = 7, 0.03
+_ROUNDS, _SECONDS = 25, 0.05
 # A way that took so many times the shortest first try is not tried again.
 _HOPELESS = 8.0
 # The matrix in full must be so much faster than the factors to be worth its memory.

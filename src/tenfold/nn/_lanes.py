@@ -1,69 +1,103 @@
-"""Chains of products made ready for the kernel that applies them to blocks of rows."""
+"""Products of small matrices with many rows, made ready for the kernel that applies them to blocks of rows."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tenfold.nn._chains import Chain, chain
+from tenfold.nn._chains import Chain
 from tenfold.structure import Structure
+
+# Where products read and write: what comes in, the result, and two places between.
+IN, RESULT, BETWEEN, AGAIN = range(4)
+
+
+class Move(NamedTuple):
+    """``out[y + made] (+)= sum A[group, made, summed] in[x + summed]``, for each group and each of the others.
+
+    Attributes:
+        groups: for each matrix, where in both places it begins.
+        others: where else it is applied to, in both places.
+        summed: where what is summed lies.
+        made: where the sums go.
+        source, target: the places.
+        add: whether the target has something to add to.
+    """
+
+    groups: Sequence[tuple[int, int]]
+    others: Sequence[tuple[int, int]]
+    summed: Sequence[int]
+    made: Sequence[int]
+    source: int
+    target: int
+    add: bool
 
 
 class Ready(NamedTuple):
-    """Cores as the kernel reads them, and the program that says what it does with them."""
+    """Matrices as the kernel reads them, and the program that says what it does with them."""
 
     packed: np.ndarray
     program: np.ndarray
     work: int
+    rows: int
 
 
-def ready(chains: Sequence[Chain], cores: Sequence[Sequence[Tensor]]) -> Ready:
-    """The cores of each structure, in the order of its chain and in the tiles of the kernel."""
+def of_chains(chains: tuple[Chain, ...], cores: Sequence[Sequence[Tensor]]) -> Ready:
+    """The sum of some chains."""
+    matrices = [
+        numbers[step.core].permute(step.core_axes).reshape(step.core_shape)
+        for one, numbers in zip(chains, cores, strict=True)
+        for step in one.steps
+    ]
+    rows, columns = chains[0].structure.shape
+    return ready(_moves(chains), columns, rows, matrices)
+
+
+def ready(moves: tuple[Move, ...], columns: int, rows: int, matrices: Sequence[Tensor]) -> Ready:
+    """The matrices ``[groups, made, summed]`` of some moves in the tiles of the kernel."""
     from tenfold.nn._kernels import TILE
 
-    kinds = {core.dtype for numbers in cores for core in numbers}
+    kinds = {matrix.dtype for matrix in matrices}
     if len(kinds) > 1:
         raise TypeError(f"cores are all of one dtype, not of {', '.join(sorted(map(str, kinds)))}")
-    size = cores[0][0].element_size()
-    program, work = _program(tuple(one.structure for one in chains), size)
     parts = []
-    for one, numbers in zip(chains, cores, strict=True):
-        for step in one.steps:
-            shape = step.core_shape
-            core = numbers[step.core].detach().permute(step.core_axes).reshape(shape)
-            tiles, done = [], 0
-            for height in (TILE, TILE // 2, 1):
-                count = (shape[1] - done) // height
-                tile = core[:, done : done + count * height].reshape(shape[0], count, height, shape[2])
-                tiles.append(tile.transpose(2, 3).reshape(shape[0], -1))
-                done += count * height
-            parts.append(torch.cat(tiles, 1).flatten())
-    return Ready(torch.cat(parts).numpy(), program, work)
+    for matrix in matrices:
+        groups, height, summed = matrix.shape
+        tiles, done = [], 0
+        for tall in (TILE, TILE // 2, 1):
+            count = (height - done) // tall
+            tile = matrix.detach()[:, done : done + count * tall].reshape(groups, count, tall, summed)
+            tiles.append(tile.transpose(2, 3).reshape(groups, count * tall * summed))
+            done += count * tall
+        parts.append(torch.cat(tiles, 1).flatten())
+    program, work = _program(moves, columns, rows, matrices[0].element_size())
+    return Ready(torch.cat(parts).numpy(), program, work, rows)
 
 
-def run(made: Ready, rows: Tensor, bias: Tensor | None, out_features: int) -> Tensor:
-    """The products of all rows, with as many threads as torch has; each row of ``rows`` is contiguous."""
+def run(subject: object, made: Ready, rows: Tensor, bias: Tensor | None) -> Tensor:
+    """The products of all rows, with as many threads as torch has; what the matrix is, the program knows."""
     from tenfold.nn._kernels import chain as kernel
     from tenfold.nn._kernels import lanes
 
+    if rows.stride(1) != 1:
+        rows = rows.contiguous()
+    own = bias is not None and bias.dtype == rows.dtype and bias.is_contiguous()
     count, features = rows.shape
     size = rows.element_size()
     block = lanes(size)
-    result = torch.empty(count, out_features, dtype=rows.dtype)
+    result = torch.empty(count, made.rows, dtype=rows.dtype)
     blocks = -(-count // block)
     threads = min(torch.get_num_threads(), blocks)
     work = torch.empty(threads * made.work, dtype=torch.uint8)
-    source, pitch, target, added = rows.data_ptr(), rows.stride(0) * size, result.data_ptr(), 0
-    if bias is not None:
-        added = bias.data_ptr()
+    source, target, place = rows.data_ptr(), result.data_ptr(), work.data_ptr()
+    pitch, added = rows.stride(0) * size, bias.data_ptr() if own and bias is not None else 0
 
     def part(n: int) -> None:
         first, last = (min(blocks * k // threads * block, count) for k in (n, n + 1))
@@ -73,23 +107,20 @@ def run(made: Ready, rows: Tensor, bias: Tensor | None, out_features: int) -> Te
             source,
             pitch,
             target,
-            out_features * size,
+            made.rows * size,
             added,
             features,
-            out_features,
-            work.data_ptr() + n * made.work,
+            made.rows,
+            place + n * made.work,
             first,
             last,
         )
 
-    if threads > 1:
-        others = [_pool().submit(part, n) for n in range(1, threads)]
-        part(0)
-        for other in others:
-            other.result()
-    elif threads:
-        part(0)
-    return result
+    others = [_pool().submit(part, n) for n in range(1, threads)]
+    part(0)
+    for other in others:
+        other.result()
+    return result if own or bias is None else result + bias.to(result.dtype)
 
 
 @cache
@@ -98,76 +129,79 @@ def _pool() -> ThreadPoolExecutor:
 
 
 @lru_cache(maxsize=256)
-def _program(structures: tuple[Structure, ...], size: int) -> tuple[np.ndarray, int]:
-    """What `_kernels` reads: how many products, where the result is, a head for each product, tables of offsets."""
-    from tenfold.nn._kernels import HEAD, lanes
-
-    wide = lanes(size) * size
-    rows, columns = structures[0].shape
-    links = [(s, link, n) for n, s in enumerate(structures) for link in chain(s).links]
-    widest = max((math.prod(s.sizes[i] for i in link.after) for s, link, _ in links), default=1)
-    # The rows that come in, the result, and two places between which the products go.
-    result = columns * wide
-    between = [result + rows * wide, result + (rows + widest) * wide]
-    heads: list[list[int]] = []
-    tables: list[int] = []
-    start = 2 + HEAD * len(links)
-    core = 0
-
-    def table(values: Any) -> int:
-        place = start + len(tables)
-        tables.extend(values)
-        return place
-
-    turn, source, layout = 0, 0, ()
-    for position, (structure, link, term) in enumerate(links):
-        if position == 0 or links[position - 1][2] != term:
-            source, layout = 0, structure.outputs[1]
-        ends = position + 1 == len(links) or links[position + 1][2] != term
-        after = structure.outputs[0] if ends else link.after
-        target = result if ends else between[turn]
-        incoming, outgoing = _offsets(structure, layout, wide), _offsets(structure, after, wide)
-        groups = _both(structure, link.groups, incoming, outgoing)
-        others = _both(structure, link.others, incoming, outgoing)
-        summed = [x for x, _ in _both(structure, link.summed, incoming, {})]
-        made = [y for _, y in _both(structure, link.made, {}, outgoing)]
-        heads.append(
-            [
-                len(groups),
-                len(others),
-                len(made),
-                len(summed),
-                core,
-                int(ends and term > 0),
-                source,
-                target,
-                table(v for pair in groups for v in pair),
-                table(v for pair in others for v in pair),
-                table(summed),
-                table(made),
-            ]
-        )
-        core += len(groups) * len(made) * len(summed)
-        source, layout, turn = target, after, 1 - turn
-    numbers = [len(links), result, *(v for head in heads for v in head), *tables]
-    return np.array(numbers, dtype=np.int64), between[1] + widest * wide
+def _moves(chains: tuple[Chain, ...]) -> tuple[Move, ...]:
+    moves, turn = [], BETWEEN
+    for term, one in enumerate(chains):
+        structure = one.structure
+        source, layout = IN, structure.outputs[1]
+        for link in one.links:
+            ends = link is one.links[-1]
+            after = structure.outputs[0] if ends else link.after
+            target = RESULT if ends else turn
+            incoming, outgoing = _apart(structure, layout), _apart(structure, after)
+            moves.append(
+                Move(
+                    _places(structure, link.groups, incoming, outgoing),
+                    _places(structure, link.others, incoming, outgoing),
+                    tuple(x for x, _ in _places(structure, link.summed, incoming, {})),
+                    tuple(y for _, y in _places(structure, link.made, {}, outgoing)),
+                    source,
+                    target,
+                    ends and term > 0,
+                )
+            )
+            source, layout, turn = target, after, BETWEEN + AGAIN - turn
+    return tuple(moves)
 
 
-def _offsets(structure: Structure, layout: Sequence[str], wide: int) -> dict[str, int]:
-    """Bytes from one value of an index to the next."""
-    found, step = {}, wide
+def _apart(structure: Structure, layout: Sequence[str]) -> dict[str, int]:
+    """Features from one value of an index to the next."""
+    found, step = {}, 1
     for index in reversed(layout):
         found[index] = step
         step *= structure.sizes[index]
     return found
 
 
-def _both(
+def _places(
     structure: Structure, names: Sequence[str], first: dict[str, int], second: dict[str, int]
-) -> list[tuple[int, int]]:
+) -> tuple[tuple[int, int], ...]:
     """For each value of some indices, in order, where it lies in two layouts."""
     places = []
     for values in product(*(range(structure.sizes[i]) for i in names)):
         pairs = list(zip(names, values, strict=True))
-        places.append(tuple(sum(v * at.get(i, 0) for i, v in pairs) for at in (first, second)))
-    return places
+        places.append((sum(v * first.get(i, 0) for i, v in pairs), sum(v * second.get(i, 0) for i, v in pairs)))
+    return tuple(places)
+
+
+@lru_cache(maxsize=256)
+def _program(moves: tuple[Move, ...], columns: int, rows: int, size: int) -> tuple[np.ndarray, int]:
+    """What the kernel reads: how many products, where the result is, a head for each product, tables of offsets."""
+    from tenfold.nn._kernels import HEAD, lanes
+
+    wide = lanes(size) * size
+    between = [
+        max(y for _, y in m.groups) + max(y for _, y in m.others) + max(m.made, default=0) + 1
+        for m in moves
+        if m.target != RESULT
+    ]
+    widest = max(between, default=0)
+    at = (0, columns, columns + rows, columns + rows + widest)
+    heads: list[int] = []
+    tables: list[int] = []
+    start, core = 2 + HEAD * len(moves), 0
+    for move in moves:
+        values = (
+            [v for pair in move.groups for v in pair],
+            [v for pair in move.others for v in pair],
+            move.summed,
+            move.made,
+        )
+        heads += [len(move.groups), len(move.others), len(move.made), len(move.summed), core, int(move.add)]
+        heads += [at[move.source] * wide, at[move.target] * wide]
+        for table in values:
+            heads.append(start + len(tables))
+            tables += [v * wide for v in table]
+        core += len(move.groups) * len(move.made) * len(move.summed)
+    numbers = [len(moves), columns * wide, *heads, *tables]
+    return np.array(numbers, dtype=np.int64), (columns + rows + 2 * widest) * wide

@@ -87,15 +87,7 @@ def _dense(chains: Chains, cores: Cores) -> Tensor:
     return made
 
 
-def _by_lanes(chains: Chains, prepared: _lanes.Ready, rows: Tensor, bias: Tensor | None) -> Tensor:
-    if rows.stride(1) != 1:
-        rows = rows.contiguous()
-    own = bias is not None and bias.dtype == rows.dtype and bias.is_contiguous()
-    made = _lanes.run(prepared, rows, bias if own else None, chains[0].structure.shape[0])
-    return made if own or bias is None else made + bias.to(made.dtype)
-
-
 CONTRACTED = Way("contracted", _as_they_are, _contracted)
 CHAINED = Way("chained", _matrices, _chained)
-LANES = Way("lanes", _lanes.ready, _by_lanes)
+LANES = Way("lanes", _lanes.of_chains, _lanes.run)
 MATERIALISED = Way("materialised", _dense, materialised)

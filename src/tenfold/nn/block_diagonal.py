@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tenfold.errors import DataError
+from tenfold.nn import _lanes
 from tenfold.nn._checks import checked_covariance, checked_weight
 from tenfold.nn._executed_map import ExecutedMap
 from tenfold.nn._execution import Asked, Cores, Execution, Way, Ways, materialised
@@ -71,7 +73,9 @@ class BlockDiagonalLinear(ExecutedMap):
         runs = _runs(shapes)
         flops = 2 * (sum(r * c for r, c in shapes) + rank * (rows + columns))
         subject = tuple(runs)
-        self._execution = Execution(Ways(subject, (_BLOCKWISE,), _MATERIALISED, None, flops, rows * columns), execution)
+        self._execution = Execution(
+            Ways(subject, (_BLOCKWISE,), _MATERIALISED, _LANES, flops, rows * columns), execution
+        )
         self._flops = flops
         like = {"dtype": dtype, "device": device}
         self.blocks = nn.ParameterList(torch.empty(run.count, run.rows, run.columns, **like) for run in runs)
@@ -197,6 +201,32 @@ def _matrix(subject: Subject, cores: Cores) -> Tensor:
     return made + low[0] @ low[1] if low else made
 
 
+def _ready(subject: Subject, cores: Cores) -> _lanes.Ready:
+    ((*tensors,),) = cores
+    blocks, low = tensors[: len(subject)], tensors[len(subject) :]
+    rank = low[0].shape[1] if low else 0
+    last = subject[-1]
+    columns, rows = last.column + last.count * last.columns, last.row + last.count * last.rows
+    return _lanes.ready(_moves(subject, rank), columns, rows, [*blocks, *(part[None] for part in reversed(low))])
+
+
+@cache
+def _moves(subject: Subject, rank: int) -> tuple[_lanes.Move, ...]:
+    moves = []
+    whole = ((0, 0),)
+    for run in subject:
+        begin = tuple((run.column + n * run.columns, run.row + n * run.rows) for n in range(run.count))
+        summed, made = tuple(range(run.columns)), tuple(range(run.rows))
+        moves.append(_lanes.Move(begin, whole, summed, made, _lanes.IN, _lanes.RESULT, False))
+    if rank:
+        columns, rows = begin[-1][0] + run.columns, begin[-1][1] + run.rows
+        between = tuple(range(rank))
+        moves.append(_lanes.Move(whole, whole, tuple(range(columns)), between, _lanes.IN, _lanes.BETWEEN, False))
+        moves.append(_lanes.Move(whole, whole, between, tuple(range(rows)), _lanes.BETWEEN, _lanes.RESULT, True))
+    return tuple(moves)
+
+
+_LANES = Way("lanes", _ready, _lanes.run)
 _BLOCKWISE = Way("blockwise", _as_they_are, _blockwise)
 _MATERIALISED = Way("materialised", _matrix, materialised)
 
