@@ -28,6 +28,14 @@ class ExecutedMap(LinearMap):
     def _mapped(self, rows: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
         return self._run(rows, self.bias).contiguous()
 
+    def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
+        """Raises `DataError` where the last axis is not of ``in_features``."""
+        shape = x.shape
+        if len(shape) == 2 and shape[1] == self.in_features:
+            made = self._run(x, self.bias)
+            return made if made.is_contiguous() else made.contiguous()
+        return super().forward(x)
+
     def _run(self, rows: Tensor, bias: Tensor | None) -> Tensor:
         if torch.compiler.is_compiling():
             return self._execution.by_rule(self._cores(), rows, bias)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
@@ -95,8 +97,7 @@ def run(subject: object, made: Ready, rows: Tensor, bias: Tensor | None) -> Tens
     result = torch.empty(count, made.rows, dtype=rows.dtype)
     blocks = -(-count // block)
     threads = min(torch.get_num_threads(), blocks)
-    work = torch.empty(threads * made.work, dtype=torch.uint8)
-    source, target, place = rows.data_ptr(), result.data_ptr(), work.data_ptr()
+    source, target, place = rows.data_ptr(), result.data_ptr(), _work(threads * made.work).data_ptr()
     pitch, added = rows.stride(0) * size, bias.data_ptr() if own and bias is not None else 0
 
     def part(n: int) -> None:
@@ -123,9 +124,26 @@ def run(subject: object, made: Ready, rows: Tensor, bias: Tensor | None) -> Tens
     return result if own or bias is None else result + bias.to(result.dtype)
 
 
+_own = threading.local()
+
+
+def _work(size: int) -> Tensor:
+    """Memory of this thread to work in, kept: to get it anew would take as long as some products."""
+    held: Tensor | None = getattr(_own, "held", None)
+    if held is None or held.numel() < size:
+        with torch.inference_mode(False):
+            held = _own.held = torch.empty(size, dtype=torch.uint8)
+    return held
+
+
 @cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(thread_name_prefix="tenfold-lanes")
+
+
+# A process that is forked has none of the threads that its parent's pool knows.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 @lru_cache(maxsize=256)
