@@ -11,10 +11,12 @@ from typing import Any
 
 import llvmlite.ir as ir
 import numpy as np
-from numba import njit, types
+from numba import extending, njit, types
 from numba.core import cgutils
 from numba.core.codegen import get_host_cpu_features
-from numba.extending import intrinsic
+
+# Called from compiled code, without the first of their arguments.
+intrinsic: Any = extending.intrinsic
 
 _WIDE = "+avx512f" in get_host_cpu_features().split(",")
 # Registers hold a tile of so many rows of the matrix times so many vectors of 64 bytes; 32 of them, or 16 halves.
@@ -61,7 +63,9 @@ def _tile(height: int) -> Any:
     """``out[m, :] (+)= sum_k packed[k, m] x[k, :]`` for ``height`` values of m; addresses, and offsets in bytes."""
 
     @intrinsic
-    def product(typing: Any, array: Any, packed: Any, x: Any, steps: Any, count: Any, out: Any, places: Any, add: Any):
+    def product(
+        typing: Any, array: Any, packed: Any, x: Any, steps: Any, count: Any, out: Any, places: Any, add: Any
+    ) -> Any:
         number, vector, width = _vector(array)
         size = 64 // width
 
@@ -116,7 +120,7 @@ _tile_one = _tile(1)
 
 
 @intrinsic
-def _turn(typing: Any, array: Any, source: Any, apart: Any, target: Any, pitch: Any, added: Any):
+def _turn(typing: Any, array: Any, source: Any, apart: Any, target: Any, pitch: Any, added: Any) -> Any:
     """A square block of one vector's width, transposed; ``added`` is the address of what each result gets, or 0."""
     _, vector, width = _vector(array)
     size = 64 // width
@@ -152,7 +156,7 @@ def _turn(typing: Any, array: Any, source: Any, apart: Any, target: Any, pitch: 
 
 
 @intrinsic
-def _get(typing: Any, array: Any, address: Any):
+def _get(typing: Any, array: Any, address: Any) -> Any:
     number, _, _ = _vector(array)
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
@@ -162,7 +166,7 @@ def _get(typing: Any, array: Any, address: Any):
 
 
 @intrinsic
-def _put(typing: Any, array: Any, address: Any, value: Any):
+def _put(typing: Any, array: Any, address: Any, value: Any) -> Any:
     number, _, _ = _vector(array)
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:

@@ -22,7 +22,7 @@ from tenfold.nn._execution import Asked, Cores, Execution, Way, Ways, materialis
 class Run(NamedTuple):
     """Neighbouring blocks of one shape: how many, their rows and columns, and where the first one begins."""
 
-    count: int
+    repeats: int
     rows: int
     columns: int
     row: int
@@ -77,10 +77,11 @@ class BlockDiagonalLinear(ExecutedMap):
             Ways(subject, (_BLOCKWISE,), _MATERIALISED, _LANES, flops, rows * columns), execution
         )
         self._flops = flops
-        like = {"dtype": dtype, "device": device}
-        self.blocks = nn.ParameterList(torch.empty(run.count, run.rows, run.columns, **like) for run in runs)
-        self.left = nn.Parameter(torch.empty(rows, rank, **like)) if rank else None
-        self.right = nn.Parameter(torch.empty(rank, columns, **like)) if rank else None
+        self.blocks = nn.ParameterList(
+            torch.empty(run.repeats, run.rows, run.columns, dtype=dtype, device=device) for run in runs
+        )
+        self.left = nn.Parameter(torch.empty(rows, rank, dtype=dtype, device=device)) if rank else None
+        self.right = nn.Parameter(torch.empty(rank, columns, dtype=dtype, device=device)) if rank else None
         self._runs = runs
         self.reset_parameters(generator)
 
@@ -98,7 +99,7 @@ class BlockDiagonalLinear(ExecutedMap):
 
     def _cores(self) -> Cores:
         low = () if self.left is None or self.right is None else (self.left, self.right)
-        return ((*self.blocks._parameters.values(), *low),)  # type: ignore[arg-type]
+        return ((*self.blocks, *low),)
 
     def flops(self, batch: int = 1) -> int:
         """Multiplications and additions of the blocks and of the low-rank part for ``batch`` vectors."""
@@ -157,7 +158,7 @@ class BlockDiagonalLinear(ExecutedMap):
 
     def extra_repr(self) -> str:
         """What ``print`` shows between the brackets."""
-        shapes = ", ".join(f"{run.count} of {run.rows} x {run.columns}" for run in self._runs)
+        shapes = ", ".join(f"{run.repeats} of {run.rows} x {run.columns}" for run in self._runs)
         return f"blocks: {shapes}, rank={self.rank}, {super().extra_repr()}"
 
 
@@ -184,9 +185,9 @@ def _blockwise(subject: Subject, cores: Cores, rows: Tensor, bias: Tensor | None
     count = rows.shape[0]
     parts = []
     for run, block in zip(runs, blocks, strict=True):
-        x = rows[:, run.column : run.column + run.count * run.columns].reshape(count, run.count, run.columns)
+        x = rows[:, run.column : run.column + run.repeats * run.columns].reshape(count, run.repeats, run.columns)
         made = torch.bmm(x.transpose(0, 1), block.transpose(1, 2))
-        parts.append(made.transpose(0, 1).reshape(count, run.count * run.rows))
+        parts.append(made.transpose(0, 1).reshape(count, run.repeats * run.rows))
     total = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
     if low:
         left, right = low
@@ -206,7 +207,7 @@ def _ready(subject: Subject, cores: Cores) -> _lanes.Ready:
     blocks, low = tensors[: len(subject)], tensors[len(subject) :]
     rank = low[0].shape[1] if low else 0
     last = subject[-1]
-    columns, rows = last.column + last.count * last.columns, last.row + last.count * last.rows
+    columns, rows = last.column + last.repeats * last.columns, last.row + last.repeats * last.rows
     return _lanes.ready(_moves(subject, rank), columns, rows, [*blocks, *(part[None] for part in reversed(low))])
 
 
@@ -215,7 +216,7 @@ def _moves(subject: Subject, rank: int) -> tuple[_lanes.Move, ...]:
     moves = []
     whole = ((0, 0),)
     for run in subject:
-        begin = tuple((run.column + n * run.columns, run.row + n * run.rows) for n in range(run.count))
+        begin = tuple((run.column + n * run.columns, run.row + n * run.rows) for n in range(run.repeats))
         summed, made = tuple(range(run.columns)), tuple(range(run.rows))
         moves.append(_lanes.Move(begin, whole, summed, made, _lanes.IN, _lanes.RESULT, False))
     if rank:
@@ -265,7 +266,7 @@ def _alternated(
 
 def _best_blocks(rest: Tensor, run: Run, covariance: Tensor | None) -> Tensor:
     found = []
-    for n in range(run.count):
+    for n in range(run.repeats):
         row, column = run.row + n * run.rows, run.column + n * run.columns
         mine, across = rest[row : row + run.rows], slice(column, column + run.columns)
         if covariance is None:

@@ -103,7 +103,7 @@ class ToeplitzLinear(ExecutedMap):
         rows, columns = matrix.shape
         made = cls(columns, rows, bias=bias is not None, dtype=weight.dtype, device=weight.device)
         if not matrix.numel():
-            found = made.diagonals
+            found: Tensor = made.diagonals
         elif covariance is None:
             place = _places(rows, columns, matrix.device).flatten()
             zero = matrix.new_zeros(made.diagonals.shape)
