@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 import pickle
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.nn import LinearMap
+from tenfold.nn.recipes import module_of, recipe_of
 
 
 def check_linear(layer: LinearMap) -> None:
@@ -25,6 +27,7 @@ def check_linear(layer: LinearMap) -> None:
     check_numbers(layer)
     check_copies(layer, inputs_for(layer, 3))
     check_half(layer, inputs_for(layer, 3))
+    check_recipe(layer, inputs_for(layer, 3))
 
 
 def inputs_for(layer: LinearMap, *batch: int, seed: int = 0) -> Tensor:
@@ -145,6 +148,14 @@ def check_copies(module: nn.Module, *inputs: Tensor) -> None:
         other.load_state_dict(safetensors.torch.load(safetensors.torch.save(dict(module.state_dict()))))
         torch.testing.assert_close(other(*inputs), wanted)
         module.train()
+
+
+def check_recipe(module: nn.Module, *inputs: Tensor) -> None:
+    """The words that JSON keeps of a layer, and its numbers, make it again."""
+    other = module_of(json.loads(json.dumps(recipe_of(module))))
+    other.load_state_dict(module.state_dict())
+    torch.testing.assert_close(other(*inputs), module(*inputs))
+    assert repr(other) == repr(module)
 
 
 def check_half(module: nn.Module, *inputs: Tensor) -> None:

@@ -29,7 +29,7 @@ def test_the_kernel_is_the_same_product(blocks: list[tuple[int, int]], rank: int
     x = inputs_for(layer, batch)
     with torch.no_grad():
         ways = layer._execution._ways
-        made = ways.kernel.run(ways.subject, ways.kernel.prepare(ways.subject, layer._cores()), x, layer.bias)
+        made = ways.kernel.run(ways.subject, ways.kernel.prepare(ways.subject, layer._tensors()), x, layer.bias)
         torch.testing.assert_close(made, x @ layer.to_dense().T + layer.bias)
 
 

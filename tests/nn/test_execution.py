@@ -50,7 +50,7 @@ def test_all_ways_are_one_product(structure: Structure, batch: int, single: bool
     dtype = torch.float32 if single else torch.float64
     layer = StructuredLinear((structure, structure), dtype=dtype)
     nn.init.normal_(layer.bias)
-    chains, cores, bias = layer._execution._ways.subject, layer._cores(), layer.bias.detach()
+    chains, cores, bias = layer._execution._ways.subject, layer._tensors(), layer.bias.detach()
     x = inputs_for(layer, batch)
     wanted = x @ layer.to_dense().T + bias
     with torch.no_grad():

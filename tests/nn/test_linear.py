@@ -36,6 +36,7 @@ def test_a_sum_adds_matrices_and_a_fixed_core_is_not_trained() -> None:
     torch.testing.assert_close(layer(x), x @ layer.to_dense().T)
     assert "cores.core0_1" not in dict(layer.named_parameters())
     torch.testing.assert_close(dict(layer.named_buffers())["fixed_core0_1"], core)
+    check_linear(layer.double())
 
 
 def test_low_rank_from_dense_is_best_where_the_data_lies() -> None:

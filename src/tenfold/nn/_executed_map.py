@@ -19,7 +19,7 @@ class ExecutedMap(LinearMap):
     _execution: Execution
 
     @abstractmethod
-    def _cores(self) -> Cores:
+    def _tensors(self) -> Cores:
         """The tensors that the matrix is made of."""
 
     def _times(self, rows: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
@@ -38,8 +38,8 @@ class ExecutedMap(LinearMap):
 
     def _run(self, rows: Tensor, bias: Tensor | None) -> Tensor:
         if torch.compiler.is_compiling():
-            return self._execution.by_rule(self._cores(), rows, bias)
-        return self._execution(self._cores(), rows, bias)
+            return self._execution.by_rule(self._tensors(), rows, bias)
+        return self._execution(self._tensors(), rows, bias)
 
     def train(self, mode: bool = True) -> Self:
         """As of any module; what was kept of the cores is forgotten."""
@@ -48,4 +48,4 @@ class ExecutedMap(LinearMap):
 
     def to_dense(self) -> Float[Tensor, "out_features in_features"]:
         """The matrix, in full; gradients flow to its parameters."""
-        return self._execution.dense(self._cores())
+        return self._execution.dense(self._tensors())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,7 @@ from tenfold.nn import _lanes
 from tenfold.nn._checks import checked_covariance, checked_weight
 from tenfold.nn._executed_map import ExecutedMap
 from tenfold.nn._execution import Asked, Cores, Execution, Way, Ways, materialised
+from tenfold.nn.recipes import dtype_of, name_of
 
 
 class Run(NamedTuple):
@@ -97,13 +98,28 @@ class BlockDiagonalLinear(ExecutedMap):
             if self.bias is not None:
                 self.bias.zero_()
 
-    def _cores(self) -> Cores:
+    def _tensors(self) -> Cores:
         low = () if self.left is None or self.right is None else (self.left, self.right)
         return ((*self.blocks, *low),)
 
     def flops(self, batch: int = 1) -> int:
         """Multiplications and additions of the blocks and of the low-rank part for ``batch`` vectors."""
         return batch * self._flops
+
+    def recipe(self) -> dict[str, Any]:
+        """See `tenfold.nn.recipes`."""
+        return {
+            "blocks": [[run.rows, run.columns] for run in self._runs for _ in range(run.repeats)],
+            "rank": self.rank,
+            "bias": self.bias is not None,
+            "execution": self._execution.asked,
+            "dtype": name_of(self.blocks[0].dtype),
+        }
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> BlockDiagonalLinear:
+        """See `tenfold.nn.recipes`."""
+        return cls(**{**recipe, "dtype": dtype_of(recipe["dtype"])})
 
     @classmethod
     def from_dense(

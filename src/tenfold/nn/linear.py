@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,8 +15,10 @@ from tenfold.errors import StructureError
 from tenfold.nn._executed_map import ExecutedMap
 from tenfold.nn._execution import Asked, Execution
 from tenfold.nn._structured import ways
+from tenfold.nn.recipes import dtype_of, name_of
 from tenfold.structure import Structure
 
+# No index of a structure contains a space, so this name is free.
 _BATCH = "the batch"
 
 
@@ -70,6 +73,7 @@ class StructuredLinear(ExecutedMap):
         self.structures = structures
         self._execution = Execution(ways(structures), execution)
         given_cores = dict(fixed or {})
+        self._fixed = frozenset(given_cores)
         names = [self._name(n, core.name) for n, one in enumerate(structures) for core in one.cores]
         unknown = [name for name in given_cores if name not in names]
         if unknown:
@@ -95,20 +99,22 @@ class StructuredLinear(ExecutedMap):
     def _name(self, term: int, core: str) -> str:
         return core if len(self.structures) == 1 else f"{core}_{term}"
 
-    def _cores(self) -> list[list[Tensor]]:
-        """For each structure its cores."""
+    def _cores(self, term: int) -> list[Tensor]:
         # Straight from where modules keep them: this runs in every call, and attributes of modules are slow.
         trained, fixed = self.cores._parameters, self._buffers
-        return [[fixed[name] if apart else trained[name] for name, apart in term] for term in self._places]  # type: ignore[misc]
+        return [fixed[name] if apart else trained[name] for name, apart in self._places[term]]  # type: ignore[misc]
+
+    def _tensors(self) -> list[list[Tensor]]:
+        return [self._cores(term) for term in range(len(self._places))]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Cores anew, so that the entries of the matrix have variance ``1 / in_features``; the bias zero."""
         with torch.no_grad():
-            for structure, cores in zip(self.structures, self._cores(), strict=True):
+            for term, structure in enumerate(self.structures):
                 summed = math.prod(structure.sizes[i] for i in structure.inner_indices) or 1
                 variance = 1 / (max(self.in_features, 1) * summed * len(self.structures))
                 each = variance ** (1 / len(structure.terms))
-                for core in cores:
+                for core in self._cores(term):
                     if core.requires_grad:
                         core.normal_(0.0, math.sqrt(each), generator=generator)
             if self.bias is not None:
@@ -122,6 +128,28 @@ class StructuredLinear(ExecutedMap):
             inputs = [(_BATCH, *down), *(t.indices for t in structure.terms)]
             total += plan(inputs, (_BATCH, *up), {**structure.sizes, _BATCH: batch}).flops
         return total
+
+    def recipe(self) -> dict[str, Any]:
+        """See `tenfold.nn.recipes`."""
+        return {
+            "structures": [structure.to_json() for structure in self.structures],
+            "bias": self.bias is not None,
+            "fixed": sorted(self._fixed),
+            "execution": self._execution.asked,
+            "dtype": name_of(self._cores(0)[0].dtype),
+        }
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> StructuredLinear:
+        """See `tenfold.nn.recipes`."""
+        structures = [Structure.from_json(text) for text in recipe["structures"]]
+        alone = len(structures) == 1
+        shapes = {
+            core.name if alone else f"{core.name}_{n}": core.shape for n, s in enumerate(structures) for core in s.cores
+        }
+        fixed = {name: torch.zeros(shapes[name]) for name in recipe["fixed"]}
+        given: dict[str, Any] = {key: recipe[key] for key in ("bias", "execution")}
+        return cls(structures, fixed=fixed, dtype=dtype_of(recipe["dtype"]), **given)
 
     @classmethod
     def from_dense(
@@ -150,8 +178,8 @@ class StructuredLinear(ExecutedMap):
         made = cls(structure, bias=bias is not None, dtype=weight.dtype, device=weight.device)
         with torch.no_grad():
             found = project(weight.detach(), made.structures, covariance=covariance)
-            for mine_of_term, cores in zip(made._cores(), found, strict=True):
-                for mine, core in zip(mine_of_term, cores, strict=True):
+            for term, cores in enumerate(found):
+                for mine, core in zip(made._cores(term), cores, strict=True):
                     mine.copy_(core)
             if bias is not None and made.bias is not None:
                 made.bias.copy_(bias)

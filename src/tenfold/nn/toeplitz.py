@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,6 +15,7 @@ from tenfold.errors import DataError
 from tenfold.nn._checks import checked_covariance, checked_weight
 from tenfold.nn._executed_map import ExecutedMap
 from tenfold.nn._execution import Asked, Cores, Execution, Way, Ways, materialised
+from tenfold.nn.recipes import dtype_of, name_of
 
 # Columns, rows, and the length of the transforms.
 Subject = tuple[int, int, int]
@@ -71,12 +74,27 @@ class ToeplitzLinear(ExecutedMap):
             if self.bias is not None:
                 self.bias.zero_()
 
-    def _cores(self) -> Cores:
+    def _tensors(self) -> Cores:
         return ((self.diagonals,),)
 
     def flops(self, batch: int = 1) -> int:
         """Multiplications and additions of the transforms of ``batch`` vectors and of the products of their spectra."""
         return batch * self._flops
+
+    def recipe(self) -> dict[str, Any]:
+        """See `tenfold.nn.recipes`."""
+        return {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias is not None,
+            "execution": self._execution.asked,
+            "dtype": name_of(self.diagonals.dtype),
+        }
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> ToeplitzLinear:
+        """See `tenfold.nn.recipes`."""
+        return cls(**{**recipe, "dtype": dtype_of(recipe["dtype"])})
 
     @classmethod
     def from_dense(
