@@ -26,9 +26,9 @@ VECTORS = 2 if _WIDE else 1
 HEAD = 12
 
 
-def lanes(size: int) -> int:
-    """Rows in a block, for numbers of ``size`` bytes."""
-    return VECTORS * 64 // size
+def lanes(size: int, vectors: int = VECTORS) -> int:
+    """Rows in a block of so many vectors, for numbers of ``size`` bytes."""
+    return vectors * 64 // size
 
 
 def _vector(array: Any) -> tuple[ir.Type, ir.Type, int]:
@@ -59,7 +59,7 @@ def _at(builder: Any, address: Any, kind: ir.Type) -> Any:
     return builder.inttoptr(address, kind.as_pointer())
 
 
-def _tile(height: int) -> Any:
+def _tile(height: int, vectors: int) -> Any:
     """``out[m, :] (+)= sum_k packed[k, m] x[k, :]`` for ``height`` values of m; addresses, and offsets in bytes."""
 
     @intrinsic
@@ -72,7 +72,7 @@ def _tile(height: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
             _, packed, x, steps, count, out, places, add = given
             word = ir.IntType(64)
-            sums = [[cgutils.alloca_once(builder, vector) for _ in range(VECTORS)] for _ in range(height)]
+            sums = [[cgutils.alloca_once(builder, vector) for _ in range(vectors)] for _ in range(height)]
             rows = []
             for m in range(height):
                 place = builder.load(_at(builder, builder.add(places, ir.Constant(word, 8 * m)), word))
@@ -81,12 +81,12 @@ def _tile(height: int) -> Any:
             with builder.if_else(builder.icmp_signed("!=", add, ir.Constant(word, 0))) as (then, otherwise):
                 with then:
                     for m in range(height):
-                        for v in range(VECTORS):
+                        for v in range(vectors):
                             at = _at(builder, builder.add(rows[m], ir.Constant(word, 64 * v)), vector)
                             builder.store(builder.load(at, align=size), sums[m][v])
                 with otherwise:
                     for m in range(height):
-                        for v in range(VECTORS):
+                        for v in range(vectors):
                             builder.store(zero, sums[m][v])
             with cgutils.for_range(builder, count, intp=word) as loop:
                 k = loop.index
@@ -94,16 +94,16 @@ def _tile(height: int) -> Any:
                 source = builder.add(x, step)
                 read = [
                     builder.load(_at(builder, builder.add(source, ir.Constant(word, 64 * v)), vector), align=size)
-                    for v in range(VECTORS)
+                    for v in range(vectors)
                 ]
                 column = builder.add(packed, builder.mul(k, ir.Constant(word, size * height)))
                 for m in range(height):
                     factor = builder.load(_at(builder, builder.add(column, ir.Constant(word, size * m)), number))
                     spread = _splat(builder, factor, width)
-                    for v in range(VECTORS):
+                    for v in range(vectors):
                         builder.store(_fused(builder, spread, read[v], builder.load(sums[m][v])), sums[m][v])
             for m in range(height):
-                for v in range(VECTORS):
+                for v in range(vectors):
                     at = _at(builder, builder.add(rows[m], ir.Constant(word, 64 * v)), vector)
                     builder.store(builder.load(sums[m][v]), at, align=size)
             return context.get_dummy_value()
@@ -114,9 +114,8 @@ def _tile(height: int) -> Any:
     return product
 
 
-_tile_full = _tile(TILE)
-_tile_half = _tile(TILE // 2)
-_tile_one = _tile(1)
+_tile_full, _tile_half, _tile_one = (_tile(height, VECTORS) for height in (TILE, TILE // 2, 1))
+_thin_full, _thin_half, _thin_one = (_tile(height, 1) for height in (TILE, TILE // 2, 1))
 
 
 @intrinsic
@@ -179,6 +178,7 @@ def _put(typing: Any, array: Any, address: Any, value: Any) -> Any:
 def _chain(
     packed: np.ndarray,
     program: np.ndarray,
+    vectors: int,
     x: int,
     x_pitch: int,
     y: int,
@@ -192,14 +192,14 @@ def _chain(
 ) -> None:
     size = packed.itemsize
     width = 64 // size
-    lanes = VECTORS * width
+    lanes = vectors * width
     wide = lanes * size
     at, numbers = program.ctypes.data, packed.ctypes.data
     result = work + program[1]
     for start in range(first, last, lanes):
         count = min(lanes, last - start)
         # in: features first
-        for v in range(VECTORS):
+        for v in range(vectors):
             have = min(max(count - v * width, 0), width)
             row = x + (start + v * width) * x_pitch
             to = work + v * 64
@@ -223,20 +223,30 @@ def _chain(
                     y_at = target + program[each + 2 * g + 1] + program[free + 2 * n + 1]
                     a = numbers + (core + g * height * summed) * size
                     m = 0
-                    while m + TILE <= height:
-                        _tile_full(packed, a, x_at, steps, summed, y_at, at + 8 * (places + m), add)
-                        a += TILE * summed * size
-                        m += TILE
-                    if m + TILE // 2 <= height:
-                        _tile_half(packed, a, x_at, steps, summed, y_at, at + 8 * (places + m), add)
-                        a += TILE // 2 * summed * size
-                        m += TILE // 2
                     while m < height:
-                        _tile_one(packed, a, x_at, steps, summed, y_at, at + 8 * (places + m), add)
-                        a += summed * size
-                        m += 1
+                        to = at + 8 * (places + m)
+                        if m + TILE <= height:
+                            tall = TILE
+                            if vectors == 1:
+                                _thin_full(packed, a, x_at, steps, summed, y_at, to, add)
+                            else:
+                                _tile_full(packed, a, x_at, steps, summed, y_at, to, add)
+                        elif m + TILE // 2 <= height:
+                            tall = TILE // 2
+                            if vectors == 1:
+                                _thin_half(packed, a, x_at, steps, summed, y_at, to, add)
+                            else:
+                                _tile_half(packed, a, x_at, steps, summed, y_at, to, add)
+                        else:
+                            tall = 1
+                            if vectors == 1:
+                                _thin_one(packed, a, x_at, steps, summed, y_at, to, add)
+                            else:
+                                _tile_one(packed, a, x_at, steps, summed, y_at, to, add)
+                        a += tall * summed * size
+                        m += tall
         # out: rows first, with the bias
-        for v in range(VECTORS):
+        for v in range(vectors):
             have = min(max(count - v * width, 0), width)
             row = y + (start + v * width) * y_pitch
             source = result + v * 64

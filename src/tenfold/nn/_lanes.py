@@ -43,11 +43,16 @@ class Move(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """Matrices as the kernel reads them, and the program that says what it does with them."""
+    """Matrices as the kernel reads them, and the program that says what it does with them.
+
+    Attributes:
+        packed: the matrices, in tiles.
+        programs: for blocks of one vector and of as many as there can be, with the memory that they work in.
+        rows: features that come out.
+    """
 
     packed: np.ndarray
-    program: np.ndarray
-    work: int
+    programs: dict[int, tuple[np.ndarray, int]]
     rows: int
 
 
@@ -64,7 +69,7 @@ def of_chains(chains: tuple[Chain, ...], cores: Sequence[Sequence[Tensor]]) -> R
 
 def ready(moves: tuple[Move, ...], columns: int, rows: int, matrices: Sequence[Tensor]) -> Ready:
     """The matrices ``[groups, made, summed]`` of some moves in the tiles of the kernel."""
-    from tenfold.nn._kernels import TILE
+    from tenfold.nn._kernels import TILE, VECTORS
 
     kinds = {matrix.dtype for matrix in matrices}
     if len(kinds) > 1:
@@ -79,32 +84,38 @@ def ready(moves: tuple[Move, ...], columns: int, rows: int, matrices: Sequence[T
             tiles.append(tile.transpose(2, 3).reshape(groups, count * tall * summed))
             done += count * tall
         parts.append(torch.cat(tiles, 1).flatten())
-    program, work = _program(moves, columns, rows, matrices[0].element_size())
-    return Ready(torch.cat(parts).numpy(), program, work, rows)
+    size = matrices[0].element_size()
+    programs = {vectors: _program(moves, columns, rows, size, vectors) for vectors in {1, VECTORS}}
+    return Ready(torch.cat(parts).numpy(), programs, rows)
 
 
 def run(subject: object, made: Ready, rows: Tensor, bias: Tensor | None) -> Tensor:
     """The products of all rows, with as many threads as torch has; what the matrix is, the program knows."""
+    from tenfold.nn._kernels import VECTORS, lanes
     from tenfold.nn._kernels import chain as kernel
-    from tenfold.nn._kernels import lanes
 
     if rows.stride(1) != 1:
         rows = rows.contiguous()
     own = bias is not None and bias.dtype == rows.dtype and bias.is_contiguous()
     count, features = rows.shape
     size = rows.element_size()
-    block = lanes(size)
+    threads = torch.get_num_threads()
+    # Thick blocks read the matrices less often; thin ones for few rows, and where else a thread would have nothing.
+    vectors = VECTORS if count > lanes(size, 1) and -(-count // lanes(size)) >= threads else 1
+    block = lanes(size, vectors)
+    program, memory = made.programs[vectors]
     result = torch.empty(count, made.rows, dtype=rows.dtype)
     blocks = -(-count // block)
-    threads = min(torch.get_num_threads(), blocks)
-    source, target, place = rows.data_ptr(), result.data_ptr(), _work(threads * made.work).data_ptr()
+    threads = min(threads, blocks)
+    source, target, place = rows.data_ptr(), result.data_ptr(), _work(threads * memory).data_ptr()
     pitch, added = rows.stride(0) * size, bias.data_ptr() if own and bias is not None else 0
 
     def part(n: int) -> None:
         first, last = (min(blocks * k // threads * block, count) for k in (n, n + 1))
         kernel(
             made.packed,
-            made.program,
+            program,
+            vectors,
             source,
             pitch,
             target,
@@ -112,7 +123,7 @@ def run(subject: object, made: Ready, rows: Tensor, bias: Tensor | None) -> Tens
             added,
             features,
             made.rows,
-            place + n * made.work,
+            place + n * memory,
             first,
             last,
         )
@@ -193,11 +204,11 @@ def _places(
 
 
 @lru_cache(maxsize=256)
-def _program(moves: tuple[Move, ...], columns: int, rows: int, size: int) -> tuple[np.ndarray, int]:
+def _program(moves: tuple[Move, ...], columns: int, rows: int, size: int, vectors: int) -> tuple[np.ndarray, int]:
     """What the kernel reads: how many products, where the result is, a head for each product, tables of offsets."""
     from tenfold.nn._kernels import HEAD, lanes
 
-    wide = lanes(size) * size
+    wide = lanes(size, vectors) * size
     between = [
         max(y for _, y in m.groups) + max(y for _, y in m.others) + max(m.made, default=0) + 1
         for m in moves
