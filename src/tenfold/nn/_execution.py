@@ -27,8 +27,9 @@ Asked = Literal["auto", "factorised", "materialised"]
 _ROUNDS, _SECONDS = 25, 0.05
 # A way that took so many times the shortest first try is not tried again.
 _HOPELESS = 8.0
-# The matrix in full must be so much faster than the factors to be worth its memory.
-_MARGIN = 0.98
+# Where the factors promise much, the matrix in full must take less than this part of their time to be worth its memory;
+# where they promise little, they must take less than that part of its time to be believed.
+_MARGIN, _DOUBT = 0.98, 0.9
 # Multiplications and additions below which calling a kernel of our own is not worth compiling it.
 _SMALL = 200_000
 # The matrix in full is not made to be tried where it has more entries.
@@ -211,7 +212,8 @@ class Execution:
             if turn > 1 and time.perf_counter() - started > _SECONDS:
                 break
         if self._ways.whole in best:
-            best[self._ways.whole] /= _MARGIN
+            little = self._ways.flops > _SHARE * 2 * self._ways.entries
+            best[self._ways.whole] *= _DOUBT if little else 1 / _MARGIN
         return min(best, key=best.__getitem__)
 
 
