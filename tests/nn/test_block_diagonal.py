@@ -12,7 +12,7 @@ from tenfold.nn import BlockDiagonalLinear
 BLOCKS = st.lists(st.sampled_from([(2, 3), (4, 4), (1, 5), (0, 2), (3, 0)]), min_size=1, max_size=5)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(BLOCKS, st.integers(0, 3))
 def test_a_layer_is_its_matrix(blocks: list[tuple[int, int]], rank: int) -> None:
     layer = BlockDiagonalLinear(blocks, rank, dtype=torch.float64)

@@ -43,7 +43,7 @@ def matrix_structures(draw: st.DrawFn) -> Structure:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(matrix_structures(), st.sampled_from([1, 3, 16, 17, 33, 70]), st.booleans())
 def test_all_ways_are_one_product(structure: Structure, batch: int, single: bool) -> None:
     torch.manual_seed(0)

@@ -11,7 +11,7 @@ from tenfold.errors import DataError
 from tenfold.nn import ToeplitzLinear
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 30), st.integers(0, 30), st.booleans())
 def test_a_layer_is_its_matrix(columns: int, rows: int, bias: bool) -> None:
     check_linear(ToeplitzLinear(columns, rows, bias=bias, dtype=torch.float64))
