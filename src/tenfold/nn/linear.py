@@ -136,6 +136,7 @@ class StructuredLinear(LinearMap):
         *,
         bias: Float[Tensor, " out_features"] | None = None,
         covariance: Float[Tensor, "in_features in_features"] | None = None,
+        fixed: Mapping[str, Tensor] | None = None,
     ) -> StructuredLinear:
         """The layer whose matrix is the best approximation of ``weight`` in the structure.
 
@@ -145,19 +146,29 @@ class StructuredLinear(LinearMap):
             bias: the layer's bias, taken as it is; None for none.
             covariance: ``E[x x^T]`` of what comes in: the error is then that of the outputs,
                 ``tr((W - V) C (W - V)^T)``, and not that of the entries.
+            fixed: as for the class; the other cores are fitted to these.
 
         Raises:
-            StructureError: the structure has another shape than the weight, or nothing here projects onto it.
+            StructureError: the structure has another shape than the weight, or no such core to be fixed.
             DataError: numbers that are not finite, or a covariance of another shape.
         """
         from tenfold.nn.projection import project
 
-        made = cls(structure, bias=bias is not None, dtype=weight.dtype, device=weight.device)
+        made = cls(structure, bias=bias is not None, fixed=fixed, dtype=weight.dtype, device=weight.device)
         with torch.no_grad():
-            found = project(weight.detach(), made.structures, covariance=covariance)
+            given = [
+                {
+                    n: made._cores(term)[n]
+                    for n, core in enumerate(one.cores)
+                    if made._name(term, core.name) in made._fixed
+                }
+                for term, one in enumerate(made.structures)
+            ]
+            found = project(weight, made.structures, covariance=covariance, fixed=given)
             for term, cores in enumerate(found):
-                for mine, core in zip(made._cores(term), cores, strict=True):
-                    mine.copy_(core)
+                for n, (mine, core) in enumerate(zip(made._cores(term), cores, strict=True)):
+                    if n not in given[term]:
+                        mine.copy_(core)
             if bias is not None and made.bias is not None:
                 made.bias.copy_(bias)
         return made
