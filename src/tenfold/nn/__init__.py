@@ -7,17 +7,33 @@ from __future__ import annotations
 
 from tenfold.nn import so3
 from tenfold.nn._linear_map import LinearMap
+from tenfold.nn.algebras import algebra, algebras
+from tenfold.nn.hypercomplex import (
+    HypercomplexConv1d,
+    HypercomplexConv2d,
+    HypercomplexConv3d,
+    hypercomplex_linear,
+)
+from tenfold.nn.learning_rates import Fan, param_groups
 from tenfold.nn.linear import StructuredLinear
 from tenfold.nn.quantized import QuantizedConv, QuantizedEmbedding, QuantizedLinear, QuantizedWeight
 from tenfold.nn.stored import load
 
 __all__ = [
+    "Fan",
+    "HypercomplexConv1d",
+    "HypercomplexConv2d",
+    "HypercomplexConv3d",
     "LinearMap",
     "QuantizedConv",
     "QuantizedEmbedding",
     "QuantizedLinear",
     "QuantizedWeight",
     "StructuredLinear",
+    "algebra",
+    "algebras",
+    "hypercomplex_linear",
     "load",
+    "param_groups",
     "so3",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -13,6 +12,7 @@ from tenfold.contraction import contract, plan
 from tenfold.errors import StructureError
 from tenfold.network import Network
 from tenfold.nn._linear_map import LinearMap
+from tenfold.nn.learning_rates import Fan, fans, standard_deviations
 from tenfold.structure import Structure
 
 # No index of a structure contains a space, so this name is free.
@@ -88,17 +88,34 @@ class StructuredLinear(LinearMap):
         return [getattr(self, f"fixed_{name}") if name in self._fixed else self.cores[name] for name in names]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Cores anew, so that the entries of the matrix have variance ``1 / in_features``; the bias zero."""
+        """Cores anew, each with the spread that suits the small matrices it is made of; the bias zero.
+
+        A core that takes ``a`` numbers in and gives ``b`` out is normal with standard deviation
+        ``sqrt(1 / a) min(1, sqrt(b / a))``, so that the spectral norm is about ``sqrt(b / a)`` at any width. For a
+        narrow core that is less than what keeps the variance of the output, and meant to be. See `learning_rates`.
+        """
         with torch.no_grad():
-            for term, structure in enumerate(self.structures):
-                summed = math.prod(structure.sizes[i] for i in structure.inner_indices) or 1
-                variance = 1 / (max(self.in_features, 1) * summed * len(self.structures))
-                each = variance ** (1 / len(structure.terms))
-                for core in self._cores(term):
-                    if core.requires_grad:
-                        core.normal_(0.0, math.sqrt(each), generator=generator)
+            given = {
+                (term, n): float(self._cores(term)[n].float().square().mean().sqrt())
+                for term, structure in enumerate(self.structures)
+                for n, core in enumerate(structure.cores)
+                if self._name(term, core.name) in self._fixed
+            }
+            for term, each in enumerate(standard_deviations(self.structures, given)):
+                for n, (core, std) in enumerate(zip(self._cores(term), each, strict=True)):
+                    if (term, n) not in given:
+                        core.normal_(0.0, std, generator=generator)
             if self.bias is not None:
                 self.bias.zero_()
+
+    def fans(self) -> Mapping[str, Fan]:
+        """For each core that is trained, the size of the small matrices it is made of, by its parameter's name."""
+        return {
+            f"cores.{self._name(term, core.name)}": fan
+            for term, structure in enumerate(self.structures)
+            for core, fan in zip(structure.cores, fans(structure), strict=True)
+            if self._name(term, core.name) not in self._fixed
+        }
 
     def _times(self, rows: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
         made = None

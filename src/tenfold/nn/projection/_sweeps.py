@@ -19,6 +19,8 @@ _ENTRIES, _FLOPS = 2**23, 2e10
 # Relative to the diagonal; it damps the step and never the core, so the error does not grow.
 _RIDGE = 1e-12
 _CG_TOLERANCE, _CG_ITERATIONS = 1e-9, 40
+# Matrices of more entries than this get few sweeps and iterations: what comes later hardly lowers the error.
+_LARGE, _LARGE_SWEEPS, _LARGE_ITERATIONS = 2**20, 6, 8
 # Of a Gauss-Newton step: iterations, and how often it is damped more.
 _CG_NEWTON, _TRIES = 60, 6
 # Jacobians of at most so many entries are made.
@@ -124,9 +126,8 @@ class Approximation:
         def apply(core: Tensor) -> Tensor:
             return contract([(renamed, core), *gram], indices)
 
-        change = conjugate_gradient(
-            apply, right - apply(old), tolerance=_CG_TOLERANCE, iterations=min(_CG_ITERATIONS, old.numel())
-        )
+        iterations = _LARGE_ITERATIONS if self.weight.numel() > _LARGE else min(_CG_ITERATIONS, old.numel())
+        change = conjugate_gradient(apply, right - apply(old), tolerance=_CG_TOLERANCE, iterations=iterations)
         return old + change
 
     def _coupled(self, structure: Structure, indices: Sequence[str]) -> list[str]:
@@ -280,6 +281,8 @@ def refined(
 ) -> list[Tensor]:
     """Cores with no larger an error than those given, by sweeps."""
     problem = Approximation(weight, [structure], root, [frozenset()])
+    if weight.numel() > _LARGE:
+        most = min(most, _LARGE_SWEEPS)
     found = problem.sweeps([cores], most=most, tolerance=tolerance)
     if any(len(core.terms) > 1 for core in structure.cores):
         found = problem.newton(found, most=most, tolerance=tolerance)
