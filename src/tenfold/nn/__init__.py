@@ -1,11 +1,12 @@
 """Layers of PyTorch that are made of structures and symmetries.
 
+projection: the best approximation of a matrix in a structure.
 so3: layers that turn with space.
 """
 
 from __future__ import annotations
 
-from tenfold.nn import so3
+from tenfold.nn import projection, so3
 from tenfold.nn._linear_map import LinearMap
 from tenfold.nn.algebras import algebra, algebras
 from tenfold.nn.hypercomplex import (
@@ -35,5 +36,6 @@ __all__ = [
     "hypercomplex_linear",
     "load",
     "param_groups",
+    "projection",
     "so3",
 ]
