@@ -30,7 +30,7 @@ WIDTHS: Mapping[str, Sequence[int]] = {
     paper="Compute better spent: replacing dense layers with structured matrices",
     year=2024,
     where="Section 5, scaling laws of structures",
-    stated="At equal compute block tensor trains have a lower error than dense layers and scale with a better exponent.",
+    stated="At equal compute block tensor trains have a lower error than dense layers, with a better exponent.",
 )
 def btt_scaling(
     *,
