@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import mean
 
@@ -38,26 +39,31 @@ def phm_parameters(
     runs with other starts and halves. Each has the learning rates of its own layers, from one rate.
 
     Holds if the networks with n components have at most 1/n of the weights (the n^3 numbers of each algebra not
-    counted, and told beside) and a mean square error at most 10 % above that of the dense one.
+    counted, and told beside) and a mean square error at most 10 % above that of the dense one. What a dense network
+    with as few weights as that of the largest n does, because it is narrower, is told beside.
     """
-    errors: dict[int, list[float]] = {n: [] for n in (1, *components)}
+    most = max(components)
+    # Key 0: dense and narrow, w^2 + (48 + 144) w weights.
+    sides = dict.fromkeys((1, *components), _WIDTH)
+    sides[0] = int(math.sqrt(96**2 + (_WIDTH**2 + 192 * _WIDTH) / most) - 96)
+    errors: dict[int, list[float]] = {n: [] for n in sides}
     weights: dict[int, int] = {}
     extra: dict[int, int] = {}
     with threads_for(0):
         for run in range(runs):
             learn, test = _pixels(seed + run)
             for n in errors:
-                model = _network(n, seed + run)
+                model = _network(n, sides[n], seed + run)
                 groups = param_groups(model, _RATE, base_width=_WIDTH, unscaled=["0"])
                 trained(model, groups, *learn, steps=steps, batch=batch, seed=seed + run)
                 errors[n].append(mean_square(model, *test))
                 matrices = [p.numel() for p in model.parameters() if p.ndim > 1]
-                extra[n] = 0 if n == 1 else sum(size for size in matrices if size == n**3)
+                extra[n] = 0 if n < 2 else sum(size for size in matrices if size == n**3)
                 weights[n] = sum(matrices) - extra[n]
     numbers: dict[str, Number] = {}
     lines = []
     for n, found in errors.items():
-        name = "dense" if n == 1 else f"n = {n}"
+        name = {0: "dense and narrow", 1: "dense"}.get(n, f"n = {n}")
         beside = f" and {extra[n]} of algebras" if extra[n] else ""
         each = ", ".join(f"{error:.4f}" for error in found)
         lines.append(f"{name}: {weights[n]} weights{beside}, mean square error {mean(found):.4f} ({each})")
@@ -81,12 +87,12 @@ def _pixels(seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     return (values[learn][:, known], values[learn][:, ~known]), (values[test][:, known], values[test][:, ~known])
 
 
-def _network(n: int, seed: int) -> nn.Sequential:
+def _network(n: int, width: int, seed: int) -> nn.Sequential:
     generator = torch.Generator().manual_seed(seed)
 
     def layer(inputs: int, outputs: int) -> nn.Module:
-        if n == 1:
+        if n < 2:
             return dense(inputs, outputs, generator)
         return hypercomplex_linear(inputs, outputs, n, generator=generator)
 
-    return nn.Sequential(layer(48, _WIDTH), nn.GELU(), layer(_WIDTH, _WIDTH), nn.GELU(), layer(_WIDTH, 144))
+    return nn.Sequential(layer(48, width), nn.GELU(), layer(width, width), nn.GELU(), layer(width, 144))
