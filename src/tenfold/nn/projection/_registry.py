@@ -123,10 +123,11 @@ def project(
     # Squares of the entries must neither overflow nor vanish.
     power = power_of(matrix)
     matrix = times_power(matrix, -power)
+    inside = [_lowered(structure, each, power) for structure, each in zip(structures, given, strict=True)]
     if len(structures) > 1:
-        found = project_sum(matrix, structures, root, given, _one)
+        found = project_sum(matrix, structures, root, inside, _one)
     else:
-        found = [_one(matrix, structures[0], root, given[0])]
+        found = [_one(matrix, structures[0], root, inside[0])]
     return [_scaled(s, cores, kept, power) for s, cores, kept in zip(structures, found, given, strict=True)]
 
 
@@ -139,12 +140,17 @@ def _one(matrix: Tensor, structure: Structure, root: Tensor | None, fixed: Mappi
     return entry.function(matrix, structure, root)
 
 
+def _lowered(structure: Structure, fixed: Mapping[int, Tensor], power: int) -> dict[int, Tensor]:
+    """The fixed cores; where all are, the matrix that they make must go down with the one that is approximated."""
+    if len(fixed) < len(structure.cores):
+        return dict(fixed)
+    return {**fixed, 0: times_power(fixed[0].to(torch.float64), -power / len(structure.cores[0].terms))}
+
+
 def _scaled(structure: Structure, cores: Sequence[Tensor], fixed: Mapping[int, Tensor], power: int) -> list[Tensor]:
     """The cores of ``2**power`` times the matrix; each that is not fixed takes an equal part."""
     uses = sum(len(core.terms) for n, core in enumerate(structure.cores) if n not in fixed)
-    return [
-        core if n in fixed or not uses else times_power(core, power / uses).contiguous() for n, core in enumerate(cores)
-    ]
+    return [fixed[n] if n in fixed else times_power(core, power / uses).contiguous() for n, core in enumerate(cores)]
 
 
 def _root(covariance: Tensor, columns: int) -> Tensor:
