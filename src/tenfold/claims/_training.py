@@ -40,8 +40,9 @@ def perceptron(inputs: int, width: int, outputs: int, family: Family, *, hidden:
     for _ in range(hidden):
         structure = family(width)
         layers.append(nn.GELU())
-        made = dense(width, width, generator) if structure is None else None
-        layers.append(made or StructuredLinear(structure, generator=generator))
+        layers.append(
+            dense(width, width, generator) if structure is None else StructuredLinear(structure, generator=generator)
+        )
     last = dense(width, outputs, generator)
     nn.init.zeros_(last.weight)
     return nn.Sequential(*layers, nn.GELU(), last)
