@@ -1,14 +1,23 @@
 """Layers of PyTorch that are made of structures and symmetries.
 
 low_rank: schemes that train any model's layers in low rank.
+projection: the best approximation of a matrix in a structure.
 so3: layers that turn with space.
 """
 
 from __future__ import annotations
 
-from tenfold.nn import low_rank, so3
+from tenfold.nn import low_rank, projection, so3
 from tenfold.nn._linear_map import LinearMap
+from tenfold.nn.algebras import algebra, algebras
 from tenfold.nn.block_diagonal import BlockDiagonalLinear
+from tenfold.nn.hypercomplex import (
+    HypercomplexConv1d,
+    HypercomplexConv2d,
+    HypercomplexConv3d,
+    hypercomplex_linear,
+)
+from tenfold.nn.learning_rates import Fan, param_groups
 from tenfold.nn.linear import StructuredLinear
 from tenfold.nn.quantized import QuantizedConv, QuantizedEmbedding, QuantizedLinear, QuantizedWeight
 from tenfold.nn.stored import load
@@ -16,6 +25,10 @@ from tenfold.nn.toeplitz import ToeplitzLinear
 
 __all__ = [
     "BlockDiagonalLinear",
+    "Fan",
+    "HypercomplexConv1d",
+    "HypercomplexConv2d",
+    "HypercomplexConv3d",
     "LinearMap",
     "QuantizedConv",
     "QuantizedEmbedding",
@@ -23,7 +36,12 @@ __all__ = [
     "QuantizedWeight",
     "StructuredLinear",
     "ToeplitzLinear",
+    "algebra",
+    "algebras",
+    "hypercomplex_linear",
     "load",
     "low_rank",
+    "param_groups",
+    "projection",
     "so3",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from tenfold.errors import StructureError
 from tenfold.nn._executed_map import ExecutedMap
 from tenfold.nn._execution import Asked, Execution
 from tenfold.nn._structured import ways
+from tenfold.nn.learning_rates import Fan, fans, standard_deviations
 from tenfold.nn.recipes import dtype_of, name_of
 from tenfold.structure import Structure
 
@@ -108,17 +108,34 @@ class StructuredLinear(ExecutedMap):
         return [self._cores(term) for term in range(len(self._places))]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Cores anew, so that the entries of the matrix have variance ``1 / in_features``; the bias zero."""
+        """Cores anew, each with the spread that suits the small matrices it is made of; the bias zero.
+
+        A core that takes ``a`` numbers in and gives ``b`` out is normal with standard deviation
+        ``sqrt(1 / a) min(1, sqrt(b / a))``, so that the spectral norm is about ``sqrt(b / a)`` at any width. For a
+        narrow core that is less than what keeps the variance of the output, and meant to be. See `learning_rates`.
+        """
         with torch.no_grad():
-            for term, structure in enumerate(self.structures):
-                summed = math.prod(structure.sizes[i] for i in structure.inner_indices) or 1
-                variance = 1 / (max(self.in_features, 1) * summed * len(self.structures))
-                each = variance ** (1 / len(structure.terms))
-                for core in self._cores(term):
-                    if core.requires_grad:
-                        core.normal_(0.0, math.sqrt(each), generator=generator)
+            given = {
+                (term, n): float(self._cores(term)[n].float().square().mean().sqrt())
+                for term, structure in enumerate(self.structures)
+                for n, core in enumerate(structure.cores)
+                if self._name(term, core.name) in self._fixed
+            }
+            for term, each in enumerate(standard_deviations(self.structures, given)):
+                for n, (core, std) in enumerate(zip(self._cores(term), each, strict=True)):
+                    if (term, n) not in given:
+                        core.normal_(0.0, std, generator=generator)
             if self.bias is not None:
                 self.bias.zero_()
+
+    def fans(self) -> Mapping[str, Fan]:
+        """For each core that is trained, the size of the small matrices it is made of, by its parameter's name."""
+        return {
+            f"cores.{self._name(term, core.name)}": fan
+            for term, structure in enumerate(self.structures)
+            for core, fan in zip(structure.cores, fans(structure), strict=True)
+            if self._name(term, core.name) not in self._fixed
+        }
 
     def flops(self, batch: int = 1) -> int:
         """Multiplications and additions of one call on ``batch`` vectors along the cheapest order of products."""
@@ -159,6 +176,7 @@ class StructuredLinear(ExecutedMap):
         *,
         bias: Float[Tensor, " out_features"] | None = None,
         covariance: Float[Tensor, "in_features in_features"] | None = None,
+        fixed: Mapping[str, Tensor] | None = None,
     ) -> StructuredLinear:
         """The layer whose matrix is the best approximation of ``weight`` in the structure.
 
@@ -168,19 +186,29 @@ class StructuredLinear(ExecutedMap):
             bias: the layer's bias, taken as it is; None for none.
             covariance: ``E[x x^T]`` of what comes in: the error is then that of the outputs,
                 ``tr((W - V) C (W - V)^T)``, and not that of the entries.
+            fixed: as for the class; the other cores are fitted to these.
 
         Raises:
-            StructureError: the structure has another shape than the weight, or nothing here projects onto it.
+            StructureError: the structure has another shape than the weight, or no such core to be fixed.
             DataError: numbers that are not finite, or a covariance of another shape.
         """
         from tenfold.nn.projection import project
 
-        made = cls(structure, bias=bias is not None, dtype=weight.dtype, device=weight.device)
+        made = cls(structure, bias=bias is not None, fixed=fixed, dtype=weight.dtype, device=weight.device)
         with torch.no_grad():
-            found = project(weight.detach(), made.structures, covariance=covariance)
+            given = [
+                {
+                    n: made._cores(term)[n]
+                    for n, core in enumerate(one.cores)
+                    if made._name(term, core.name) in made._fixed
+                }
+                for term, one in enumerate(made.structures)
+            ]
+            found = project(weight, made.structures, covariance=covariance, fixed=given)
             for term, cores in enumerate(found):
-                for mine, core in zip(made._cores(term), cores, strict=True):
-                    mine.copy_(core)
+                for n, (mine, core) in enumerate(zip(made._cores(term), cores, strict=True)):
+                    if n not in given[term]:
+                        mine.copy_(core)
             if bias is not None and made.bias is not None:
                 made.bias.copy_(bias)
         return made
