@@ -1,6 +1,7 @@
 """Layers of PyTorch that are made of structures and symmetries.
 
 so3: layers that turn with space.
+Multilinear: attention to pairs of tokens.
 """
 
 from __future__ import annotations
@@ -8,16 +9,31 @@ from __future__ import annotations
 from tenfold.nn import so3
 from tenfold.nn._linear_map import LinearMap
 from tenfold.nn.linear import StructuredLinear
+from tenfold.nn.polynomial_attention import (
+    PolynomialError,
+    polynomial_degree,
+    polynomial_error,
+    polynomial_tensor_attention,
+    score_bound,
+)
 from tenfold.nn.quantized import QuantizedConv, QuantizedEmbedding, QuantizedLinear, QuantizedWeight
 from tenfold.nn.stored import load
+from tenfold.nn.tensor_attention import TensorAttention, tensor_attention
 
 __all__ = [
     "LinearMap",
+    "PolynomialError",
     "QuantizedConv",
     "QuantizedEmbedding",
     "QuantizedLinear",
     "QuantizedWeight",
     "StructuredLinear",
+    "TensorAttention",
     "load",
+    "polynomial_degree",
+    "polynomial_error",
+    "polynomial_tensor_attention",
+    "score_bound",
     "so3",
+    "tensor_attention",
 ]
