@@ -1,14 +1,17 @@
 """Layers of PyTorch that are made of structures and symmetries.
 
 so3: layers that turn with space.
-Multilinear: attention to pairs of tokens.
+Multilinear: attention to pairs of tokens, polynomials, the star operation. EvoNorm, and geometric parametrisation.
 """
 
 from __future__ import annotations
 
 from tenfold.nn import so3
 from tenfold.nn._linear_map import LinearMap
+from tenfold.nn.evonorm import EvoNormB0, EvoNormB1, EvoNormB2, EvoNormS0, EvoNormS1, EvoNormS2
+from tenfold.nn.geometric import GeometricConv2d, GeometricLinear
 from tenfold.nn.linear import StructuredLinear
+from tenfold.nn.polynomial import CCP, NCP
 from tenfold.nn.polynomial_attention import (
     PolynomialError,
     polynomial_degree,
@@ -17,16 +20,30 @@ from tenfold.nn.polynomial_attention import (
     score_bound,
 )
 from tenfold.nn.quantized import QuantizedConv, QuantizedEmbedding, QuantizedLinear, QuantizedWeight
+from tenfold.nn.star import StarBlock, StarLinear, StarNet
 from tenfold.nn.stored import load
 from tenfold.nn.tensor_attention import TensorAttention, tensor_attention
 
 __all__ = [
+    "CCP",
+    "NCP",
+    "EvoNormB0",
+    "EvoNormB1",
+    "EvoNormB2",
+    "EvoNormS0",
+    "EvoNormS1",
+    "EvoNormS2",
+    "GeometricConv2d",
+    "GeometricLinear",
     "LinearMap",
     "PolynomialError",
     "QuantizedConv",
     "QuantizedEmbedding",
     "QuantizedLinear",
     "QuantizedWeight",
+    "StarBlock",
+    "StarLinear",
+    "StarNet",
     "StructuredLinear",
     "TensorAttention",
     "load",
