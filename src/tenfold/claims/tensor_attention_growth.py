@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from tenfold._threads import threads_for
 from tenfold.claims._clock import exponent, fastest
@@ -18,7 +19,7 @@ from tenfold.nn import polynomial_tensor_attention, tensor_attention
     paper="How to Capture Higher-order Correlations? Generalizing Matrix Softmax Attention to Kronecker Computation",
     year=2024,
     where="The algorithm for bounded entries",
-    stated="With bounded entries tensor attention takes nearly linear time in the tokens; straightforwardly, cubic time.",
+    stated="With bounded entries tensor attention takes nearly linear time in the tokens, where exactly it is cubic.",
 )
 def tensor_attention_growth(
     *,
@@ -35,7 +36,7 @@ def tensor_attention_growth(
     Holds if the exponents of the polynomial ones are at most 1.2, and that of the exact one at least 2.5.
     """
     generator = torch.Generator().manual_seed(seed)
-    ways = {
+    ways: dict[str, Callable[..., Tensor]] = {
         "polynomial": partial(polynomial_tensor_attention, degree=4),
         "polynomial, causal": partial(polynomial_tensor_attention, degree=4, causal=True),
         "exact": tensor_attention,
