@@ -77,7 +77,7 @@ def _loss(form: Callable[[nn.Linear], nn.Module], rate: float, steps: int, seed:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step >= 0.9 * steps:
+        if step + 1 > 0.9 * steps:
             tail.append(loss.detach())
     found = float(torch.stack(tail).mean())
     return found if math.isfinite(found) else math.inf
