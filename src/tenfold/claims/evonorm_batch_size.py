@@ -29,8 +29,8 @@ def evonorm_batch_size(
     of 4, by SGD with Nesterov momentum and a rate of 0.1 per 128 samples, in proportion to the batch as in the paper,
     that falls to zero by a cosine. Accuracies are the means over seeds.
 
-    Holds if EvoNorm-S0 loses at most one point of 100 from large to small batches, and if batch norm does lose, and more
-    than it. Takes about a minute.
+    Holds if EvoNorm-S0 loses at most one point of 100 from large to small batches, and if batch norm does lose, and
+    more than it. Takes about a minute.
     """
     layers: dict[str, Callable[[int], nn.Module]] = {
         "EvoNorm-S0": lambda channels: EvoNormS0(channels, groups=8),
