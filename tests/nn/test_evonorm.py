@@ -12,6 +12,12 @@ from torch import Tensor, nn
 from tenfold.errors import DataError
 from tenfold.nn import EvoNormB0, EvoNormB1, EvoNormB2, EvoNormS0, EvoNormS1, EvoNormS2
 
+
+@pytest.fixture(autouse=True)
+def same_numbers_every_time() -> None:
+    torch.manual_seed(0)
+
+
 BATCH, SAMPLE = (EvoNormB0, EvoNormB1, EvoNormB2), (EvoNormS0, EvoNormS1, EvoNormS2)
 
 

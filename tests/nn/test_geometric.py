@@ -13,6 +13,12 @@ from tenfold.errors import DataError
 from tenfold.nn import GeometricConv2d, GeometricLinear
 from tenfold.nn.geometric import angles_of, directions
 
+
+@pytest.fixture(autouse=True)
+def same_numbers_every_time() -> None:
+    torch.manual_seed(0)
+
+
 CONVOLUTIONS = [
     {},
     {"stride": 2, "padding": 1},

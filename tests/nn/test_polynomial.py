@@ -12,6 +12,12 @@ from torch import Tensor
 from tenfold.errors import DataError, TenfoldError
 from tenfold.nn import CCP, NCP, StarLinear
 
+
+@pytest.fixture(autouse=True)
+def same_numbers_every_time() -> None:
+    torch.manual_seed(0)
+
+
 MADE = {"dtype": torch.float64, "generator": torch.Generator().manual_seed(0)}
 
 

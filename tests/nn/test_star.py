@@ -12,6 +12,11 @@ from tenfold.errors import TenfoldError
 from tenfold.nn import StarBlock, StarNet
 
 
+@pytest.fixture(autouse=True)
+def same_numbers_every_time() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.mark.parametrize(
     ("size", "millions"), [("s050", 0.54), ("s100", 1.04), ("s150", 1.56), ("s1", 2.87), ("s2", 3.68)]
 )

@@ -20,6 +20,12 @@ from tenfold.nn import (
 )
 from tenfold.nn import _tensor_attention as blocks
 
+
+@pytest.fixture(autouse=True)
+def same_numbers_every_time() -> None:
+    torch.manual_seed(0)
+
+
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 

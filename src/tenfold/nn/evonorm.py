@@ -71,7 +71,8 @@ class _BatchEvoNorm(_EvoNorm):
     ) -> None:
         super().__init__(channels, activation=activation, eps=eps, dtype=dtype, device=device)
         self.momentum = real_number("momentum", momentum, "a number between 0 and 1")
-        self.register_buffer("running_var", torch.ones(self.channels, device=device))
+        wide = torch.promote_types(self.weight.dtype, torch.float32)
+        self.register_buffer("running_var", torch.ones(self.channels, dtype=wide, device=device))
 
     running_var: Tensor
 
