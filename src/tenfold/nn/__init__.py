@@ -3,6 +3,7 @@
 low_rank: schemes that train any model's layers in low rank.
 projection: the best approximation of a matrix in a structure.
 so3: layers that turn with space.
+Multilinear: attention to pairs of tokens, polynomials, the star operation. EvoNorm, and geometric parametrisation.
 """
 
 from __future__ import annotations
@@ -18,8 +19,19 @@ from tenfold.nn.hypercomplex import (
     hypercomplex_linear,
 )
 from tenfold.nn.learning_rates import Fan, param_groups
+from tenfold.nn.evonorm import EvoNormB0, EvoNormB1, EvoNormB2, EvoNormS0, EvoNormS1, EvoNormS2
+from tenfold.nn.geometric import GeometricConv2d, GeometricLinear
 from tenfold.nn.linear import StructuredLinear
+from tenfold.nn.polynomial import CCP, NCP
+from tenfold.nn.polynomial_attention import (
+    PolynomialError,
+    polynomial_degree,
+    polynomial_error,
+    polynomial_tensor_attention,
+    score_bound,
+)
 from tenfold.nn.quantized import QuantizedConv, QuantizedEmbedding, QuantizedLinear, QuantizedWeight
+from tenfold.nn.star import StarBlock, StarLinear, StarNet
 from tenfold.nn.stored import load
 from tenfold.nn.toeplitz import ToeplitzLinear
 
@@ -29,11 +41,26 @@ __all__ = [
     "HypercomplexConv1d",
     "HypercomplexConv2d",
     "HypercomplexConv3d",
+from tenfold.nn.tensor_attention import TensorAttention, tensor_attention
+    "CCP",
+    "NCP",
+    "EvoNormB0",
+    "EvoNormB1",
+    "EvoNormB2",
+    "EvoNormS0",
+    "EvoNormS1",
+    "EvoNormS2",
+    "GeometricConv2d",
+    "GeometricLinear",
     "LinearMap",
+    "PolynomialError",
     "QuantizedConv",
     "QuantizedEmbedding",
     "QuantizedLinear",
     "QuantizedWeight",
+    "StarBlock",
+    "StarLinear",
+    "StarNet",
     "StructuredLinear",
     "ToeplitzLinear",
     "algebra",
@@ -43,5 +70,11 @@ __all__ = [
     "low_rank",
     "param_groups",
     "projection",
+    "TensorAttention",
+    "polynomial_degree",
+    "polynomial_error",
+    "polynomial_tensor_attention",
+    "score_bound",
     "so3",
+    "tensor_attention",
 ]
