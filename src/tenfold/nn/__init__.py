@@ -12,6 +12,8 @@ from tenfold.nn import low_rank, projection, so3
 from tenfold.nn._linear_map import LinearMap
 from tenfold.nn.algebras import algebra, algebras
 from tenfold.nn.block_diagonal import BlockDiagonalLinear
+from tenfold.nn.evonorm import EvoNormB0, EvoNormB1, EvoNormB2, EvoNormS0, EvoNormS1, EvoNormS2
+from tenfold.nn.geometric import GeometricConv2d, GeometricLinear
 from tenfold.nn.hypercomplex import (
     HypercomplexConv1d,
     HypercomplexConv2d,
@@ -19,8 +21,6 @@ from tenfold.nn.hypercomplex import (
     hypercomplex_linear,
 )
 from tenfold.nn.learning_rates import Fan, param_groups
-from tenfold.nn.evonorm import EvoNormB0, EvoNormB1, EvoNormB2, EvoNormS0, EvoNormS1, EvoNormS2
-from tenfold.nn.geometric import GeometricConv2d, GeometricLinear
 from tenfold.nn.linear import StructuredLinear
 from tenfold.nn.polynomial import CCP, NCP
 from tenfold.nn.polynomial_attention import (
@@ -33,25 +33,25 @@ from tenfold.nn.polynomial_attention import (
 from tenfold.nn.quantized import QuantizedConv, QuantizedEmbedding, QuantizedLinear, QuantizedWeight
 from tenfold.nn.star import StarBlock, StarLinear, StarNet
 from tenfold.nn.stored import load
+from tenfold.nn.tensor_attention import TensorAttention, tensor_attention
 from tenfold.nn.toeplitz import ToeplitzLinear
 
 __all__ = [
-    "BlockDiagonalLinear",
-    "Fan",
-    "HypercomplexConv1d",
-    "HypercomplexConv2d",
-    "HypercomplexConv3d",
-from tenfold.nn.tensor_attention import TensorAttention, tensor_attention
     "CCP",
     "NCP",
+    "BlockDiagonalLinear",
     "EvoNormB0",
     "EvoNormB1",
     "EvoNormB2",
     "EvoNormS0",
     "EvoNormS1",
     "EvoNormS2",
+    "Fan",
     "GeometricConv2d",
     "GeometricLinear",
+    "HypercomplexConv1d",
+    "HypercomplexConv2d",
+    "HypercomplexConv3d",
     "LinearMap",
     "PolynomialError",
     "QuantizedConv",
@@ -62,6 +62,7 @@ from tenfold.nn.tensor_attention import TensorAttention, tensor_attention
     "StarLinear",
     "StarNet",
     "StructuredLinear",
+    "TensorAttention",
     "ToeplitzLinear",
     "algebra",
     "algebras",
@@ -69,11 +70,10 @@ from tenfold.nn.tensor_attention import TensorAttention, tensor_attention
     "load",
     "low_rank",
     "param_groups",
-    "projection",
-    "TensorAttention",
     "polynomial_degree",
     "polynomial_error",
     "polynomial_tensor_attention",
+    "projection",
     "score_bound",
     "so3",
     "tensor_attention",
