@@ -199,7 +199,9 @@ def test_one_rank_for_all_is_cut_to_what_is_of_use() -> None:
         (lambda: formats.kronecker((2, 3), (4,)), "as many factors"),
         (lambda: formats.kronecker((2,), (4,), 3), "at least 2 factors"),
         (lambda: formats.phm(10, 12, 4), "rows 10 is not divisible by n 4"),
-        (lambda: formats.monarch((2, 3, 4), (2, 3, 4)), "two factors each"),
+        (lambda: formats.monarch((4,), (4,)), "at least two factors each"),
+        (lambda: formats.block_tensor_train((2, 3, 4), (2, 3, 4), (2,)), "one number or 2 numbers, not 1"),
+        (lambda: formats.block_tensor_train((2, 3, 4), (2, 3, 4), (2, 0)), r"rank\[1\] must be at least 1"),
     ],
 )
 def test_refusals_name_the_argument(call: Any, part: str) -> None:
@@ -211,4 +213,38 @@ def test_refusals_name_the_argument(call: Any, part: str) -> None:
 def test_examples_are_of_their_family() -> None:
     for name, (function, structure) in formats.examples().items():
         assert function.__name__ == name
-        assert formats.name(structure) in {name, "kronecker"}
+        assert formats.name(structure) in {name, "kronecker"} or name == "low_rank"
+        assert formats.name(structure, name) == name
+
+
+def test_a_matrix_of_low_rank_is_called_so_where_it_is_no_train() -> None:
+    plain = formats.low_rank(6, 7, 2)
+    assert formats.name(plain) == "tensor_train"
+    assert formats.name(plain, "low rank") == "low_rank"
+    assert formats.name(Structure("a b r, r c d -> (a b) (c d)", a=2, b=3, c=4, d=5, r=2)) == "low_rank"
+    assert formats.name(Structure("a r, r c d -> a (c d)", a=2, c=4, d=5, r=2)) == "low_rank"
+    assert formats.name(Structure("a c r, r b d -> (a b) (c d)", a=2, b=3, c=4, d=5, r=2)) == "kronecker"
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=2, max_size=4), st.data())
+def test_block_tensor_trains_of_any_order(factors: list[tuple[int, int]], data: st.DataObject) -> None:
+    rows, columns = zip(*factors, strict=True)
+    count = len(factors)
+    ranks = [data.draw(st.integers(1, 3)) for _ in range(count - 1)]
+    s = formats.block_tensor_train(rows, columns, ranks)
+    ends = [1, *ranks, 1]
+    assert s.shape == (product(rows), product(columns))
+    assert s.parameters == sum(
+        ends[k] * ends[k + 1] * product(rows[k:]) * product(columns[: k + 1]) for k in range(count)
+    )
+    assert formats.name(s) == "block_tensor_train"
+    assert formats.name(formats.monarch(rows, columns)) == "monarch"
+    # The products one after the other, each written out: a column index in, a row index and a bond out.
+    cores = [torch.randn(core.shape, dtype=torch.float64) for core in s.cores]
+    x = torch.randn(product(columns), dtype=torch.float64)
+    made = x.reshape(*columns, 1, 1)  # columns to come, rows made (as one axis), bond
+    for k in reversed(range(count)):
+        core = cores[k].reshape(rows[k], product(rows[k + 1 :]), product(columns[:k]), columns[k], ends[k], ends[k + 1])
+        held = made.reshape(product(columns[:k]), columns[k], product(rows[k + 1 :]), ends[k + 1])
+        made = torch.einsum("abcdef,cdbf->cabe", core, held)
+    torch.testing.assert_close(made.flatten(), Network(s, cores).dense() @ x)

@@ -233,35 +233,45 @@ def tensor_train_matrix(rows: Sequence[int], columns: Sequence[int], ranks: Rank
     return Structure.of(cores, [up, down], sizes)
 
 
-def block_tensor_train(rows: tuple[int, int], columns: tuple[int, int], rank: int) -> Structure:
-    """Block tensor train: two block-diagonal factors with ``rank`` between them.
+def block_tensor_train(rows: Sequence[int], columns: Sequence[int], rank: Ranks) -> Structure:
+    """Block tensor train: block-diagonal factors, one for each factor of the sides, with a rank between neighbours.
 
     With ``rows = (m1, m2)`` and ``columns = (n1, n2)``: ``M[(i1 i2), (j1 j2)] = sum_r A[i1,i2,j1,r] B[i2,j1,j2,r]``.
-    Parameters: ``rank * (m1 m2 n1 + m2 n1 n2)``; rank 1 is `monarch`.
+    Core ``k`` of ``c`` carries the rows ``i[k] ... i[c]``, the columns ``j[1] ... j[k]`` and the bonds to its
+    neighbours: applied from the last one to the first, each takes in one column index and gives out one row index.
+    Ranks are taken as they are. Parameters: ``sum_k r[k-1] r[k] m[k]...m[c] n[1]...n[k]`` with ``r = 1`` at both ends;
+    rank 1 is `monarch`.
     Paper: "Compute better spent: replacing dense layers with structured matrices", 2024.
     """
-    return _two_blocks(rows, columns, _rank(rank, "rank"), bond=True)
+    return _blocks(rows, columns, rank)
 
 
-def monarch(rows: tuple[int, int], columns: tuple[int, int]) -> Structure:
-    """Monarch matrix: a product of two block-diagonal matrices up to permutations.
+def monarch(rows: Sequence[int], columns: Sequence[int]) -> Structure:
+    """Monarch matrix: a product of block-diagonal matrices up to permutations.
 
     With ``rows = (m1, m2)`` and ``columns = (n1, n2)``: ``M[(i1 i2), (j1 j2)] = A[i1,i2,j1] B[i2,j1,j2]``; nothing is
-    summed. Parameters: ``m1 m2 n1 + m2 n1 n2``.
+    summed. Parameters: ``m1 m2 n1 + m2 n1 n2``. More factors are the block tensor train without bonds.
     Paper: "Monarch: expressive structured matrices for efficient and accurate training", 2022.
     """
-    return _two_blocks(rows, columns, 1, bond=False)
+    return _blocks(rows, columns, None)
 
 
-def _two_blocks(rows: Sequence[int], columns: Sequence[int], rank: int, *, bond: bool) -> Structure:
+def _blocks(rows: Sequence[int], columns: Sequence[int], ranks: Ranks | None) -> Structure:
     rows, columns = _sides(rows, columns)
-    if len(rows) != 2:
-        raise StructureError(f"rows and columns have two factors each, not {len(rows)}")
-    sizes = {"i1": rows[0], "i2": rows[1], "j1": columns[0], "j2": columns[1]}
-    shared = ()
-    if bond:
-        shared, sizes["r"] = ("r",), rank  # type: ignore[assignment]
-    return Structure.of([("i1", "i2", "j1", *shared), ("i2", "j1", "j2", *shared)], [("i1", "i2"), ("j1", "j2")], sizes)
+    count = len(rows)
+    if count < 2:
+        raise StructureError("rows and columns have at least two factors each, not 1")
+    up, down = _numbered("i", count), _numbered("j", count)
+    sizes = {**dict(zip(up, rows, strict=True)), **dict(zip(down, columns, strict=True))}
+    bonds: tuple[str, ...] = ()
+    if ranks is not None:
+        bonds = ("r",) if count == 2 else _numbered("r", count - 1)
+        given = [_rank(ranks, "rank")] * len(bonds) if _is_whole(ranks) else list(ranks)  # type: ignore[arg-type]
+        if len(given) != len(bonds):
+            raise StructureError(f"rank must be one number or {len(bonds)} numbers, not {len(given)}")
+        sizes |= {bond: _rank(rank, f"rank[{k}]") for k, (bond, rank) in enumerate(zip(bonds, given, strict=True))}
+    cores = [(*up[k:], *down[: k + 1], *bonds[max(k - 1, 0) : k], *bonds[k : k + 1]) for k in range(count)]
+    return Structure.of(cores, [up, down], sizes)
 
 
 # --- listing ----------------------------------------------------------------------------------------------------------
@@ -279,6 +289,7 @@ def examples() -> dict[str, tuple[Callable[..., Structure], Structure]]:
     arrays = {name: (function, function((4, 5, 6, 7), 2)) for name, function in for_arrays().items()}
     return {
         **arrays,
+        "low_rank": (low_rank, low_rank(6, 7, 2)),
         "kronecker": (kronecker, kronecker((2, 3), (4, 5), 3)),
         "phm": (phm, phm(8, 12, 4)),
         "tensor_train_matrix": (tensor_train_matrix, tensor_train_matrix((2, 3), (4, 5), 2)),
@@ -297,7 +308,8 @@ def name(structure: Structure, called: str = "") -> str | None:
 
     The order of cores and modes does not matter (a train that visits the modes in another order is a tensor train);
     the narrowest family wins: ``monarch`` before ``block_tensor_train``, ``phm`` before ``kronecker``, ``tensor_ring``
-    before ``fully_connected``. Bonds of dimension 1 count as bonds, absent ones do not.
+    before ``fully_connected``. A train of two modes is a ``low_rank`` matrix where it is called so, or where a side is
+    a group of indices. Bonds of dimension 1 count as bonds, absent ones do not.
     """
     if any(len(core.terms) > 1 for core in structure.cores):
         return None
@@ -384,21 +396,35 @@ def _is_tensor_train_matrix(s: Structure) -> bool:
     return _is_matrix_of_pairs(s) and len(s.terms) > 1 and _is_path(s)
 
 
-def _is_two_blocks(s: Structure, bonds: int) -> bool:
-    if [len(group) for group in s.outputs] != [2, 2] or len(s.terms) != 2 or len(s.inner_indices) != bonds:
+def _is_low_rank(s: Structure) -> bool:
+    if len(s.outputs) != 2 or len(s.terms) != 2 or len(s.inner_indices) != 1 or not all(s.outputs):
         return False
-    (i1, i2), (j1, j2) = s.outputs
-    want = {frozenset((i1, i2, j1, *s.inner_indices)), frozenset((i2, j1, j2, *s.inner_indices))}
-    return {frozenset(t.indices) for t in s.terms} == want
+    wanted = {frozenset((*group, *s.inner_indices)) for group in s.outputs}
+    return {frozenset(t.indices) for t in s.terms} == wanted
+
+
+def _is_blocks(s: Structure, *, bonds: bool) -> bool:
+    if len(s.outputs) != 2 or len(s.outputs[0]) != len(s.outputs[1]) or len(s.terms) != len(s.outputs[0]):
+        return False
+    (up, down), count = s.outputs, len(s.terms)
+    if count < 2 or len(s.inner_indices) != bonds * (count - 1) or not _bonds_join_two(s):
+        return False
+    by_outer = {frozenset(_outer(s, t)): set(t.indices) for t in s.terms}
+    wanted = [frozenset((*up[k:], *down[: k + 1])) for k in range(count)]
+    if set(by_outer) != set(wanted):
+        return False
+    inner = set(s.inner_indices)
+    return not bonds or all(by_outer[a] & by_outer[b] & inner for a, b in pairwise(wanted))
 
 
 _FAMILIES = {
-    "monarch": lambda s: _is_two_blocks(s, 0),
-    "block_tensor_train": lambda s: _is_two_blocks(s, 1),
+    "monarch": lambda s: _is_blocks(s, bonds=False),
+    "block_tensor_train": lambda s: _is_blocks(s, bonds=True),
     "phm": _is_phm,
     "kronecker": _is_kronecker,
     "tensor_train_matrix": _is_tensor_train_matrix,
     "tensor_train": _is_tensor_train,
+    "low_rank": _is_low_rank,
     "cp": _is_cp,
     "tucker": _is_tucker,
     "tensor_ring": _is_tensor_ring,

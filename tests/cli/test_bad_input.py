@@ -215,7 +215,7 @@ FIT: list[tuple[str, str]] = [
     (f"x.npy --structure 'i a, a j k -> i j k' --size a={'9' * 5000}", "--size takes an index"),
     ("x.npy --structure 'i a, a j k -> i j k' --size i=7,a=2", "axis 0 of the data has size 6"),
     ("x.npy --structure tucker", "structure 'tucker' needs ranks"),
-    ("x.npy --structure monarch", "splits both sides of a matrix"),
+    ("x.npy --structure monarch", "is a family of matrices"),
     ("x.npy --structure cp --ranks 2 --option starts", "--option takes a name and a value"),
     ("x.npy --structure cp --ranks 2 --option seed=3", "--seed"),
     ("x.npy --structure cp --ranks 2 --option nonsense=3", "'nonsense' is no argument of fit"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from nn.linear_oracles import check_gradients, check_linear
 
 from tenfold import formats
 from tenfold.errors import DataError, StructureError
@@ -14,6 +15,7 @@ FAMILIES = [
     formats.phm(12, 20, 4),
     formats.monarch((3, 4), (5, 4)),
     formats.block_tensor_train((3, 4), (5, 4), 2),
+    formats.block_tensor_train((2, 2, 3), (2, 5, 2), (2, 3)),
     formats.tensor_train_matrix((3, 2, 2), (5, 2, 2), (3, 2)),
     Structure("U[i r], U[j r], w[r] -> i j", i=9, j=9, r=2),
 ]
@@ -21,11 +23,8 @@ FAMILIES = [
 
 @pytest.mark.parametrize("structure", FAMILIES, ids=lambda s: s.pattern)
 def test_a_layer_is_its_matrix(structure: Structure) -> None:
-    torch.manual_seed(0)
-    layer = StructuredLinear(structure, dtype=torch.float64)
-    torch.nn.init.normal_(layer.bias)
-    x = torch.randn(3, 2, layer.in_features, dtype=torch.float64)
-    torch.testing.assert_close(layer(x), x @ layer.to_dense().T + layer.bias)
+    layer = StructuredLinear(structure, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    check_linear(layer)
     assert layer.parameters_of_matrix == structure.parameters
 
 
@@ -37,6 +36,7 @@ def test_a_sum_adds_matrices_and_a_fixed_core_is_not_trained() -> None:
     torch.testing.assert_close(layer(x), x @ layer.to_dense().T)
     assert "cores.core0_1" not in dict(layer.named_parameters())
     torch.testing.assert_close(dict(layer.named_buffers())["fixed_core0_1"], core)
+    check_linear(layer.double())
 
 
 def test_low_rank_from_dense_is_best_where_the_data_lies() -> None:
@@ -56,3 +56,9 @@ def test_what_is_no_matrix_is_refused() -> None:
         StructuredLinear((formats.low_rank(3, 4, 1), formats.low_rank(4, 3, 1)))
     with pytest.raises(DataError, match="20 numbers"):
         StructuredLinear(formats.low_rank(12, 20, 3))(torch.ones(2, 12))
+
+
+@pytest.mark.parametrize("structure", FAMILIES, ids=lambda s: s.pattern)
+def test_derivatives(structure: Structure) -> None:
+    small = structure.replace({index: min(size, 2) for index, size in structure.sizes.items()})
+    check_gradients(StructuredLinear(small, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))

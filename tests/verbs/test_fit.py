@@ -777,7 +777,7 @@ def test_the_name_of_a_format_with_ranks():
         assert found.structure == tn.formats.for_arrays()[name](array.shape, ranks).name_outputs(["x", "y", "z"])
     with pytest.raises(StructureError, match="rank 70 exceeds mode 'y'"):
         tn.fit(array, "tucker", ranks=(2, 70, 2), dims=("x", "y", "z"))
-    with pytest.raises(StructureError, match="splits both sides of a matrix"):
+    with pytest.raises(StructureError, match="is a family of matrices"):
         tn.fit(array, "monarch", ranks=2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -55,11 +56,19 @@ class LinearMap(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
         """Raises `DataError` where the last axis is not of ``in_features``."""
-        if x.ndim == 0 or x.shape[-1] != self.in_features:
-            given = " x ".join(map(str, x.shape)) or "a single number"
+        shape = x.shape
+        if not shape or shape[-1] != self.in_features:
+            given = " x ".join(map(str, shape)) or "a single number"
             raise DataError(f"the layer takes vectors of {self.in_features} numbers along the last axis, not {given}")
-        made = self._times(x.reshape(-1, self.in_features)).reshape(*x.shape[:-1], self.out_features)
-        return made if self.bias is None else made + self.bias.to(made.dtype)
+        if len(shape) == 2:
+            return self._mapped(x)
+        rows = x.reshape(math.prod(shape[:-1]), self.in_features)
+        return self._mapped(rows).view(*shape[:-1], self.out_features)
+
+    def _mapped(self, rows: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
+        """``x W^T + b`` for each row, contiguous."""
+        made = self._times(rows)
+        return (made if self.bias is None else made + self.bias.to(made.dtype)).contiguous()
 
     def extra_repr(self) -> str:
         """What ``print`` shows between the brackets."""

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tenfold.contraction import contract, plan
+from tenfold.contraction import plan
 from tenfold.errors import StructureError
-from tenfold.network import Network
-from tenfold.nn._linear_map import LinearMap
+from tenfold.nn._executed_map import ExecutedMap
+from tenfold.nn._execution import Asked, Execution
+from tenfold.nn._structured import ways
 from tenfold.nn.learning_rates import Fan, fans, standard_deviations
+from tenfold.nn.recipes import dtype_of, name_of
 from tenfold.structure import Structure
 
 # No index of a structure contains a space, so this name is free.
 _BATCH = "the batch"
 
 
-class StructuredLinear(LinearMap):
+class StructuredLinear(ExecutedMap):
     """``y = x W^T + b`` where ``W`` is a matrix structure, or the sum of several.
 
     The structure's two output axes are rows (what goes out) and columns (what comes in), each a group of indices or
@@ -29,13 +32,20 @@ class StructuredLinear(LinearMap):
         structure: a matrix structure, or several whose matrices are added; all of one shape.
         bias: whether a number is added to each feature that goes out; it starts at zero.
         fixed: cores that are not trained, by their names; they are buffers of the layer.
+        execution: ``"factorised"`` never makes the matrix in full to apply it, ``"materialised"`` always does, once for
+            as long as the cores do not change where no gradient of them is wanted; ``"auto"`` does what was faster when
+            it was measured, on the first vectors of a kind that came.
         dtype, device: of the parameters, as in ``torch.nn``.
         generator: where the random numbers of the start come from; torch's own by default.
 
     Raises:
-        StructureError: not a matrix, structures of several shapes, or a fixed core that there is not.
+        StructureError: not a matrix, structures of several shapes, a fixed core that there is not, or another word for
+            ``execution``.
 
-    Cost: that of the cheapest order of products, ``flops(batch)``.
+    Cost: that of the cheapest order of products, ``flops(batch)``, or less time. Under ``torch.compile`` and
+    ``torch.export`` nothing is measured: the factors are used where they need less than half of the operations of the
+    matrix. What is kept of the cores is made anew when they change in place, are replaced, or when the layer is set to
+    train or to eval; numbers written behind PyTorch's back (through ``.data`` or a NumPy view) are seen after that.
     Paper: "Compute better spent: replacing dense layers with structured matrices", 2024.
     """
 
@@ -45,6 +55,7 @@ class StructuredLinear(LinearMap):
         *,
         bias: bool = True,
         fixed: Mapping[str, Tensor] | None = None,
+        execution: Asked = "auto",
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
@@ -60,17 +71,22 @@ class StructuredLinear(LinearMap):
         rows, columns = structures[0].shape
         super().__init__(columns, rows, bias=bias, dtype=dtype, device=device)
         self.structures = structures
-        self._fixed = dict(fixed or {})
+        self._execution = Execution(ways(structures), execution)
+        given_cores = dict(fixed or {})
+        self._fixed = frozenset(given_cores)
         names = [self._name(n, core.name) for n, one in enumerate(structures) for core in one.cores]
-        unknown = [name for name in self._fixed if name not in names]
+        unknown = [name for name in given_cores if name not in names]
         if unknown:
             raise StructureError(f"fixed core '{unknown[0]}' is not in the structure; its cores are {', '.join(names)}")
         self.cores = nn.ParameterDict()
+        self._places: list[list[tuple[str, bool]]] = []
         for n, one in enumerate(structures):
+            self._places.append([])
             for core in one.cores:
                 name = self._name(n, core.name)
-                if name in self._fixed:
-                    given = torch.as_tensor(self._fixed[name]).to(
+                self._places[-1].append((f"fixed_{name}" if name in given_cores else name, name in given_cores))
+                if name in given_cores:
+                    given = torch.as_tensor(given_cores[name]).to(
                         dtype=dtype or torch.get_default_dtype(), device=device
                     )
                     if tuple(given.shape) != core.shape:
@@ -84,8 +100,12 @@ class StructuredLinear(LinearMap):
         return core if len(self.structures) == 1 else f"{core}_{term}"
 
     def _cores(self, term: int) -> list[Tensor]:
-        names = [self._name(term, core.name) for core in self.structures[term].cores]
-        return [getattr(self, f"fixed_{name}") if name in self._fixed else self.cores[name] for name in names]
+        # Straight from where modules keep them: this runs in every call, and attributes of modules are slow.
+        trained, fixed = self.cores._parameters, self._buffers
+        return [fixed[name] if apart else trained[name] for name, apart in self._places[term]]  # type: ignore[misc]
+
+    def _tensors(self) -> list[list[Tensor]]:
+        return [self._cores(term) for term in range(len(self._places))]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Cores anew, each with the spread that suits the small matrices it is made of; the bias zero.
@@ -117,25 +137,6 @@ class StructuredLinear(LinearMap):
             if self._name(term, core.name) not in self._fixed
         }
 
-    def _times(self, rows: Float[Tensor, "batch in_features"]) -> Float[Tensor, "batch out_features"]:
-        made = None
-        for term, structure in enumerate(self.structures):
-            up, down = structure.outputs
-            cores = self._cores(term)
-            operands = [(t.indices, cores[c]) for t, c in zip(structure.terms, structure.term_core, strict=True)]
-            x = rows.reshape(rows.shape[0], *(structure.sizes[i] for i in down))
-            one = contract([((_BATCH, *down), x), *operands], (_BATCH, *up)).reshape(rows.shape[0], self.out_features)
-            made = one if made is None else made + one
-        assert made is not None
-        return made
-
-    def to_dense(self) -> Float[Tensor, "out_features in_features"]:
-        """The matrix, in full; gradients flow to the cores."""
-        return sum(
-            (Network(one, self._cores(term)).dense() for term, one in enumerate(self.structures)),
-            start=torch.zeros((), dtype=self._cores(0)[0].dtype, device=self._cores(0)[0].device),
-        )
-
     def flops(self, batch: int = 1) -> int:
         """Multiplications and additions of one call on ``batch`` vectors along the cheapest order of products."""
         total = 0
@@ -144,6 +145,28 @@ class StructuredLinear(LinearMap):
             inputs = [(_BATCH, *down), *(t.indices for t in structure.terms)]
             total += plan(inputs, (_BATCH, *up), {**structure.sizes, _BATCH: batch}).flops
         return total
+
+    def recipe(self) -> dict[str, Any]:
+        """See `tenfold.nn.recipes`."""
+        return {
+            "structures": [structure.to_json() for structure in self.structures],
+            "bias": self.bias is not None,
+            "fixed": sorted(self._fixed),
+            "execution": self._execution.asked,
+            "dtype": name_of(self._cores(0)[0].dtype),
+        }
+
+    @classmethod
+    def from_recipe(cls, recipe: Mapping[str, Any]) -> StructuredLinear:
+        """See `tenfold.nn.recipes`."""
+        structures = [Structure.from_json(text) for text in recipe["structures"]]
+        alone = len(structures) == 1
+        shapes = {
+            core.name if alone else f"{core.name}_{n}": core.shape for n, s in enumerate(structures) for core in s.cores
+        }
+        fixed = {name: torch.zeros(shapes[name]) for name in recipe["fixed"]}
+        given: dict[str, Any] = {key: recipe[key] for key in ("bias", "execution")}
+        return cls(structures, fixed=fixed, dtype=dtype_of(recipe["dtype"]), **given)
 
     @classmethod
     def from_dense(

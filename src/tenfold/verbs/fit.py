@@ -474,7 +474,7 @@ def _named(
         others = formats.examples()
         if structure in others:
             raise StructureError(
-                f"{structure} splits both sides of a matrix into factors: give a pattern, such as "
+                f"{structure} is a family of matrices, whose sides it may split: give a pattern, such as "
                 f"'{others[structure][1].pattern}'"
             )
         raise StructureError(

@@ -1,0 +1,31 @@
+"""What a dense matrix and a covariance must be to be approximated."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from tenfold.errors import DataError
+
+
+def checked_weight(weight: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
+    """The matrix in double precision. Raises `DataError` for numbers that are not finite, or another number of axes."""
+    if weight.ndim != 2:
+        raise DataError(f"weight must be a matrix, not of {weight.ndim} axes")
+    matrix = weight.detach().to(torch.float64)
+    if not matrix.isfinite().all():
+        raise DataError("the matrix has entries that are not finite; there is no best approximation of it")
+    return matrix
+
+
+def checked_covariance(covariance: Tensor, columns: int) -> Float[Tensor, "columns columns"]:
+    """The covariance in double precision. Raises `DataError` for another shape or numbers that are not finite."""
+    if tuple(covariance.shape) != (columns, columns):
+        raise DataError(
+            f"covariance must be {columns} x {columns}, as the matrix has columns, not {tuple(covariance.shape)}"
+        )
+    made = covariance.detach().to(torch.float64)
+    if not made.isfinite().all():
+        raise DataError("covariance has entries that are not finite")
+    return made
