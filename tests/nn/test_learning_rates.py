@@ -11,7 +11,14 @@ from torch import nn
 
 from tenfold import formats
 from tenfold.errors import TenfoldError
-from tenfold.nn import HypercomplexConv2d, StructuredLinear, hypercomplex_linear, param_groups
+from tenfold.nn import (
+    BlockDiagonalLinear,
+    HypercomplexConv2d,
+    StructuredLinear,
+    ToeplitzLinear,
+    hypercomplex_linear,
+    param_groups,
+)
 from tenfold.nn.learning_rates import Fan, fans
 from tenfold.structure import Structure
 
@@ -101,6 +108,15 @@ def test_rates_are_those_of_the_small_matrices() -> None:
     assert found["last.weight"] == pytest.approx((64 / 256, 0.1))
     assert "last.bias" not in found
     assert _rates(Network(), multipliers={"last.*": 3.0})["last.weight"][0] == pytest.approx(3 * 64 / 256)
+
+
+def test_other_layers_with_a_matrix_say_what_it_is_made_of() -> None:
+    for layer in (BlockDiagonalLinear([(4, 6), (4, 6), (3, 2)], rank=2), ToeplitzLinear(8, 4)):
+        names = {name for name, _ in layer.named_parameters()} - {"bias"}
+        assert set(layer.fans()) == names
+        groups = param_groups(layer, 1.0, base_width=12)
+        rates = {name: group["lr"] for group in groups for name in group["names"]}
+        assert rates == {"bias": 1.0, **{name: 12 / (len(names) * fan.inputs) for name, fan in layer.fans().items()}}
 
 
 def test_copies_reloaded_and_compiled_models_have_the_same_rates() -> None:

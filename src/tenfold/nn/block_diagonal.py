@@ -17,6 +17,7 @@ from tenfold.nn import _lanes
 from tenfold.nn._checks import checked_covariance, checked_weight
 from tenfold.nn._executed_map import ExecutedMap
 from tenfold.nn._execution import Asked, Cores, Execution, Way, Ways, materialised
+from tenfold.nn.learning_rates import Fan
 from tenfold.nn.recipes import dtype_of, name_of
 
 
@@ -101,6 +102,13 @@ class BlockDiagonalLinear(ExecutedMap):
     def _tensors(self) -> Cores:
         low = () if self.left is None or self.right is None else (self.left, self.right)
         return ((*self.blocks, *low),)
+
+    def fans(self) -> Mapping[str, Fan]:
+        """The sizes of the small matrices, for learning rates; see `param_groups`."""
+        found = {f"blocks.{n}": Fan(run.columns, run.rows) for n, run in enumerate(self._runs)}
+        if self.rank:
+            found |= {"left": Fan(self.rank, self.out_features), "right": Fan(self.in_features, self.rank)}
+        return found
 
     def flops(self, batch: int = 1) -> int:
         """Multiplications and additions of the blocks and of the low-rank part for ``batch`` vectors."""

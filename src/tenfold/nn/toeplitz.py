@@ -15,6 +15,7 @@ from tenfold.errors import DataError
 from tenfold.nn._checks import checked_covariance, checked_weight
 from tenfold.nn._executed_map import ExecutedMap
 from tenfold.nn._execution import Asked, Cores, Execution, Way, Ways, materialised
+from tenfold.nn.learning_rates import Fan
 from tenfold.nn.recipes import dtype_of, name_of
 
 # Columns, rows, and the length of the transforms.
@@ -76,6 +77,10 @@ class ToeplitzLinear(ExecutedMap):
 
     def _tensors(self) -> Cores:
         return ((self.diagonals,),)
+
+    def fans(self) -> Mapping[str, Fan]:
+        """The size of the matrix, for learning rates; see `param_groups`."""
+        return {"diagonals": Fan(self.in_features, self.out_features)}
 
     def flops(self, batch: int = 1) -> int:
         """Multiplications and additions of the transforms of ``batch`` vectors and of the products of their spectra."""
