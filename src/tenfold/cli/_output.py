@@ -100,7 +100,7 @@ def tell(result: Result, written: Sequence[str], *, as_json: bool, quiet: bool) 
             say(f"\nwrote {', '.join(places)}", aside=aside)
 
 
-def check_places(source: str, output: str, report: str, plot: str) -> None:
+def check_places(source: str, output: str, report: str, plot: str, export: str = "") -> None:
     """What would fail after the work is refused before it."""
     if not output:
         raise TenfoldError("--output is empty; give a file name, or '-' for standard output")
@@ -109,7 +109,9 @@ def check_places(source: str, output: str, report: str, plot: str) -> None:
         raise TenfoldError(f"{option} '-' is not possible; give a file name, or '' for none")
     if plot and Path(plot).suffix.lower() not in (".png", ".svg", ".pdf"):
         raise TenfoldError(f"--plot '{plot}' is no picture; give a name that ends in .png, .svg or .pdf")
-    given = {"--output": output, "--report": report, "--plot": plot}
+    if export and Path(export).suffix != ".pt2":
+        raise TenfoldError(f"--export '{export}' is no program; give a name that ends in .pt2")
+    given = {"--output": output, "--report": report, "--plot": plot, "--export": export}
     places = {option: place_of(place) for option, place in given.items() if place and place != "-"}
     data = Path(os.path.realpath(Path(source).expanduser()))  # unlike resolve() not troubled by links in a circle
     for option, place in places.items():

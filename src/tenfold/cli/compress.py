@@ -27,17 +27,17 @@ def compress(
         None,
         help="Real inputs: package.module:function that gives batches, a .npy or .npz array, a .txt.",
     ),
-    batch: int = typer.Option(32, help="Examples in a batch of an array or text."),
-    limit: int = typer.Option(1024, help="Examples of an array or text that are used."),
+    batch: int = typer.Option(32, min=1, help="Examples in a batch of an array or text."),
+    limit: int = typer.Option(1024, min=1, help="Examples of an array or text that are used."),
     metric: str | None = typer.Option(None, help="package.module:function of a model; larger is better."),
     forward: str | None = typer.Option(None, help="package.module:function of a model and a batch: the output."),
     into: str | None = typer.Option(None, help="package.module:function that makes the model for FILE.safetensors."),
     method: list[str] = typer.Option([], help="Method to try; repeat for more. [default: all]"),
     skip: list[str] = typer.Option([], help="Layers to leave alone, as 'encoder.*'; repeat for more."),
     only: list[str] = typer.Option([], help="Layers to change, as 'encoder.*'; repeat for more."),
-    finetune: int = typer.Option(0, help="Times that the small model sees the data to learn what the original says."),
+    finetune: int = typer.Option(0, min=0, help="Times that the small model sees the data to learn what the original says."),
     learning_rate: float = typer.Option(1e-4, help="Of the fine-tuning."),
-    threads: int = typer.Option(1, help="Threads of torch, also where times are measured."),
+    threads: int = typer.Option(1, min=1, help="Threads of torch, also where times are measured."),
     seed: int = typer.Option(0, help="Of the order of batches in fine-tuning."),
     output: str = typer.Option("small.tn", "--output", "-o", help="Where it goes."),
     report: str = typer.Option("compress.html", help="Where the page goes; '' for no page."),
@@ -50,13 +50,14 @@ def compress(
 
     Names like package.module:function are imported, so code in them runs; nothing is downloaded.
     """
-    check_places(model, output, report, plot)
+    check_places(model, output, report, plot, export)
     if output == "-":
         raise TenfoldError("--output '-' is not possible; give a file name")
     with waiting(f"reading {model}", quiet=quiet):
         import torch
 
         from tenfold.cli._output import write_all
+        from tenfold.cli.app import Interrupted
         from tenfold.io.modules import batches_of, function_of, module_of
         from tenfold.verbs.compress import compress as run
 
@@ -65,6 +66,8 @@ def compress(
         inputs = None if data is None else batches_of(data, given, batch=batch, limit=limit)
         evaluate = None if metric is None else function_of(metric)
         call = None if forward is None else function_of(forward)
+        if export and inputs is None and given.batches is None:
+            raise TenfoldError("--export needs --data, whose first batch is the example")
     result = run(
         given.module,
         size=size,
@@ -84,5 +87,10 @@ def compress(
     )
     write_all(result, output, report, plot)
     if export:
-        result.export(export)
+        try:
+            result.export(export)
+        except KeyboardInterrupt:
+            raise Interrupted(f"the model is in '{output}', the program was not written") from None
+        except TenfoldError as error:
+            raise type(error)(f"{error}; the model is in '{output}'") from error
     tell(result, [output, report, plot, export], as_json=as_json, quiet=quiet)

@@ -10,8 +10,8 @@ from tenfold.compression.distillation import distil
 from tenfold.compression.latency import seconds
 from tenfold.compression.moments import Call, Moments, calls, collect
 from tenfold.compression.outputs import Forward, difference, forward, outputs
-from tenfold.compression.pricing import Choice, flops_of, price, weigh
-from tenfold.compression.swapping import every_layer_runs, replaced, swapped
+from tenfold.compression.pricing import Choice, NotReplaceable, flops_of, price, weigh
+from tenfold.compression.swapping import check_copies, every_layer_runs, replaced, swapped
 
 __all__ = [
     "Call",
@@ -23,10 +23,12 @@ __all__ = [
     "LeftAlone",
     "Method",
     "Moments",
+    "NotReplaceable",
     "Site",
     "allocate",
     "calls",
     "census",
+    "check_copies",
     "collect",
     "difference",
     "distil",

@@ -7,18 +7,20 @@ from torch import Tensor
 
 from tenfold.compression.census import Site
 from tenfold.compression.moments import Moments
-from tenfold.linalg.roots import root_of
 
 # Rows of an embedding that calibration never asked for count as if this share of it had been spread evenly.
 _UNSEEN = 0.1
 # A bias is added where it takes away more than this share of a candidate's error.
 _WORTH = 0.1
+# Between these, squares and products of 32 bits neither vanish nor overflow.
+_SMALL, _LARGE = 1e-12, 1e12
 
 
 class Judge:
     """Measures candidates of one layer; keeps the root of the moments, which all of them share.
 
     What a weight that is a little off adds to the outputs on average goes into the bias, so only what varies counts.
+    Differences are multiplied in 32 bits, where the weights have no more and the sizes of the numbers allow it.
     """
 
     def __init__(self, site: Site, moments: Moments | None) -> None:
@@ -27,7 +29,14 @@ class Judge:
         self.mean: Tensor | None = None
         self.shares: Tensor | None = None
         if moments is not None and moments.covariance is not None:
-            self.root, self.mean = root_of(moments.covariance), moments.mean
+            self.root, self.mean = moments.root, moments.mean
+        self.dtype = torch.float64
+        if site.weight.dtype != torch.float64:
+            factors = [site.weight] if self.root is None else [site.weight, self.root]
+            if all(_SMALL < float(f.abs().max()) < _LARGE for f in factors):
+                self.dtype = torch.float32
+        self._weight = site.weight.to(self.dtype)
+        self._root = None if self.root is None else self.root.to(self.dtype)
         if moments is not None and moments.counts is not None:
             self.shares = (1 - _UNSEEN) * moments.counts + _UNSEEN * moments.counts.mean()
         weight = site.weight.double()
@@ -37,17 +46,26 @@ class Judge:
 
     def __call__(self, weight: Tensor) -> float:
         """``E||(W - V)(x - E[x])||^2 / E||W x||^2``; of entries where nothing is known of x."""
-        left = self._energy(self.site.weight.double() - weight.double())
+        left = self._energy(self._weight - weight.to(self.dtype))
         return left / self.total if self.total > 0 else float(left > 0)
+
+    def measured(self, weight: Tensor) -> tuple[float, Tensor | None]:
+        """The error of a weight, and the bias that belongs to it."""
+        off = self._weight - weight.to(self.dtype)
+        left = self._energy(off)
+        return left / self.total if self.total > 0 else float(left > 0), self._bias(off, left)
 
     def bias(self, weight: Tensor) -> Tensor | None:
         """The bias with which a weight gives the outputs their averages."""
+        return self._bias(self._weight - weight.to(self.dtype))
+
+    def _bias(self, off: Tensor, left: float | None = None) -> Tensor | None:
         if self.mean is None:
             return self.site.bias
-        shift = self._average(self.site.weight.double() - weight.double())
+        shift = self._average(off.double())
         if self.site.bias is None:
             # A layer without a bias gets one only where it is worth its bytes.
-            worth = float(shift.square().sum()) > _WORTH * self._energy(self.site.weight.double() - weight.double())
+            worth = float(shift.square().sum()) > _WORTH * (self._energy(off) if left is None else left)
             return shift.to(self.site.weight.dtype) if worth else None
         return (self.site.bias.double() + shift).to(self.site.bias.dtype)
 
@@ -61,11 +79,16 @@ class Judge:
 
     def _energy(self, weight: Tensor) -> float:
         if self.site.kind == "embedding":
-            energies = weight.square().sum(dim=1)
+            energies = weight.square().sum(dim=1).double()
             return float(energies.sum() if self.shares is None else energies @ self.shares)
         flat = weight.flatten(1)
         if self.root is None:
-            return float(flat.square().sum())
-        if len(self.root) == flat.shape[1]:
-            return float((flat @ self.root).square().sum())
-        return float(torch.movedim(weight, 1, -1).matmul(self.root).square().sum())
+            return _squares(flat)
+        root = self.root if weight.dtype == torch.float64 or self._root is None else self._root
+        if len(root) == flat.shape[1]:
+            return _squares(flat @ root)
+        return _squares(torch.movedim(weight, 1, -1).matmul(root))
+
+
+def _squares(values: Tensor) -> float:
+    return float(torch.linalg.vector_norm(values, dtype=torch.float64)) ** 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 
@@ -83,14 +84,16 @@ def uniform(costs: Sequence[Sequence[float]], errors: Sequence[Sequence[float]],
 
     What the exact allocation is compared with. Raises `TenfoldError` where no share keeps the budget.
     """
-    best: list[int] | None = None
-    for share in np.linspace(0.0, 1.0, 1001):
-        chosen = []
-        for cost, error in zip(costs, errors, strict=True):
-            limit = max(share * max(cost), min(cost))
-            chosen.append(min((n for n, c in enumerate(cost) if c <= limit), key=lambda n, e=error: e[n]))  # type: ignore[misc]
-        if math.fsum(cost[n] for cost, n in zip(costs, chosen, strict=True)) <= budget:
-            best = chosen
-    if best is None:
-        raise TenfoldError(f"no uniform share keeps the budget {budget:.6g}")
-    return best
+    shares = np.linspace(0.0, 1.0, 1001)
+    chosen = np.empty((len(costs), len(shares)), dtype=np.int64)
+    for row, cost, error in zip(chosen, costs, errors, strict=True):
+        order = sorted(range(len(cost)), key=lambda n, c=cost: c[n])  # type: ignore[misc]
+        # The least error among the cheapest one, two, ... choices.
+        best = np.asarray(list(accumulate(order, lambda a, b, e=error: b if e[b] < e[a] else a)))  # type: ignore[misc]
+        limits = np.maximum(shares * max(cost), min(cost))
+        row[:] = best[np.searchsorted([cost[n] for n in order], limits, side="right") - 1]
+    for place in reversed(range(len(shares))):
+        picks = chosen[:, place].tolist()
+        if math.fsum(cost[n] for cost, n in zip(costs, picks, strict=True)) <= budget:
+            return picks
+    raise TenfoldError(f"no uniform share keeps the budget {budget:.6g}")

@@ -108,7 +108,7 @@ def census(model: nn.Module, *, skip: Sequence[str] = (), only: Sequence[str] = 
         if why is None and (_matches(names, skip) or (only and not _matches(names, only))):
             why = "skipped, as asked"
         if why is None and not name:
-            why = "it is the whole model"
+            why = "it is the whole model; give torch.nn.Sequential(model)"
         if kind is None or why is not None:
             left.append(LeftAlone(name, type(module).__name__, why or "no method replaces layers of this class"))
         else:
@@ -188,9 +188,13 @@ def _obstacle(module: Any, owners: dict[int, set[int]]) -> str | None:
         return "its weight is shared with another layer (tied)"
     if not torch.isfinite(weight).all():
         return "its weight has entries that are not finite"
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    if any(getattr(module, name) for name in hooks):
+    if any(value for name, value in vars(module).items() if name.endswith("_hooks")):
         return "it has hooks, which a replacement would lose"
+    if "forward" in vars(module):
+        return "its forward was replaced by another function"
+    own = [*module._parameters, *module._buffers, *module._modules]
+    if set(own) - {"weight", "bias"}:
+        return f"it holds more than weight and bias ({', '.join(sorted(set(own) - {'weight', 'bias'}))})"
     return None
 
 

@@ -73,7 +73,7 @@ def _build(site: Site, factors: list[Tensor], axes: list[int], bits: int | None,
 
 def _dense(factors: list[Tensor], shape: torch.Size, bits: int | None) -> Tensor:
     outs, ins, *along = factors
-    made = torch.einsum("or,ir->oir", rounded(outs, bits), rounded(ins.T, bits).T)
+    rows = rounded(ins.T, bits).T
     for factor in along:
-        made = torch.einsum("...r,xr->...xr", made, rounded(factor.T, bits).T)
-    return made.sum(dim=-1).reshape(shape)
+        rows = (rows[:, None] * rounded(factor.T, bits).T).flatten(0, 1)
+    return (rounded(outs, bits) @ rows.T).reshape(shape)

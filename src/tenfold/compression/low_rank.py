@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from tenfold.compression._errors import Judge
+from tenfold.compression._chains import rounded
 from tenfold.compression._ladder import ladder
 from tenfold.compression._registry import Candidate, method
 from tenfold.compression.census import Site
 from tenfold.compression.moments import Moments
-from tenfold.linalg.roots import root_of
 from tenfold.nn.quantized import QuantizedLinear
 
 
@@ -25,16 +25,18 @@ def low_rank(site: Site, moments: Moments | None) -> Iterator[Candidate]:
     Paper: "ASVD: Activation-aware singular value decomposition for compressing large language models", 2023.
     """
     weight = site.weight.double()
-    root = None if moments is None or moments.covariance is None else root_of(moments.covariance)
+    root = None if moments is None or moments.covariance is None else moments.root
     seen = weight if root is None else weight @ root
     left, values, _ = torch.linalg.svd(seen, full_matrices=False)
-    right = left.T @ weight
-    judge = Judge(site, moments)
+    total = Judge(site, moments).total or 1.0
     (rows, columns), dtype = weight.shape, site.weight.dtype
+    # All ranks share these two, so they are kept in no more bits than the layer will have.
+    kept = dtype if dtype.itemsize >= 4 else torch.float32
+    left, right = (f.to(kept) for f in balanced(left, left.T @ weight))
     for rank in ladder(len(values)):
         factors = left[:, :rank], right[:rank]
         if rank * (rows + columns) < rows * columns:
-            error = float(values[rank:].square().sum()) / (judge.total or 1.0)
+            error = float(values[rank:].square().sum()) / total
             yield Candidate(
                 "low_rank", f"rank {rank}", _Pair(*factors, dtype), weight=partial(torch.matmul, *factors), error=error
             )
@@ -49,7 +51,7 @@ class _Pair:
 
     def __call__(self, bias: Tensor | None) -> nn.Module:
         dtype = self.dtype
-        left, right = (f.to(dtype) for f in balanced(self.left, self.right))
+        left, right = self.left.to(dtype), self.right.to(dtype)
         if self.bits is not None:
             return nn.Sequential(
                 QuantizedLinear.from_dense(right, bits=self.bits),
@@ -72,5 +74,4 @@ def balanced(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rounded(left: Tensor, right: Tensor) -> Tensor:
-    left, right = balanced(left, right)
-    return QuantizedLinear.from_dense(left).to_dense() @ QuantizedLinear.from_dense(right).to_dense()
+    return rounded(left, 8) @ rounded(right, 8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tenfold.compression.census import Site
+from tenfold.linalg.roots import root_of
 
 # Largest number of entries of a patch for which all its products are kept; above it those of the channels.
 _WIDEST = 1600
@@ -31,11 +33,20 @@ class Moments:
             slowest), or of the channels alone where patches are too long; None for an embedding.
         covariance: ``E[(x - E[x]) (x - E[x])^T]`` of the same.
         counts: how often each row of an embedding was asked for.
+        number: of the vectors, patches or rows that were seen; 0 where it was not counted.
     """
 
     mean: Float[Tensor, " n"] | None
     covariance: Float[Tensor, "n n"] | None
     counts: Float[Tensor, " rows"] | None
+    number: int = 0
+
+    @cached_property
+    def root(self) -> Float[Tensor, "n n"]:
+        """A triangular root of the covariance, made once. Raises `ValueError` for an embedding."""
+        if self.covariance is None:
+            raise ValueError("an embedding has no covariance")
+        return root_of(self.covariance)
 
 
 class _Sum:
@@ -118,10 +129,10 @@ def collect(
             continue
         second = one.total / one.number
         if one.site.kind == "embedding":
-            found[name] = Moments(None, None, second)
+            found[name] = Moments(None, None, second, one.number)
         else:
             mean = torch.as_tensor(one.sum / one.number)
-            found[name] = Moments(mean, second - torch.outer(mean, mean), None)
+            found[name] = Moments(mean, second - torch.outer(mean, mean), None, one.number)
     return found, kept
 
 
@@ -152,11 +163,12 @@ def _watched(sites: Sequence[Site], see: Callable[[Site, Tensor], None]) -> Iter
     handles = []
     for site in sites:
 
-        def look(_module: nn.Module, given: tuple[Any, ...], site: Site = site) -> None:
-            if given and isinstance(given[0], Tensor):
-                see(site, given[0])
+        def look(_module: nn.Module, given: tuple[Any, ...], named: dict[str, Any], site: Site = site) -> None:
+            x = given[0] if given else named.get("input")
+            if isinstance(x, Tensor):
+                see(site, x)
 
-        handles.append(site.module.register_forward_pre_hook(look))
+        handles.append(site.module.register_forward_pre_hook(look, with_kwargs=True))
     try:
         yield
     finally:

@@ -91,9 +91,12 @@ def price(site: Site, moments: Moments | None, entries: Sequence[Entry], call: C
             continue
         for candidate in entry.function(site, moments):
             weight = candidate.weight()
-            bias = judge.bias(weight)
+            if candidate.error is None:
+                error, bias = judge.measured(weight)
+            else:
+                error, bias = candidate.error, judge.bias(weight)
+            del weight
             module = candidate.build(bias).eval()
-            error = judge(weight) if candidate.error is None else candidate.error
             size, parameters = size_of(module)
             found.append(Choice(candidate, size, parameters, flops(module), error, bias))
     return _front(found)
@@ -113,6 +116,10 @@ def _front(choices: Sequence[Choice]) -> list[Choice]:
     return [c for c in choices if c.candidate is None or not any(beats(other, c) for other in choices)]
 
 
+class NotReplaceable(Exception):
+    """Why a layer has to keep as it is, as was seen when other modules stood in its place."""
+
+
 def weigh(
     model: nn.Module,
     site: Site,
@@ -125,18 +132,54 @@ def weigh(
 ) -> list[Choice]:
     """The choices with what the model loses: a few are put into it, the others are read off a line between them.
 
-    The line is straight in the logarithms of the layer's error and the model's.
+    The line is straight in the logarithms of the layer's error and the model's. What a method proposes is left out
+    where the model does not run with it, as models that read the layer's weight do.
+
+    Raises:
+        NotReplaceable: the model runs with nothing in the layer's place, or it calls the layer without looking there.
     """
-    others = sorted((c for c in choices if c.candidate is not None and c.error > _ROUNDING), key=lambda c: c.error)
-    if not others:
-        return list(choices)
-    places = sorted({round(x) for x in np.linspace(0, len(others) - 1, _PROBES)})
-    known: list[tuple[float, float]] = []
-    for place in places:
-        with swapped(model, site, others[place].build()):
-            loss = difference(model, batches, reference, forward)
-        known.append((others[place].error, loss if math.isfinite(loss) else 1e6))
-        tell()
+    kept, failure = list(choices), ""
+    while len(kept) > 1:
+        others = sorted((c for c in kept if c.candidate is not None and c.error > _ROUNDING), key=lambda c: c.error)
+        probed = others or [kept[-1]]
+        known: list[tuple[float, float]] = []
+        for place in sorted({round(x) for x in np.linspace(0, len(probed) - 1, _PROBES)}):
+            one = probed[place]
+            try:
+                with swapped(model, site, one.build()) as runs:
+                    loss = difference(model, batches, reference, forward)
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                assert one.candidate is not None
+                method = one.candidate.method
+                failure = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+                kept = [c for c in kept if c.candidate is None or c.candidate.method != method]
+                break
+            if not runs.number:
+                if _runs(model, site, batches, forward):
+                    raise NotReplaceable("the model calls it by another way than its name, so nothing can stand in")
+                # On a branch that these batches do not take: its own error is all that is known.
+                return [c if c.candidate is None else replace(c, loss=c.error) for c in kept]
+            known.append((one.error, loss if math.isfinite(loss) else 1e6))
+            tell()
+        else:
+            return _read_off(kept, known) if others else kept
+    if failure:
+        raise NotReplaceable(f"the model does not run with another module in its place ({failure})")
+    return kept
+
+
+def _runs(model: nn.Module, site: Site, batches: Sequence[Any], forward: Forward) -> bool:
+    """Whether the layer itself runs on these batches."""
+    with swapped(model, site, site.module) as runs, torch.no_grad():
+        for batch in batches:
+            forward(model, batch)
+    return runs.number > 0
+
+
+def _read_off(choices: Sequence[Choice], known: Sequence[tuple[float, float]]) -> list[Choice]:
+    """The choices with losses from a line through what is known."""
     x = np.log([error for error, _ in known])
     # A larger error of the layer counts at least as much as a smaller one.
     y = np.maximum.accumulate(np.log([max(loss, 1e-30) for _, loss in known]))

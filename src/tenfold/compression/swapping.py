@@ -5,12 +5,30 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 from tenfold.compression.census import Site
+from tenfold.errors import TenfoldError
 from tenfold.nn.placing import place
+
+
+def check_copies(model: nn.Module) -> None:
+    """Tell early that a model cannot be copied; no numbers are copied for it.
+
+    Raises:
+        TenfoldError: something in the model has no copy.
+    """
+    memo = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    try:
+        copy.deepcopy(model, memo)  # type: ignore[arg-type]
+    except Exception as error:
+        said = " ".join(str(error).split()).split(". ")[0][:160]
+        raise TenfoldError(
+            f"this {type(model).__name__} cannot be copied by copy.deepcopy ({said}); take out of it what has no copy"
+        ) from error
 
 
 def replaced(model: nn.Module, modules: Mapping[tuple[str, ...], nn.Module]) -> nn.Module:
@@ -28,13 +46,27 @@ def replaced(model: nn.Module, modules: Mapping[tuple[str, ...], nn.Module]) -> 
     return made
 
 
+class Runs:
+    """How often a module ran, once `count` is a hook before its forward."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def count(self, *_: Any) -> None:
+        """One run more."""
+        self.number += 1
+
+
 @contextmanager
-def swapped(model: nn.Module, site: Site, module: nn.Module) -> Iterator[None]:
+def swapped(model: nn.Module, site: Site, module: nn.Module) -> Iterator[Runs]:
     """The model itself with another module in the place of one layer, for as long as the block runs.
 
-    Only inside `every_layer_runs`: a fused shortcut around the layer would read weights that are not there.
+    Gives the number of its runs. Only inside `every_layer_runs`: a fused shortcut around the layer would read weights
+    that are not there.
     """
     module.train(site.module.training)
+    runs = Runs()
+    handle = module.register_forward_pre_hook(runs.count)
     parents = []
     for name in site.names:
         above, _, last = name.rpartition(".")
@@ -42,8 +74,9 @@ def swapped(model: nn.Module, site: Site, module: nn.Module) -> Iterator[None]:
     try:
         for parent, last in parents:
             parent._modules[last] = module
-        yield
+        yield runs
     finally:
+        handle.remove()
         for parent, last in parents:
             parent._modules[last] = site.module
 

@@ -23,7 +23,7 @@ def tensor_train(site: Site, moments: Moments | None) -> Iterator[Candidate]:
 
     Cut one after the other by singular values, for the channels that come in as they vary. Kernels that are longer than
     1 along one axis only are left to ``tucker2``, which is the same there.
-    Cost: a singular value decomposition for each cut.
+    Cost: an eigendecomposition of a Gram matrix for each cut.
     Paper: "Tensor-train decomposition", 2011.
     """
     weight = site.weight.double()
@@ -33,9 +33,10 @@ def tensor_train(site: Site, moments: Moments | None) -> Iterator[Candidate]:
     root = channels(site, moments)
     seen = weight if root is None else torch.movedim(torch.movedim(weight, 1, -1) @ root, -1, 1)
     laid = seen.reshape(*seen.shape[:2], *(weight.shape[2 + axis] for axis in axes)).movedim(0, -1)
+    first = _spectrum(laid.flatten(1))
     reached = set()
     for share in _SHARES:
-        cores = _cut(laid, share / (laid.ndim - 1))
+        cores = _cut(laid, first, share / (laid.ndim - 1))
         ranks = tuple(core.shape[-1] for core in cores[:-1])
         if ranks in reached:
             continue
@@ -54,19 +55,25 @@ def tensor_train(site: Site, moments: Moments | None) -> Iterator[Candidate]:
             )
 
 
-def _cut(laid: Tensor, share: float) -> list[Tensor]:
+def _spectrum(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared singular values, falling, and left singular vectors; shares of the energy down to 1e-10 are right."""
+    values, vectors = torch.linalg.eigh(flat @ flat.T)
+    return values.flip(0).clamp(min=0), vectors.flip(1)
+
+
+def _cut(laid: Tensor, first: tuple[Tensor, Tensor], share: float) -> list[Tensor]:
     """Cores ``(in, r1)``, ``(r1, length, r2)``, ..., ``(r, out)``; each cut loses at most this share of the energy."""
     whole = float(laid.square().sum()) or 1.0
     cores: list[Tensor] = []
     rest = laid.reshape(laid.shape[0], -1)
     # A cut before each mode but the first; what is left after the last cut is the last core.
     for place, length in enumerate(laid.shape[1:], start=1):
-        left, values, right = torch.linalg.svd(rest, full_matrices=False)
-        lost = values.square().flip(0).cumsum(0).flip(0) / whole
-        rank = max(int((lost > share).sum()), 1)
+        values, left = first if place == 1 else _spectrum(rest)
+        lost = values.flip(0).cumsum(0).flip(0) / whole
+        rank = min(max(int((lost > share).sum()), 1), *rest.shape)
         before = cores[-1].shape[-1] if cores else 0
         cores.append(left[:, :rank].reshape(before, -1, rank) if before else left[:, :rank])
-        rest = values[:rank, None] * right[:rank]
+        rest = left[:, :rank].T @ rest
         if place < laid.ndim - 1:
             rest = rest.reshape(rank * length, -1)
     return [*cores, rest]

@@ -37,6 +37,12 @@ def tucker2(site: Site, moments: Moments | None) -> Iterator[Candidate]:
         return
     # C^-T applied to the basis brings the reduced channels back to those that come in.
     back = basis_in if root is None else torch.linalg.solve_triangular(root.T, basis_in, upper=True)
+    # All ranks are parts of these, kept in no more bits than the layer will have.
+    kept = site.weight.dtype if site.weight.dtype.itemsize >= 4 else torch.float32
+    inside = torch.tensordot(seen, basis_in, dims=([1], [0])).movedim(-1, 1)
+    both = torch.tensordot(basis_out.T, inside, dims=([1], [0])).to(kept)
+    outside = torch.tensordot(basis_out.T, weight, dims=([1], [0])).to(kept)
+    inside, into, out_of = inside.to(kept), back.T.to(kept), basis_out.to(kept)
     reached = set()
     for share in _SHARES:
         r_in, r_out = _rank(values_in, share), _rank(values_out, share)
@@ -44,8 +50,11 @@ def tucker2(site: Site, moments: Moments | None) -> Iterator[Candidate]:
             if pair in reached or pair == (ins, outs):
                 continue
             reached.add(pair)
+            first = into[: pair[0]] if pair[0] < ins else None
+            last = out_of[:, : pair[1]] if pair[1] < outs else None
+            core = inside if last is None else outside if first is None else both
+            factors = first, core[: pair[1], : pair[0]], last
             for bits in (None, 8):
-                factors = _factors(seen, weight, basis_in, basis_out, back, *pair)
                 small = sum(f.numel() for f in factors if f is not None)
                 if bits is None and small >= weight.numel():
                     continue
@@ -55,6 +64,7 @@ def tucker2(site: Site, moments: Moments | None) -> Iterator[Candidate]:
                 )
 
 
+# Into the small channels, over space, out of them; None for a side that stays whole.
 Factors = tuple[Tensor | None, Tensor, Tensor | None]
 
 
@@ -70,21 +80,6 @@ def _rank(values: Tensor, share: float) -> int:
     lost = 1 - values.cumsum(0) / values.sum()
     exact = int((lost > share).sum()) + 1
     return min((rank for rank in (*ladder(len(values)), len(values)) if rank >= exact), default=len(values))
-
-
-def _factors(
-    seen: Tensor, weight: Tensor, basis_in: Tensor, basis_out: Tensor, back: Tensor, r_in: int, r_out: int
-) -> Factors:
-    """Into the small channels, over space, out of them; None for a side that stays whole."""
-    first = last = None
-    core = weight
-    if r_in < weight.shape[1]:
-        first = back[:, :r_in].T
-        core = torch.tensordot(seen, basis_in[:, :r_in], dims=([1], [0])).movedim(-1, 1)
-    if r_out < weight.shape[0]:
-        last = basis_out[:, :r_out]
-        core = torch.tensordot(last.T, core, dims=([1], [0]))
-    return first, core, last
 
 
 def _build(site: Site, factors: Factors, bits: int | None, bias: Tensor | None) -> nn.Module:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from tenfold._arguments import quoted
+from tenfold._arguments import closest, quoted
 from tenfold.errors import FileError, TenfoldError
 
 
@@ -84,10 +86,26 @@ def function_of(name: str) -> Callable[..., Any]:
         module = importlib.import_module(place)
     except ImportError as error:
         raise TenfoldError(f"cannot import '{place}' of '{name}': {error}") from error
+    except Exception as error:
+        raise TenfoldError(f"cannot import '{place}' of '{name}': {type(error).__name__}: {error}") from error
     found = getattr(module, function, None)
     if not callable(found):
-        raise TenfoldError(f"module '{place}' has no function '{function}'")
-    return found
+        raise TenfoldError(f"module '{place}' has no function '{function}'{closest(function, _functions(module))}")
+
+    @functools.wraps(found)
+    def told(*given: Any, **named: Any) -> Any:
+        try:
+            return found(*given, **named)
+        except (TenfoldError, MemoryError):
+            raise
+        except Exception as error:
+            raise TenfoldError(f"{name} raised {type(error).__name__}: {error}") from error
+
+    return told
+
+
+def _functions(module: ModuleType) -> list[str]:
+    return [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
 
 
 def batches_of(name: str, given: Given, *, batch: int, limit: int) -> Iterable[Any]:
@@ -109,7 +127,9 @@ def batches_of(name: str, given: Given, *, batch: int, limit: int) -> Iterable[A
         if Path(name).exists():
             raise FileError(f"'{name}' is no array (.npy, .npz, .safetensors), no .txt and no package.module:function")
         made = function_of(name)()
-        return made if isinstance(made, list | tuple) else list(made)
+        if not isinstance(made, Iterable) or isinstance(made, torch.Tensor | Mapping | str):
+            raise TenfoldError(f"{name}() must return batches, as a list, not {quoted(type(made).__name__)}")
+        return made
     if not Path(name).is_file():
         raise FileError(f"there is no file '{name}'")
     if suffix == ".txt":

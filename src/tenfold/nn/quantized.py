@@ -199,9 +199,9 @@ class QuantizedLinear(nn.Module):
         """The weight, in floating point."""
         return self.quantized.dequantized()
 
-    def forward(self, x: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
+    def forward(self, input: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
         """As ``nn.Linear``."""
-        return functional.linear(x, self.quantized(), self.bias)
+        return functional.linear(input, self.quantized(), self.bias)
 
     def extra_repr(self) -> str:
         """What ``print`` shows between the brackets."""
@@ -261,9 +261,9 @@ class QuantizedConv(nn.Module):
         """The kernel, in floating point."""
         return self.quantized.dequantized()
 
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def forward(self, input: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """As the convolution."""
-        return self._conv._conv_forward(x, self.quantized(), self.bias)
+        return self._conv._conv_forward(input, self.quantized(), self.bias)
 
     def recipe(self) -> dict[str, Any]:
         """See `tenfold.nn.recipes`."""
@@ -321,16 +321,16 @@ class QuantizedEmbedding(nn.Module):
         """The table, in floating point."""
         return self.quantized.dequantized()
 
-    def forward(self, index: Tensor) -> Float[Tensor, "*batch embedding_dim"]:
+    def forward(self, input: Tensor) -> Float[Tensor, "*batch embedding_dim"]:
         """As ``nn.Embedding``."""
         held = self.quantized
         if held.trained is not None:
-            return functional.embedding(index, held(), self.padding_idx)
-        numbers = functional.embedding(index, held.numbers)
+            return functional.embedding(input, held(), self.padding_idx)
+        numbers = functional.embedding(input, held.numbers)
         if held.bits == 4:
             numbers = torch.stack((numbers & 15, numbers >> 4), dim=-1).flatten(-2)[..., : self.embedding_dim]
             numbers = numbers.to(torch.int8) - 8
-        return numbers.to(held.scale.dtype) * functional.embedding(index, held.scale)
+        return numbers.to(held.scale.dtype) * functional.embedding(input, held.scale)
 
     def recipe(self) -> dict[str, Any]:
         """See `tenfold.nn.recipes`."""

@@ -36,5 +36,7 @@ def export(model: nn.Module, path: str | os.PathLike[str], example: Any) -> None
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise TenfoldError(f"torch cannot export this {type(model).__name__}: {said}") from error
+    # The program would keep the whole example; what it takes is in its signature.
+    program.example_inputs = None  # type: ignore[assignment]
     with atomic(path) as beside:
         torch.export.save(program, beside)

@@ -6,22 +6,26 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tenfold._arguments import quoted, real_number, whole_number
+from tenfold._arguments import closest, quoted, real_number, whole_number
 from tenfold.compression import (
     Call,
     Census,
     Choice,
     Forward,
     Moments,
+    NotReplaceable,
     Site,
     allocate,
     calls,
     census,
+    check_copies,
     collect,
     difference,
     distil,
@@ -48,6 +52,8 @@ _PROBING = 60.0
 _HALVINGS = 7
 # Points of the trade-off curve.
 _POINTS = 16
+# A metric that rises by more than this share of itself in the smallest model is none.
+_BETTER = 0.2
 # Seconds for which the whole models are timed.
 _TIMING = 1.5
 
@@ -117,12 +123,20 @@ def compress(
     goal, bound = _budget(size, latency, error)
     if not isinstance(model, nn.Module):
         raise TenfoldError(f"model must be a torch.nn.Module, not {quoted(type(model).__name__)}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise TenfoldError("model is a program of TorchScript, without layers; give the module that it was made from")
+    compiled = getattr(model, "_orig_mod", None)
+    if isinstance(compiled, nn.Module):
+        model = compiled  # of torch.compile; each change of a layer would be compiled anew
     entries = _entries(methods)
     run = usual_forward if forward is None else forward
     epochs = finetune if callable(finetune) else whole_number("finetune", finetune, least=0)
     if (goal == "latency" or (goal == "error" and evaluate is None)) and data is None and example is None:
         raise TenfoldError(f"a budget of {goal} needs data=, batches of inputs of the model")
-    was_training = model.training
+    _check_data(data)
+    _check_data(training, "training")
+    check_copies(model)
+    was_training = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with progress_bar(progress) as bar:
@@ -132,7 +146,16 @@ def compress(
                 picks = work.choose(goal, bound, evaluate)
             return work.finish(picks, goal, bound, evaluate, epochs, training, learning_rate, seed, source, began)
     finally:
-        model.train(was_training)
+        for module, training_before in was_training:
+            module.training = training_before
+
+
+def _check_data(data: Any, name: str = "data") -> None:
+    """Refuses what would be gone through in the wrong pieces."""
+    if isinstance(data, Tensor | np.ndarray | Mapping | str | bytes):
+        raise DataError(f"{name} must be batches, as a list of them, not one {quoted(type(data).__name__)}: [{name}]")
+    if data is not None and not isinstance(data, Iterable):
+        raise DataError(f"{name} must be batches, as a list of them, not {quoted(type(data).__name__)}")
 
 
 def _budget(size: float | None, latency: float | None, error: float | None) -> tuple[str, float]:
@@ -160,6 +183,18 @@ def _entries(names: Sequence[str] | None) -> list[Any]:
     return [find(name) for name in names]
 
 
+def _patterns(model: nn.Module, argument: str, patterns: Sequence[str]) -> tuple[str, ...]:
+    """The patterns, each of which is there for something."""
+    given = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    every = dict(model.named_modules(remove_duplicate=False))
+    names = [name for name, module in every.items() if any(True for _ in module.parameters(recurse=False))]
+    for pattern in given:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            hint = f" (did you mean '{pattern}.*'?)" if pattern in every else closest(pattern, names)
+            raise TenfoldError(f"{argument}: no layer's name matches '{pattern}'{hint}")
+    return given
+
+
 class _Work:
     """What is known on the way from the model to the choice for each of its layers."""
 
@@ -174,6 +209,7 @@ class _Work:
         bar: Bar,
     ) -> None:
         self.model, self.forward, self.entries, self.bar = model, forward, entries, bar
+        skip, only = _patterns(model, "skip", skip), _patterns(model, "only", only)
         self.census: Census = census(model, skip=skip, only=only)
         if not self.census.sites:
             why = "; ".join(sorted({f"{one.kind}: {one.why}" for one in self.census.left_alone})[:3])
@@ -202,6 +238,7 @@ class _Work:
         else:
             self.warnings.append("no data was given: weights were compared, not outputs, and nothing was timed")
         probing = self._probing()
+        few: list[tuple[str, int, int]] = []
         for number, site in enumerate(self.sites):
             self.bar.rung(site.name, number, len(self.sites))
             seen = self.moments.get(site.name)
@@ -209,27 +246,47 @@ class _Work:
                 self.choices.append(price(site, None, []))
                 self.warnings.append(f"'{site.name}' did not run on the data and keeps as it was")
                 continue
+            if seen is not None and seen.mean is not None and seen.number < len(seen.mean):
+                few.append((site.name, seen.number, len(seen.mean)))
             found = price(site, seen, self.entries, self.calls.get(site.name))
             if probing:
-                found = weigh(
-                    self.model,
-                    site,
-                    found,
-                    self.batches[:probing],
-                    self.reference[:probing],
-                    self.forward,
-                    tell=lambda: None,
-                )
+                batches, reference = self.batches[:probing], self.reference[:probing]
+                try:
+                    found = weigh(self.model, site, found, batches, reference, self.forward, tell=lambda: None)
+                except NotReplaceable as why:
+                    found = found[:1]
+                    self.warnings.append(f"'{site.name}' keeps as it was: {why}")
             else:
                 found = [replace(c, loss=c.error) for c in found]
             if timed and site.name in self.calls:
                 found = _faster(found, site, self.calls[site.name])
             self.choices.append(found)
+        if few:
+            name, number, wide = min(few, key=lambda one: one[1] / one[2])
+            self.warnings.append(
+                f"little data: {number} input{'' if number == 1 else 's'} of {wide} numbers came into '{name}'"
+                + (f", and {len(few) - 1} more layers saw too few" if len(few) > 1 else "")
+                + "; what is lost on other data is not seen. Give more"
+            )
 
     def _calibrate(self, data: Iterable[Any]) -> None:
-        self.moments, self.batches = collect(
-            self.model, self.sites, data, self.forward, tell=lambda n: self.bar.note(f"looking at the data, batch {n}")
-        )
+        place = 0
+
+        def tell(number: int) -> None:
+            nonlocal place
+            place = number
+            self.bar.note(f"looking at the data, batch {number}")
+
+        try:
+            self.moments, self.batches = collect(self.model, self.sites, data, self.forward, tell=tell)
+        except (TenfoldError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise DataError(
+                f"the model does not run on batch {place + 1} of the data ({said}); give forward= where it is called "
+                "in another way"
+            ) from error
         if not self.batches:
             raise DataError("data holds no batch")
         if self.example is None:
@@ -237,6 +294,8 @@ class _Work:
         else:
             # What does not run is told before the work, not after it.
             outputs(self.model, [self.example], self.forward)
+        if not self.moments:
+            raise DataError("no layer that can be replaced ran on the data, or its batches are empty")
         self.calls = calls(self.model, self.sites, self.example, self.forward)
         self.reference = outputs(self.model, self.batches, self.forward)
         if not all(torch.isfinite(t).all() for batch in self.reference for t in batch):
@@ -273,6 +332,7 @@ class _Work:
             raise TenfoldError(
                 f"{goal}={bound:g} is out of reach: the smallest that the methods can do is {goal}={least / whole:.3g} "
                 f"({rest / whole:.3g} of it in what is left alone)"
+                + "".join(f"; {one}" for one in self.warnings if "keeps as it was" in one)
             )
         return allocate(costs, self._losses(), bound * whole - rest)
 
@@ -298,6 +358,13 @@ class _Work:
 
         low, high = -14.0, 1.0
         best = [0] * len(self.choices)
+        if evaluate is not None and before is not None:
+            smallest = _metric(evaluate, self.apply(allocate(costs, losses, math.fsum(map(min, costs)))))
+            if smallest - before > _BETTER * (abs(before) or 1.0):
+                raise DataError(
+                    f"evaluate gives {smallest:.4g} for the smallest model and {before:.4g} for the original: larger "
+                    "must be better; return minus a loss"
+                )
         for turn in range(_HALVINGS):
             middle = (low + high) / 2
             self.bar.rung(f"models that keep an error of {bound:g}", turn, _HALVINGS)
@@ -306,6 +373,8 @@ class _Work:
                 low, best = middle, picks
             else:
                 high = middle
+        if not any(best):
+            self.warnings.append(f"no smaller model that was tried keeps an error of {bound:g}; all is as it was")
         return best
 
     def apply(self, picks: Sequence[int]) -> nn.Module:
@@ -451,7 +520,13 @@ def _faster(choices: Sequence[Choice], site: Site, call: Call) -> list[Choice]:
 
 def _metric(evaluate: Evaluate, model: nn.Module) -> float:
     with torch.no_grad():
-        said = float(evaluate(model))
-    if math.isnan(said):
-        raise DataError("evaluate(model) returned NaN; the metric must be a number, larger is better")
-    return said
+        said = evaluate(model)
+    try:
+        number = float(said)
+    except (TypeError, ValueError, RuntimeError):
+        raise DataError(
+            f"evaluate(model) must return a number, larger is better, not {quoted(type(said).__name__)}"
+        ) from None
+    if not math.isfinite(number):
+        raise DataError(f"evaluate(model) returned {number}; the metric must be a number, larger is better")
+    return number

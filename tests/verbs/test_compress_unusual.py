@@ -1,0 +1,203 @@
+"""Models, data and budgets that are not as one expects them."""
+
+from __future__ import annotations
+
+import copy
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+import tenfold as tn
+from tenfold.compression import forward as usual_forward
+from tenfold.errors import DataError, TenfoldError
+from tenfold.models import digits
+
+
+def mlp() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.Linear(48, 32))
+
+
+def inputs(batches: int = 3, rows: int = 40) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(rows, 32, generator=generator) for _ in range(batches)]
+
+
+class Holds(nn.Module):
+    """Two layers, used as a function says."""
+
+    def __init__(self, run, **more) -> None:
+        super().__init__()
+        self.first, _, self.second = mlp()
+        self.run = run
+        for name, value in more.items():
+            setattr(self, name, value)
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+def done(model: nn.Module, **more) -> tn.verbs.compressed.Compressed:
+    return tn.compress(model, **{"size": 0.5, "data": inputs(), "progress": False, **more})
+
+
+def test_layers_that_are_called_by_keyword_are_replaced() -> None:
+    found = done(Holds(lambda m, x: m.second(input=m.first(input=x))), size=0.35)
+    assert found.size <= 0.35
+    assert found.after.difference is not None
+    assert found.after.difference < 0.1
+
+
+def test_a_layer_whose_weight_the_model_reads_keeps_as_it_was() -> None:
+    model = Holds(lambda m, x: m.second(m.first(x.to(m.first.weight.dtype))))
+    found = done(model, size=0.7)
+    assert found.layers[0].after.candidate is None
+    assert found.layers[1].after.candidate is not None
+    assert any("'first' keeps as it was" in one and "weight" in one for one in found.warnings)
+
+
+def test_a_layer_that_is_called_behind_the_models_back_keeps_as_it_was() -> None:
+    model = Holds(lambda m, x: m.second(m.hidden[0](x)))
+    model.hidden = [model.first]
+    found = done(model, size=0.7)
+    assert found.layers[0].after.candidate is None
+    assert any("another way than its name" in one for one in found.warnings)
+    assert found.after.difference == pytest.approx(
+        float((found.model(inputs()[0]) - model(inputs()[0])).norm() / model(inputs()[0]).norm()), rel=0.1
+    )
+
+
+def test_each_module_keeps_its_own_mode_also_after_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(*mlp(), nn.Dropout(0.5)).eval()
+    model[3].train()
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()]
+    layers = list(model)
+    done(model)
+    assert [m.training for m in model.modules()] == [False, False, False, False, True]
+    seen = 0
+
+    def stops(given: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        nonlocal seen
+        seen += 1
+        if seen == after:
+            raise KeyboardInterrupt
+        return usual_forward(given, batch)
+
+    for after in (2, 5, 8, 12, 16):
+        seen = 0
+        with pytest.raises(KeyboardInterrupt):
+            done(model, forward=stops)
+        assert [m.training for m in model.modules()] == [False, False, False, False, True]
+        assert [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules()] == hooks
+        assert all(a is b for a, b in zip(model, layers, strict=True))
+        assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_compiled_model_is_taken_for_what_it_was_made_from() -> None:
+    found = done(torch.compile(mlp(), backend="eager"))
+    assert [layer.name for layer in found.layers] == ["0", "2"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_other_kinds_of_numbers(dtype: torch.dtype) -> None:
+    model = mlp().to(dtype)
+    found = done(model, data=[x.to(dtype) for x in inputs()], size=0.6)
+    assert found.size <= 0.6
+    assert found.model(inputs()[0].to(dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e15])
+def test_weights_of_any_size(scale: float) -> None:
+    model = mlp()
+    with torch.no_grad():
+        model[0].weight.mul_(scale)
+    found = done(model, size=0.5)
+    assert found.size <= 0.5
+    assert found.after.difference is not None
+    assert found.after.difference < 0.1
+
+
+def test_inputs_that_never_vary_and_empty_batches() -> None:
+    found = done(mlp(), data=[torch.ones(50, 32), torch.empty(0, 32)])
+    assert found.after.difference is not None
+    assert found.after.difference < 1e-3
+
+
+def test_too_few_inputs_are_told() -> None:
+    found = done(mlp(), data=[torch.randn(1, 32)])
+    assert any("little data: 1 input of 32 numbers" in one for one in found.warnings)
+    assert not any("little data" in one for one in done(mlp()).warnings)
+
+
+def test_bias_and_hooks_of_layers_are_left_alone() -> None:
+    model = mlp()
+    model[0].register_state_dict_post_hook(lambda *_: None)
+    model[2].forward = model[2].forward
+    with pytest.raises(TenfoldError, match="no layer to replace.*forward was replaced.*hooks"):
+        done(model)
+    model = mlp()
+    model[0].register_buffer("more", torch.zeros(3))
+    assert "holds more than weight and bias (more)" in done(model, size=0.8).left_alone[0].why
+
+
+def test_the_program_holds_no_examples(tmp_path) -> None:
+    found = tn.compress(digits.digits(), size=0.3, data=digits.batches()[:1], progress=False)
+    found.save(tmp_path / "small.tn")
+    found.export(tmp_path / "small.pt2")
+    assert (tmp_path / "small.pt2").stat().st_size < (tmp_path / "small.tn").stat().st_size + 100_000
+
+
+def worse(model: nn.Module) -> float:
+    """A loss: lower is better."""
+    with torch.no_grad():
+        return float((model(inputs()[0]) - mlp()(inputs()[0])).square().mean()) + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"data": torch.randn(4, 32)}, "batches, as a list of them, not one 'Tensor'"),
+        ({"data": {"x": torch.randn(4, 32)}}, "batches, as a list of them"),
+        ({"data": 3}, "batches, as a list of them"),
+        ({"data": [torch.randn(4, 31)]}, "does not run on batch 1 of the data.*31"),
+        ({"data": [torch.empty(0, 32)]}, "batches are empty"),
+        ({"skip": ["encoder.*"]}, "skip: no layer's name matches 'encoder"),
+        ({"only": "9"}, "only: no layer's name matches '9'"),
+        ({"evaluate": lambda _: None}, "must return a number"),
+        ({"evaluate": lambda _: float("inf")}, "returned inf"),
+        ({"evaluate": worse, "size": None, "error": 0.1}, "larger must be better"),
+    ],
+)
+def test_what_cannot_be_is_told(arguments: dict, says: str) -> None:
+    with pytest.raises(TenfoldError, match=says):
+        done(mlp(), **arguments)
+
+
+def test_models_that_cannot_be_copied_or_taken_apart_are_told_at_once() -> None:
+    model = mlp()
+    model.lock = threading.Lock()
+    ran = 0
+
+    def counts(given: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        nonlocal ran
+        ran += 1
+        return given(batch)
+
+    with pytest.raises(TenfoldError, match="cannot be copied"):
+        done(model, forward=counts)
+    assert ran == 0
+    with pytest.raises(TenfoldError, match="program of TorchScript"):
+        done(torch.jit.trace(mlp(), inputs()[0]))
+    with pytest.raises(TenfoldError, match=r"the whole model; give torch.nn.Sequential"):
+        done(nn.Linear(32, 32))
+
+
+def test_an_error_that_nothing_keeps_leaves_all_as_it_was() -> None:
+    model = mlp()
+    found = done(copy.deepcopy(model), size=None, error=1e-12)
+    assert found.size == 1
+    assert any("keeps an error of 1e-12" in one for one in found.warnings)
+    with pytest.raises(DataError, match="does not run on batch 2"):
+        done(model, data=[*inputs(1), "x"])
