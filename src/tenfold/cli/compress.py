@@ -35,7 +35,9 @@ def compress(
     method: list[str] = typer.Option([], help="Method to try; repeat for more. [default: all]"),
     skip: list[str] = typer.Option([], help="Layers to leave alone, as 'encoder.*'; repeat for more."),
     only: list[str] = typer.Option([], help="Layers to change, as 'encoder.*'; repeat for more."),
-    finetune: int = typer.Option(0, min=0, help="Times that the small model sees the data to learn what the original says."),
+    finetune: int = typer.Option(
+        0, min=0, help="Times that the small model sees the data to learn what the original says."
+    ),
     learning_rate: float = typer.Option(1e-4, help="Of the fine-tuning."),
     threads: int = typer.Option(1, min=1, help="Threads of torch, also where times are measured."),
     seed: int = typer.Option(0, help="Of the order of batches in fine-tuning."),

@@ -50,24 +50,26 @@ class Judge:
         return left / self.total if self.total > 0 else float(left > 0)
 
     def measured(self, weight: Tensor) -> tuple[float, Tensor | None]:
-        """The error of a weight, and the bias that belongs to it."""
+        """The error of a weight, and the bias with which it gives the outputs their averages."""
         off = self._weight - weight.to(self.dtype)
-        left = self._energy(off)
-        return left / self.total if self.total > 0 else float(left > 0), self._bias(off, left)
+        return self._with_bias(off, self._energy(off))
 
-    def bias(self, weight: Tensor) -> Tensor | None:
-        """The bias with which a weight gives the outputs their averages."""
-        return self._bias(self._weight - weight.to(self.dtype))
+    def measured_as(self, weight: Tensor, error: float) -> tuple[float, Tensor | None]:
+        """The same where it is known what of the error varies."""
+        return self._with_bias(self._weight - weight.to(self.dtype), error * self.total)
 
-    def _bias(self, off: Tensor, left: float | None = None) -> Tensor | None:
-        if self.mean is None:
-            return self.site.bias
-        shift = self._average(off.double())
-        if self.site.bias is None:
-            # A layer without a bias gets one only where it is worth its bytes.
-            worth = float(shift.square().sum()) > _WORTH * (self._energy(off) if left is None else left)
-            return shift.to(self.site.weight.dtype) if worth else None
-        return (self.site.bias.double() + shift).to(self.site.bias.dtype)
+    def _with_bias(self, off: Tensor, left: float) -> tuple[float, Tensor | None]:
+        bias = self.site.bias
+        if self.mean is not None:
+            shift = self._average(off.double())
+            steady = float(shift.square().sum())
+            if bias is not None:
+                bias = (bias.double() + shift).to(bias.dtype)
+            elif steady > _WORTH * left:
+                bias = shift.to(self.site.weight.dtype)
+            else:  # a bias is not worth its bytes, so the averages stay off
+                left += steady
+        return left / self.total if self.total > 0 else float(left > 0), bias
 
     def _average(self, weight: Tensor) -> Tensor:
         """``W E[x]``."""

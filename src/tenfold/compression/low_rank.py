@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from tenfold.compression._errors import Judge
 from tenfold.compression._chains import rounded
+from tenfold.compression._errors import Judge
 from tenfold.compression._ladder import ladder
 from tenfold.compression._registry import Candidate, method
 from tenfold.compression.census import Site

@@ -94,7 +94,7 @@ def price(site: Site, moments: Moments | None, entries: Sequence[Entry], call: C
             if candidate.error is None:
                 error, bias = judge.measured(weight)
             else:
-                error, bias = candidate.error, judge.bias(weight)
+                error, bias = judge.measured_as(weight, candidate.error)
             del weight
             module = candidate.build(bias).eval()
             size, parameters = size_of(module)
