@@ -23,8 +23,6 @@ from benchmarks import machine
 from benchmarks.compress_tasks import NAMES, Task, peers, task
 from tenfold.compression import distil, forward, seconds, size_of
 
-WHOLE_NUMBERS = ("int8", "int4")
-
 
 @dataclass(frozen=True)
 class Row:
@@ -45,18 +43,21 @@ class Row:
     note: str = ""
 
 
-def measure(chosen: Task, size: float, epochs: int, batches: int | None = None) -> list[Row]:
+def measure(
+    chosen: Task, size: float, epochs: int, batches: int | None = None, latency: float | None = None
+) -> list[Row]:
     """The network as it was trained and what each makes of it; ``batches`` of calibration at most."""
     original, data, example = chosen.model(), list(chosen.calibration())[:batches], chosen.example()
     whole = size_of(original)[0]
-    floating = [name for name in tn.compression.methods() if name not in WHOLE_NUMBERS]
 
     def ours(**options: Any) -> nn.Module:
-        return tn.compress(original, size=size, data=data, example=example, progress=False, **options).model
+        return tn.compress(original, data=data, example=example, progress=False, **options).model
 
     made: dict[str, nn.Module | str] = {"as trained": original}
-    made["tenfold"] = _tried(lambda: ours())
-    made["tenfold, floating point"] = kept = _tried(lambda: ours(methods=floating))
+    made["tenfold"] = _tried(lambda: ours(size=size))
+    made["tenfold, floating point"] = kept = _tried(lambda: ours(size=size, bits=()))
+    if latency is not None:
+        made[f"tenfold, {latency:g} of the time"] = _tried(lambda: ours(latency=latency))
     same = size if isinstance(kept, str) else size_of(kept)[0] / whole
     made["truncated SVD"] = _tried(lambda: peers.truncated_svd(original, same))
     made["TensorLy-Torch, Tucker"] = peers.missing() or _tried(lambda: peers.tensorly_torch(original, same))
@@ -124,6 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compression", description=__doc__)
     parser.add_argument("--only", metavar="NAME", choices=NAMES, help=f"one of {', '.join(NAMES)}")
     parser.add_argument("--size", metavar="SHARE", type=float, default=0.38, help="of the bytes (default 0.38)")
+    parser.add_argument("--latency", metavar="SHARE", type=float, help="of the time, in a row of its own")
     parser.add_argument("--epochs", metavar="N", type=int, default=0, help="of fine-tuning, for all (default 0)")
     parser.add_argument("--batches", metavar="N", type=int, help="of calibration at most")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="for every library (default 1)")
@@ -139,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"{name}: {found.missing()}\n")
                 continue
             print(name, file=sys.stderr, flush=True)
-            rows = measure(found, chosen.size, chosen.epochs, chosen.batches)
+            rows = measure(found, chosen.size, chosen.epochs, chosen.batches, chosen.latency)
             record["tasks"][name] = {"title": found.TITLE, "rows": [asdict(row) for row in rows]}
             print(table(found.TITLE, rows), flush=True)
     if chosen.json is not None:

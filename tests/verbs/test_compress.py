@@ -128,3 +128,11 @@ def test_bad_data_is_told() -> None:
         tn.compress(digits.digits(), size=0.5, data=[], progress=False)
     with pytest.raises(DataError, match="not finite"):
         tn.compress(digits.digits(), size=0.5, data=[torch.full((2, 1, 8, 8), float("nan"))], progress=False)
+
+
+def test_floating_point_alone() -> None:
+    found = tn.compress(digits.digits(), size=0.5, data=digits.batches()[:2], bits=(), progress=False)
+    assert found.size <= 0.5
+    assert all(t.is_floating_point() for t in found.model.state_dict().values())
+    with pytest.raises(TenfoldError, match="bits are 8, 4 or both"):
+        tn.compress(digits.digits(), size=0.5, bits=(2,), progress=False)

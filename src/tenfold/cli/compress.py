@@ -33,6 +33,7 @@ def compress(
     forward: str | None = typer.Option(None, help="package.module:function of a model and a batch: the output."),
     into: str | None = typer.Option(None, help="package.module:function that makes the model for FILE.safetensors."),
     method: list[str] = typer.Option([], help="Method to try; repeat for more. [default: all]"),
+    bits: str = typer.Option("8,4", help="Whole numbers that may be used; '' for floating point alone."),
     skip: list[str] = typer.Option([], help="Layers to leave alone, as 'encoder.*'; repeat for more."),
     only: list[str] = typer.Option([], help="Layers to change, as 'encoder.*'; repeat for more."),
     finetune: int = typer.Option(
@@ -79,6 +80,7 @@ def compress(
         forward=call or given.forward,
         evaluate=evaluate or given.evaluate,
         methods=method or None,
+        bits=_bits(bits),
         skip=skip,
         only=only,
         finetune=finetune,
@@ -96,3 +98,10 @@ def compress(
         except TenfoldError as error:
             raise type(error)(f"{error}; the model is in '{output}'") from error
     tell(result, [output, report, plot, export], as_json=as_json, quiet=quiet)
+
+
+def _bits(given: str) -> list[int]:
+    try:
+        return [int(word) for word in given.split(",") if word.strip()]
+    except ValueError:
+        raise TenfoldError(f"--bits takes 8, 4 or both, as 8,4; not '{given}'") from None

@@ -32,6 +32,7 @@ class Candidate:
         build: makes the module with a bias; as often as asked.
         weight: makes the dense weight that the module stands for, in the layer's own shape.
         error: what `Judge` would say of the weight, where the method knows it already.
+        bits: of its whole numbers; None where it keeps floating point.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Candidate:
     build: Callable[[Float[Tensor, " out"] | None], nn.Module]
     weight: Callable[[], Float[Tensor, "..."]]
     error: float | None = None
+    bits: int | None = None
 
 
 class Method(Protocol):

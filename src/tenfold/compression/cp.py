@@ -55,6 +55,7 @@ def cp(site: Site, moments: Moments | None) -> Iterator[Candidate]:
                 label,
                 partial(_build, site, factors, axes, bits),
                 weight=partial(_dense, factors, weight.shape, bits),
+                bits=bits,
             )
 
 

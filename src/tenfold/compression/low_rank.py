@@ -41,7 +41,11 @@ def low_rank(site: Site, moments: Moments | None) -> Iterator[Candidate]:
                 "low_rank", f"rank {rank}", _Pair(*factors, dtype), weight=partial(torch.matmul, *factors), error=error
             )
         yield Candidate(
-            "low_rank", f"rank {rank} in 8 bits", _Pair(*factors, dtype, bits=8), weight=partial(_rounded, *factors)
+            "low_rank",
+            f"rank {rank} in 8 bits",
+            _Pair(*factors, dtype, bits=8),
+            weight=partial(_rounded, *factors),
+            bits=8,
         )
 
 

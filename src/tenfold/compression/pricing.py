@@ -78,7 +78,14 @@ def _flops(module: nn.Module, call: Call) -> int:
     return int(counter.get_total_flops()) * call.times
 
 
-def price(site: Site, moments: Moments | None, entries: Sequence[Entry], call: Call | None = None) -> list[Choice]:
+def price(
+    site: Site,
+    moments: Moments | None,
+    entries: Sequence[Entry],
+    call: Call | None = None,
+    *,
+    bits: Sequence[int] = (8, 4),
+) -> list[Choice]:
     """The layer itself, and all candidates that no other one beats in everything."""
     judge = Judge(site, moments)
 
@@ -90,6 +97,8 @@ def price(site: Site, moments: Moments | None, entries: Sequence[Entry], call: C
         if site.kind not in entry.kinds:
             continue
         for candidate in entry.function(site, moments):
+            if candidate.bits is not None and candidate.bits not in bits:
+                continue
             weight = candidate.weight()
             if candidate.error is None:
                 error, bias = judge.measured(weight)

@@ -52,6 +52,7 @@ def tensor_train(site: Site, moments: Moments | None) -> Iterator[Candidate]:
                 label,
                 partial(_build, site, cores, axes, bits),
                 weight=partial(_dense, cores, weight.shape, bits),
+                bits=bits,
             )
 
 

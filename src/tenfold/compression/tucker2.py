@@ -60,7 +60,11 @@ def tucker2(site: Site, moments: Moments | None) -> Iterator[Candidate]:
                     continue
                 label = f"ranks {pair[0]} and {pair[1]}" + ("" if bits is None else f" in {bits} bits")
                 yield Candidate(
-                    "tucker2", label, partial(_build, site, factors, bits), weight=partial(_dense, factors, bits)
+                    "tucker2",
+                    label,
+                    partial(_build, site, factors, bits),
+                    weight=partial(_dense, factors, bits),
+                    bits=bits,
                 )
 
 

@@ -32,7 +32,11 @@ def int4(site: Site, moments: Moments | None) -> Iterator[Candidate]:
 def _rounded(site: Site, bits: int, group: int | None) -> Candidate:
     label = "a scale for each row" if group is None else f"a scale for each {group}"
     return Candidate(
-        f"int{bits}", label, partial(_build, site, bits, group), weight=partial(_weight, site, bits, group)
+        f"int{bits}",
+        label,
+        partial(_build, site, bits, group),
+        weight=partial(_weight, site, bits, group),
+        bits=bits,
     )
 
 

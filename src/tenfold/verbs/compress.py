@@ -71,6 +71,7 @@ def compress(
     forward: Forward | None = None,
     evaluate: Evaluate | None = None,
     methods: Sequence[str] | None = None,
+    bits: Sequence[int] = (8, 4),
     skip: Sequence[str] = (),
     only: Sequence[str] = (),
     finetune: int | Callable[[nn.Module], object] = 0,
@@ -99,6 +100,7 @@ def compress(
             a mapping is keyword arguments, and of a tuple the first is the input.
         evaluate: the model's own metric, larger is better; it is asked before and after.
         methods: names of methods; all that are tried by default are in ``tn.compression.methods()``.
+        bits: whole numbers of so many bits may be used; () for floating point alone.
         skip, only: patterns of names of layers, as ``"encoder.*"``.
         finetune: how many times the small model sees ``training`` to learn to say what the original says; or a function
             that trains it your way, in place.
@@ -129,6 +131,9 @@ def compress(
     if isinstance(compiled, nn.Module):
         model = compiled  # of torch.compile; each change of a layer would be compiled anew
     entries = _entries(methods)
+    widths = (bits,) if isinstance(bits, int) else tuple(bits)
+    if not set(widths) <= {8, 4}:
+        raise TenfoldError(f"bits are 8, 4 or both, or () for floating point alone; not {quoted(bits)}")
     run = usual_forward if forward is None else forward
     epochs = finetune if callable(finetune) else whole_number("finetune", finetune, least=0)
     if (goal == "latency" or (goal == "error" and evaluate is None)) and data is None and example is None:
@@ -141,7 +146,7 @@ def compress(
     try:
         with progress_bar(progress) as bar:
             with every_layer_runs():
-                work = _Work(model, run, entries, skip, only, example, bar)
+                work = _Work(model, run, entries, widths, skip, only, example, bar)
                 work.look(data, timed=goal == "latency")
                 picks = work.choose(goal, bound, evaluate)
             return work.finish(picks, goal, bound, evaluate, epochs, training, learning_rate, seed, source, began)
@@ -203,12 +208,13 @@ class _Work:
         model: nn.Module,
         forward: Forward,
         entries: Sequence[Any],
+        bits: Sequence[int],
         skip: Sequence[str],
         only: Sequence[str],
         example: Any,
         bar: Bar,
     ) -> None:
-        self.model, self.forward, self.entries, self.bar = model, forward, entries, bar
+        self.model, self.forward, self.entries, self.bits, self.bar = model, forward, entries, bits, bar
         skip, only = _patterns(model, "skip", skip), _patterns(model, "only", only)
         self.census: Census = census(model, skip=skip, only=only)
         if not self.census.sites:
@@ -248,7 +254,7 @@ class _Work:
                 continue
             if seen is not None and seen.mean is not None and seen.number < len(seen.mean):
                 few.append((site.name, seen.number, len(seen.mean)))
-            found = price(site, seen, self.entries, self.calls.get(site.name))
+            found = price(site, seen, self.entries, self.calls.get(site.name), bits=self.bits)
             if probing:
                 batches, reference = self.batches[:probing], self.reference[:probing]
                 try:
