@@ -49,6 +49,9 @@ def test_it_is_kept_in_a_file_and_comes_back(small, tmp_path: Path) -> None:
     again = tn.nn.load(tmp_path / "small.tn", digits.architecture())
     torch.testing.assert_close(again(x), small.model(x))
     assert (tmp_path / "small.tn").stat().st_size < 1.2 * small.after.bytes + 20_000
+    told = tn.load(tmp_path / "small.tn")
+    assert repr(told) == repr(small)
+    torch.testing.assert_close(told.into(digits.architecture())(x), small.model(x))
     with pytest.raises(TenfoldError, match="replaces the layer"):
         tn.nn.load(tmp_path / "small.tn", nn.Linear(3, 4))
     (tmp_path / "cut.tn").write_bytes((tmp_path / "small.tn").read_bytes()[:500])

@@ -12,11 +12,12 @@ from tenfold.errors import FileError
 
 if TYPE_CHECKING:
     from tenfold.network import Network
+    from tenfold.verbs.compressed import CompressedFile
     from tenfold.verbs.posterior import Posterior
     from tenfold.verbs.result import Fit
 
 
-def load_from(file: str) -> Fit | Network | Posterior:
+def load_from(file: str) -> Fit | Network | Posterior | CompressedFile:
     """What a file that tenfold wrote holds; '-' is standard input, which goes through a temporary file."""
     from tenfold.verbs.load import load
 

@@ -31,6 +31,7 @@ def expand(
     from tenfold.errors import DataError, TenfoldError
     from tenfold.network import Network
     from tenfold.verbs.posterior import Posterior
+    from tenfold.verbs.result import Fit
 
     # What would fail after the work is refused before it.
     if output != "-":
@@ -45,6 +46,8 @@ def expand(
         if output != "-":
             say(f"wrote {output}: {' x '.join(map(str, expected.shape))}", aside=True)
         return
+    if not isinstance(loaded, Network | Fit):
+        raise TenfoldError(f"'{file}' holds a compressed model, which has no array; 'tenfold show' tells what it is")
     network = loaded if isinstance(loaded, Network) else loaded.network
     memory = io.memory_of_machine()
     needed = network.structure.cost().peak * network.dtype.itemsize

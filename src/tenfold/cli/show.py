@@ -28,10 +28,16 @@ def show(
     from tenfold.network import Network
     from tenfold.report import text
     from tenfold.verbs.posterior import Posterior
+    from tenfold.verbs.result import Fit
 
     if report:
         place_of(report)
     loaded = load_from(file)
+    if not isinstance(loaded, Fit | Network | Posterior):
+        if front or cost or report:
+            raise TenfoldError(f"'{file}' holds a compressed model; leave --front, --cost and --report out")
+        say(json.dumps(loaded.summary()) if as_json else str(loaded))
+        return
     if isinstance(loaded, Posterior):
         if front or cost:
             raise TenfoldError(

@@ -65,15 +65,6 @@ def _unique(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, aliases
 
 
-def holds_model(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is one that `save` wrote."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return _KEY in (file.metadata() or {})
-    except (SafetensorError, OSError):
-        return False
-
-
 def record_of(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What else was to be known of the model. Raises `FileError` where the file holds none."""
     return dict(_header(path)["record"])

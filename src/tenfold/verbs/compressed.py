@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from tenfold._tables import columns, facts
 from tenfold.compression import Choice, LeftAlone
+from tenfold.errors import FileError
 from tenfold.nn import stored
 
 if TYPE_CHECKING:
@@ -189,46 +191,80 @@ class Compressed:
         write(self, path, saved=saved)
 
     def __repr__(self) -> str:
-        rows = [("model", self.source), ("budget", f"{self.goal} {self.bound:g}")]
-        rows.append(("size", f"{_bytes(self.before.bytes)} -> {_bytes(self.after.bytes)}  ({self.size:.1%})"))
-        if self.before.flops and self.after.flops is not None:
-            rows.append(
-                (
-                    "flops",
-                    f"{self.before.flops:.3g} -> {self.after.flops:.3g}  ({self.after.flops / self.before.flops:.1%})",
-                )
-            )
-        if self.speedup is not None and self.before.seconds and self.after.seconds:
-            was, now = 1e3 * self.before.seconds, 1e3 * self.after.seconds
-            threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
-            rows.append(("time", f"{was:.4g} ms -> {now:.4g} ms  ({self.speedup:.2f}x faster, {threads})"))
-        if self.before.metric is not None and self.after.metric is not None:
-            tuned = "" if self.untuned is None else f", {self.untuned.metric:.4g} before fine-tuning"
-            rows.append(("metric", f"{self.before.metric:.4g} -> {self.after.metric:.4g}{tuned}"))
-        if self.after.difference is not None:
-            rows.append(("outputs", f"{self.after.difference:.3g} relative difference"))
-        for warning in self.warnings:
-            rows.append(("note", warning))
-        table = columns(
-            ["layer", "shape", "becomes", "bytes", "flops", "ms", "error"],
-            [
-                (
-                    one.name,
-                    " x ".join(map(str, one.shape)),
-                    one.after.label,
-                    f"{one.after.bytes / max(one.before.bytes, 1):.0%}",
-                    f"{one.after.flops / one.before.flops:.0%}" if one.before.flops else "",
-                    ""
-                    if not one.seconds_before or one.seconds_after is None
-                    else f"{one.seconds_after / one.seconds_before:.0%}",
-                    f"{one.after.error**0.5:.2g}",
-                )
-                for one in self.layers
-            ],
-            right=(3, 4, 5, 6),
-        )
-        left = "".join(f"\nleft alone: {one.name or 'the model'} ({one.kind}): {one.why}" for one in self.left_alone)
-        return f"{facts(rows)}\n\n{table}{left}"
+        return _told(self.summary())
+
+
+@dataclass(frozen=True, eq=False)
+class CompressedFile:
+    """What is in a file that `Compressed.save` wrote, the numbers not read yet.
+
+    Attributes:
+        path: of the file.
+        record: all that was known of the model, as `Compressed.summary` gives it.
+    """
+
+    path: Path
+    record: Mapping[str, Any]
+
+    def summary(self) -> dict[str, Any]:
+        """All that was known, as JSON knows it."""
+        return dict(self.record)
+
+    def into(self, model: nn.Module) -> nn.Module:
+        """Put the small model's layers and numbers into the model that it was made from; see `tenfold.nn.load`."""
+        return stored.load(self.path, model)
+
+    def __repr__(self) -> str:
+        return _told(self.record)
+
+
+def load_compressed(path: str | os.PathLike[str]) -> CompressedFile:
+    """What a file says of the model in it. Raises `FileError` where it holds none, or is damaged."""
+    record = stored.record_of(path)
+    found = CompressedFile(Path(path).absolute(), record)
+    try:
+        repr(found)
+    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as cause:
+        raise FileError(f"'{path}' has a damaged record of its model ({cause!r})") from cause
+    return found
+
+
+def _told(record: Mapping[str, Any]) -> str:
+    """The tables that are printed."""
+    before, after, untuned = record["before"], record["after"], record["untuned"]
+    rows = [("model", record["source"]), ("budget", f"{record['goal']} {record['bound']:g}")]
+    rows.append(("size", f"{_bytes(before['bytes'])} -> {_bytes(after['bytes'])}  ({record['size']:.1%})"))
+    if before["flops"] and after["flops"] is not None:
+        share = after["flops"] / before["flops"]
+        rows.append(("flops", f"{before['flops']:.3g} -> {after['flops']:.3g}  ({share:.1%})"))
+    if record["speedup"] is not None:
+        was, now, count = 1e3 * before["seconds"], 1e3 * after["seconds"], record["threads"]
+        threads = f"{count} thread{'' if count == 1 else 's'}"
+        rows.append(("time", f"{was:.4g} ms -> {now:.4g} ms  ({record['speedup']:.2f}x as fast, {threads})"))
+    if before["metric"] is not None and after["metric"] is not None:
+        tuned = "" if untuned is None else f", {untuned['metric']:.4g} before fine-tuning"
+        rows.append(("metric", f"{before['metric']:.4g} -> {after['metric']:.4g}{tuned}"))
+    if after["difference"] is not None:
+        rows.append(("outputs", f"{after['difference']:.3g} relative difference"))
+    rows += [("note", warning) for warning in record["warnings"]]
+    table = columns(
+        ["layer", "shape", "becomes", "bytes", "flops", "ms", "error"],
+        [_row(layer) for layer in record["layers"]],
+        right=(3, 4, 5, 6),
+    )
+    left = "".join(
+        f"\nleft alone: {one['name'] or 'the model'} ({one['kind']}): {one['why']}" for one in record["left_alone"]
+    )
+    return f"{facts(rows)}\n\n{table}{left}"
+
+
+def _row(layer: Mapping[str, Any]) -> tuple[str, ...]:
+    def share(pair: Sequence[float | None]) -> str:
+        return "" if not pair[0] or pair[1] is None else f"{pair[1] / pair[0]:.0%}"
+
+    shape = " x ".join(map(str, layer["shape"]))
+    parts = (share(layer["bytes"]), share(layer["flops"]), share(layer["seconds"]))
+    return layer["name"], shape, layer["chosen"], *parts, f"{layer['error'] ** 0.5:.2g}"
 
 
 def _bytes(count: int) -> str:
