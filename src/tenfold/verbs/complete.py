@@ -355,7 +355,7 @@ class _Work:
         return _Fitted(entry, rank, model, center, scale, model.stopped), seconds
 
     def _errors(self, fitted: _Fitted) -> tuple[float, float | None, float]:
-        """Root mean square errors on the held-out part and on what was fitted, over the deviation of the first; that."""
+        """Root mean square errors held out and on what was fitted, over the deviation of the former; and that."""
         inside = self.part[: 10 * max(len(self.held), 1000)]
         rows = self.held if len(self.held) else inside
         weights = None if self.data.weights is None else self.data.weights[rows]
