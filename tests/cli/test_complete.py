@@ -59,6 +59,23 @@ def test_a_table_is_completed_and_asked(folder: Path, capfd: pytest.CaptureFixtu
     assert [float(line.split()[2]) for line in out.splitlines()[1:3]] == pytest.approx(expected, rel=1e-4)
 
 
+def test_rows_without_a_value_are_told_wherever_the_result_is(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table = _table()
+    table.loc[table.index[:13], "value"] = np.nan
+    table.to_csv("x.csv", index=False)
+    table.to_parquet("x.parquet")
+    said = "13 rows without a value left out"
+    more = ("--modes", "place,number", "--value", "value", "--model", "alternating_minimization", "--rank", "2")
+    code, out, _ = run(capfd, "complete", "x.csv", *more, "-o", "x.tn", "--report", "x.html")
+    assert code == 0
+    assert said in out
+    assert said in Path("x.html").read_text(encoding="utf-8")
+    assert said in run(capfd, "show", "x.tn")[1]
+    code, out, _ = run(capfd, "complete", "x.parquet", *more, "-o", "x.tn", "--report", "", "--json")
+    assert code == 0
+    assert json.loads(out)["rows_without_value"] == 13
+
+
 def test_a_mode_that_is_left_out_runs_over_its_levels(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
     complete(capfd, "-o", "x.tn")
     code, out, _ = run(capfd, "query", "x.tn", "place=P3", "--json")

@@ -577,3 +577,49 @@ def test_a_checkpoint_that_cannot_be_written_is_no_fault_of_a_model(tmp_path, mo
     monkeypatch.setattr(Journal, "write", full)
     with pytest.raises(FileError, match="No space left"):
         tn.complete(_matrix(12, 10)[0], "cp", checkpoint=tmp_path / "kept")
+
+
+def test_rows_without_a_value_are_counted(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    array, _ = _matrix(12, 10)
+    rows, columns = np.indices(array.shape).reshape(2, -1)
+    empty = int(np.isnan(array).sum())
+    table = pandas.DataFrame({"r": rows, "c": columns, "value": array.ravel()})
+    posterior = tn.complete(table, "cp", rank=1, holdout=0.1)
+    assert posterior.empty == posterior.summary()["rows_without_value"] == empty > 1
+    assert f"{empty} rows without a value left out" in str(posterior)
+    posterior.save(tmp_path / "a.tn")
+    assert tn.load(tmp_path / "a.tn").empty == empty
+    assert tn.complete(table[: np.flatnonzero(np.isnan(array.ravel()))[0] + 1], "cp", rank=1).empty == 1
+    # Holes of an array are what is to be predicted, and are in no row.
+    whole = tn.complete(array, "cp", rank=1)
+    assert whole.empty == 0
+    assert "without a value" not in str(whole)
+
+
+def test_errors_of_what_was_compared_are_in_the_units_of_the_data():
+    posterior = tn.complete(1000 * _matrix(20, 15)[0], "cp")
+    assert posterior.held_out is not None
+    chosen = next(one for one in posterior.tried if one.chosen)
+    assert chosen.error * chosen.deviation == pytest.approx(posterior.held_out.rmse)
+    (row,) = [line for line in str(posterior).splitlines() if line.endswith("chosen")]
+    assert float(row.split()[2]) == pytest.approx(posterior.held_out.rmse, rel=1e-3)
+    assert "held-out RMSE" in str(posterior)
+
+
+def test_files_and_checkpoints_of_other_versions_are_refused_as_such(found, tmp_path, monkeypatch):
+    path = tmp_path / "a.tn"
+    found[0].save(path)
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for version, said in (("1", "was made by an older version of tenfold"), ("99", "has posterior version '99'")):
+        save_file(tensors, path, metadata={**header, "tenfold_posterior": version})
+        with pytest.raises(FileError, match=said) as caught:
+            tn.load(path)
+        assert "\n" not in str(caught.value)
+    array, _ = _matrix(12, 10)
+    tn.complete(array, "cp", rank=1, checkpoint=tmp_path / "kept")
+    monkeypatch.setattr("tenfold.verbs.complete.FILE_VERSION", 99)
+    with pytest.raises(FileError, match="of another version of tenfold"):
+        tn.complete(array, "cp", rank=1, checkpoint=tmp_path / "kept")

@@ -62,6 +62,7 @@ def render(posterior: Posterior, *, saved: str | None = None) -> str:
         fitting=[marked(panel) for panel in completed.fitting(posterior)],
         ranks=marked(completed.ranks(posterior)),
         tried=_tried(posterior),
+        deviation=_deviation(posterior),
         slices=[marked(panel) for panel in slices],
         maps=[marked(panel) for panel in maps],
         attributes=", ".join(plain_name(name) for name in posterior.attribute_names),
@@ -84,12 +85,17 @@ def _head(posterior: Posterior) -> dict[str, Any]:
         "source": posterior.source,
         "value": posterior.value,
         "observations": f"{posterior.observations:,}",
+        "empty": _empty(posterior.empty),
         "modes": modes,
         "method": posterior.method,
         "rank": "" if posterior.rank is None else f"{posterior.rank:,}",
         "counts": posterior.counts,
         "filled": _filled(posterior),
     }
+
+
+def _empty(rows: int) -> str:
+    return f"{rows:,} row{'' if rows == 1 else 's'} without a value left out" if rows else ""
 
 
 def _kind(mode: Mode) -> str:
@@ -152,8 +158,8 @@ def _tried(posterior: Posterior) -> list[dict[str, Any]]:
         {
             "method": one.method,
             "rank": "" if one.rank is None else f"{one.rank:,}",
-            "error": "–" if one.error is None else number(one.error, 4),
-            "training": "–" if one.training is None else number(one.training, 4),
+            "error": "–" if one.error is None else number(one.error * one.deviation, 4),
+            "training": "–" if one.training is None else number(one.training * one.deviation, 4),
             "evidence": "–" if one.evidence is None else f"{one.evidence:,.1f}",
             "parameters": "–" if one.parameters is None else f"{one.parameters:,}",
             "seconds": f"{one.seconds:.2f}",
@@ -162,6 +168,11 @@ def _tried(posterior: Posterior) -> list[dict[str, Any]]:
         }
         for one in posterior.tried
     ]
+
+
+def _deviation(posterior: Posterior) -> str:
+    """What a constant would have for its error where models were compared."""
+    return next((number(one.deviation, 4) for one in posterior.tried if one.error is not None), "")
 
 
 def _influential(posterior: Posterior) -> list[dict[str, str]]:

@@ -137,7 +137,8 @@ class Journal:
             if note.exists():
                 if json.loads(note.read_text(encoding="utf-8")).get("call") != call:
                     raise FileError(
-                        f"checkpoint '{folder}' is of other data or arguments: name another folder, or remove this one"
+                        f"checkpoint '{folder}' is of other data or arguments, or of another version of tenfold: "
+                        f"name another folder, or remove this one"
                     )
             elif any(self.folder.iterdir()):
                 raise FileError(f"checkpoint '{folder}' is a folder with other files in it: name an empty or new one")

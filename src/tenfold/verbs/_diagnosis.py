@@ -49,6 +49,7 @@ class Tried:
         seconds: the time its fit took.
         chosen: whether it was taken.
         note: why it has no error, where it has none.
+        deviation: that standard deviation; errors times it are in the units of the data.
     """
 
     method: str
@@ -60,6 +61,7 @@ class Tried:
     seconds: float
     chosen: bool = False
     note: str = ""
+    deviation: float = 1.0
 
     def record(self) -> dict[str, Any]:
         return asdict(self)

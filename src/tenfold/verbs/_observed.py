@@ -33,6 +33,7 @@ class Observed:
         value: what the values are called.
         attribute_names: what the attributes are called.
         source: where the data came from, for people.
+        empty: how many rows of a table were left out as they have no value.
     """
 
     modes: tuple[Mode, ...]
@@ -43,6 +44,7 @@ class Observed:
     value: str
     attribute_names: tuple[str, ...]
     source: str
+    empty: int = 0
 
     def __len__(self) -> int:
         return len(self.values)
@@ -65,15 +67,17 @@ def observed(
     Raises:
         DataError: what cannot be completed: no numbers, complex ones, nothing observed, names that are not there.
     """
-    name = "value"
+    name, empty = "value", 0
     kind = "table" if _is_table(data) else "array"
     if _is_table(data):
-        data, dims, coordinates, weights, attributes, name = _of_table(data, value, modes, weights, attributes)
+        data, dims, coordinates, weights, attributes, name, empty = _of_table(data, value, modes, weights, attributes)
     elif value is not None or modes is not None:
         raise DataError(f"value and modes name columns of a table, and data is a {type(data).__name__}; leave them out")
     elif hasattr(data, "dims") and hasattr(data, "source") and hasattr(data, "coordinates"):  # what io.read gives
         weights, attributes = _named(data, weights), _named(data, attributes)
         name = data.name or name
+        # Holes of an array are what is to be completed, and none of its rows.
+        empty = data.missing if isinstance(data.values, Observations) else 0
         data = data.load()
     if isinstance(data, Observations) and data.continuous:
         return _scattered(data, dims, continuous, weights, attributes, name, source or "observations")
@@ -107,6 +111,7 @@ def observed(
         name,
         _numbered(attributes),
         source or ready.source or kind,
+        empty,
     )
 
 
@@ -119,6 +124,7 @@ def _weighed(
     value: str,
     attribute_names: tuple[str, ...],
     source: str,
+    empty: int = 0,
 ) -> Observed:
     """What was observed without what counts for nothing, weights one on average."""
     if weights is not None:
@@ -131,7 +137,7 @@ def _weighed(
         weights = weights / weights.mean()
         coordinates, values = coordinates[counts], values[counts]
         attributes = None if attributes is None else attributes[counts]
-    return Observed(modes, coordinates, values, weights, attributes, value, attribute_names, source)
+    return Observed(modes, coordinates, values, weights, attributes, value, attribute_names, source, empty)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +187,8 @@ def _is_table(data: Any) -> bool:
 
 def _of_table(
     table: Any, value: str | None, modes: Sequence[str] | None, weights: Any, attributes: Any
-) -> tuple[Observations, Sequence[str], Mapping[str, Any], Any, Any, str]:
-    """The rows of a pandas or pyarrow table; rows without a value are what is to be predicted, and left out."""
+) -> tuple[Observations, Sequence[str], Mapping[str, Any], Any, Any, str, int]:
+    """The rows of a pandas or pyarrow table; rows without a value are what is to be predicted, left out and counted."""
     frame = table if hasattr(table, "iloc") else table.to_pandas()
     columns = [str(column) for column in frame.columns]
     frame = frame.set_axis(columns, axis=1)
@@ -203,7 +209,8 @@ def _of_table(
     if len({value, *chosen, *extra}) < 1 + len(chosen) + len(extra):
         raise DataError("the same column is named twice: value, modes, weights and attributes must be different ones")
     frame = frame[[value, *chosen, *extra]]
-    frame = frame[frame[value].notna()]
+    known = frame[value].notna()
+    frame, empty = frame[known], int((~known).sum())
     cells, labels = Observations.from_table(frame, value=value, modes=chosen, levels=True)
     if isinstance(weights, str):
         weights = frame[weights].to_numpy()
@@ -213,7 +220,7 @@ def _of_table(
         except (ValueError, TypeError) as cause:
             raise DataError(f"attributes {', '.join(attribute_names)} must be columns of numbers: {cause}") from cause
         attributes = _Columns(tuple(attribute_names), given)
-    return cells, chosen, labels, weights, attributes, value
+    return cells, chosen, labels, weights, attributes, value, empty
 
 
 def _named(data: Any, wanted: Any) -> Any:

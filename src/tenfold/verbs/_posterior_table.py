@@ -16,6 +16,8 @@ def table(posterior: Posterior) -> str:
     """The result of a completion: what it is, how well it predicts, what was compared, what there is to worry about."""
     rank = "" if posterior.rank is None else f", rank {posterior.rank}"
     rows = [("data", f"{posterior.source}: {posterior.observations:,} observations of {posterior.value}")]
+    if posterior.empty:
+        rows.append(("", left_out(posterior.empty)))
     rows += [("mode" if n == 0 else "", f"{mode.name}: {mode.kind}") for n, mode in enumerate(posterior.modes)]
     rows += [
         ("model", f"{posterior.method}{rank}, {posterior.model.parameters:,} parameters"),
@@ -31,6 +33,11 @@ def table(posterior: Posterior) -> str:
         said = [textwrap.fill(f"- {text}", 100, subsequent_indent="  ") for text in posterior.diagnosis.warnings]
         parts.append("\n".join(["before you rely on it", *said]))
     return "\n\n".join(parts)
+
+
+def left_out(empty: int) -> str:
+    """That rows of a table had no value."""
+    return f"{empty:,} row{'' if empty == 1 else 's'} without a value left out"
 
 
 def held_out_table(held: HeldOut, value: str) -> str:
@@ -55,7 +62,7 @@ def held_out_table(held: HeldOut, value: str) -> str:
 
 
 def tried_table(posterior: Posterior) -> str:
-    """The models that were compared."""
+    """The models that were compared, with errors in the units of the data, as above."""
     rows = []
     for one in posterior.tried:
         rank = "" if one.rank is None else str(one.rank)
@@ -67,14 +74,14 @@ def tried_table(posterior: Posterior) -> str:
             (
                 one.method,
                 rank,
-                f"{one.error:.4f}",
-                "-" if one.training is None else f"{one.training:.4f}",
+                f"{one.error * one.deviation:.4g}",
+                "-" if one.training is None else f"{one.training * one.deviation:.4g}",
                 evidence,
                 f"{one.seconds:.1f}",
                 "chosen" if one.chosen else "",
             )
         )
-    header = ("compared", "rank", "held-out error", "training error", "log evidence", "seconds", "")
+    header = ("compared", "rank", "held-out RMSE", "training RMSE", "log evidence", "seconds", "")
     return columns(header, rows, right=(1, 2, 3, 4, 5))
 
 

@@ -28,7 +28,7 @@ from tenfold.verbs._observed import Observed, observed
 from tenfold.verbs._options import check_options
 from tenfold.verbs._progress import progress_bar
 from tenfold.verbs._spread import Counts, Gaussian, Spread
-from tenfold.verbs.posterior import Posterior
+from tenfold.verbs.posterior import FILE_VERSION, Posterior
 
 _CHOICES = ("held_out", "evidence")
 
@@ -160,6 +160,7 @@ def complete(
         "limits": limits,
         "options": options,
         "modes": [mode.record() for mode in data.modes],
+        "version": FILE_VERSION,
     }
     journal = None if checkpoint is None else Journal(checkpoint, facts, whole)
     with progress_bar(progress) as bar, threads_for(len(data) * 100):
@@ -320,14 +321,16 @@ class _Work:
             except (TenfoldError, torch.linalg.LinAlgError, np.linalg.LinAlgError) as refused:
                 yield Tried(entry.name, one, None, None, None, None, 0.0, note=str(refused)), math.inf, None
                 return
-            error, training = self._errors(fitted)
+            error, training, deviation = self._errors(fitted)
             model = fitted.model
             if self.guard is not None and training is not None:
                 answer = self.guard.answer(training, error)
             else:
                 answer = sys.float_info.max if model.evidence is None else -model.evidence
             took.append(seconds)
-            said = Tried(entry.name, one, error, training, model.evidence, model.parameters, seconds)
+            said = Tried(
+                entry.name, one, error, training, model.evidence, model.parameters, seconds, deviation=deviation
+            )
             if not math.isfinite(answer):
                 yield replace(said, error=None, note="its predictions are not finite"), math.inf, None
                 return
@@ -351,14 +354,14 @@ class _Work:
         model, seconds = self.fitting.fit(entry, task, rank, label)
         return _Fitted(entry, rank, model, center, scale, model.stopped), seconds
 
-    def _errors(self, fitted: _Fitted) -> tuple[float, float | None]:
-        """Root mean square errors on the held-out part and on what was fitted, over the deviation of the first."""
+    def _errors(self, fitted: _Fitted) -> tuple[float, float | None, float]:
+        """Root mean square errors held out and on what was fitted, over the deviation of the former; and that."""
         inside = self.part[: 10 * max(len(self.held), 1000)]
         rows = self.held if len(self.held) else inside
         weights = None if self.data.weights is None else self.data.weights[rows]
         unit = _standard(self.data.values[rows], weights)[1]
         found = [self._rms(fitted, some) / unit for some in (rows, inside)]
-        return found[0], found[1] if len(self.held) else None
+        return found[0], found[1] if len(self.held) else None, unit
 
     def _rms(self, fitted: _Fitted, rows: Tensor) -> float:
         off = self.data.values[rows].numpy() - self._at(fitted, rows)[0]
@@ -441,6 +444,7 @@ class _Work:
             diagnosis=Diagnosis((), {}, []),
             tried=tried,
             observations=len(self.rows),
+            empty=self.data.empty,
             seconds=0.0,
             seed=self.seed,
             source=self.data.source,

@@ -29,7 +29,8 @@ from tenfold.verbs._spread import Counts, Spread, spread_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FILE_VERSION = 1
+# One more whenever the record of a posterior or the state of a model changes.
+FILE_VERSION = 2
 # Points that are predicted at once.
 _CHUNK = 200_000
 # Points of a whole array that `mean()` without points may have.
@@ -55,6 +56,7 @@ class Posterior:
         diagnosis: what there is to worry about, and which observations matter most.
         tried: all models that were compared, in the order they were.
         observations: how many there were.
+        empty: how many rows of a table had no value and were left out.
         seconds: the time everything took.
         seed: the seed of all random draws.
         source: where the data came from.
@@ -75,6 +77,7 @@ class Posterior:
     diagnosis: Diagnosis
     tried: tuple[Tried, ...]
     observations: int
+    empty: int
     seconds: float
     seed: int
     source: str
@@ -280,6 +283,7 @@ class Posterior:
             "value": self.value,
             "modes": [{"name": mode.name, "continuous": mode.continuous, "size": mode.size} for mode in self.modes],
             "observations": self.observations,
+            "rows_without_value": self.empty,
             "held_out": None if self.held_out is None else self.held_out.record(),
             "tried": [one.record() for one in self.tried],
             "warnings": list(self.diagnosis.warnings),
@@ -335,6 +339,7 @@ class Posterior:
             "diagnosis": self.diagnosis.record(),
             "tried": [one.record() for one in self.tried],
             "observations": self.observations,
+            "empty": self.empty,
             "seconds": self.seconds,
             "seed": self.seed,
             "source": self.source,
@@ -362,16 +367,14 @@ def load_posterior(path: str | os.PathLike[str]) -> Posterior:
     """The posterior in a file.
 
     Raises:
-        FileError: truncated, damaged or from a newer version.
+        FileError: truncated, damaged, or made by another version of tenfold.
     """
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
             header = file.metadata() or {}
-            if header.get("tenfold_posterior") != str(FILE_VERSION):
-                raise FileError(
-                    f"'{path}' has posterior version {quoted(header.get('tenfold_posterior'))}; this tenfold reads "
-                    f"version {FILE_VERSION}"
-                )
+            version = header.get("tenfold_posterior")
+            if version != str(FILE_VERSION):
+                raise FileError(_another_version(os.fspath(path), version))
             record = json.loads(header["record"])
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         # What was changed by hand may be read and yet predict what nothing was fitted to.
@@ -392,6 +395,7 @@ def load_posterior(path: str | os.PathLike[str]) -> Posterior:
             diagnosis=Diagnosis.from_record(record["diagnosis"]),
             tried=tuple(Tried.from_record(one) for one in record["tried"]),
             observations=int(record["observations"]),
+            empty=int(record["empty"]),
             seconds=float(record["seconds"]),
             seed=int(record["seed"]),
             source=str(record["source"]),
@@ -403,3 +407,11 @@ def load_posterior(path: str | os.PathLike[str]) -> Posterior:
         raise FileError(f"'{Path(path)}' is truncated or cannot be read ({cause})") from cause
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, OverflowError) as cause:
         raise FileError(f"'{path}' holds a damaged posterior ({cause!r})") from cause
+
+
+def _another_version(path: str, version: str | None) -> str:
+    if version is not None and version.isdecimal() and int(version) < FILE_VERSION:
+        return (
+            f"'{path}' was made by an older version of tenfold, and models have changed since: complete the data again"
+        )
+    return f"'{path}' has posterior version {quoted(version)}; this tenfold reads version {FILE_VERSION}"
