@@ -271,11 +271,11 @@ def _refined(full: Tensor, structure: Structure, weights: Tensor, cores: list[Te
     def closure() -> Tensor:
         optimizer.zero_grad()
         value = loss()
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
     with torch.enable_grad():
         before = float(loss().detach())
-        optimizer.step(closure)  # type: ignore[arg-type]
+        optimizer.step(closure)
         after = float(loss().detach())
     return [number.detach() for number in numbers] if after <= before else cores
