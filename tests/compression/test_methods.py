@@ -91,3 +91,21 @@ def test_the_moments_of_patches_are_those_under_the_kernel() -> None:
     torch.testing.assert_close(moments.mean, patches.mean(dim=0), rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(moments.covariance, patches.T.cov(correction=0), rtol=1e-4, atol=1e-6)
     assert Judge(site, moments)(site.weight) == 0.0
+
+
+def test_a_table_of_low_rank_needs_few_numbers_and_keeps_its_padding() -> None:
+    layer, x = layers()["embedding"]
+    layer = nn.Embedding(60, 16, padding_idx=3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(60, 2) @ torch.randn(2, 16))
+        layer.weight[3] = 0
+    site, moments, _ = seen(layer, x)
+    (entry,) = [one for one in methods().values() if one.name == "embedding_low_rank"]
+    found = {one.label: one for one in entry.function(site, moments)}
+    whole, rounded = found["rank 2"], found["rank 2 in 8 bits"]
+    for one, slack in ((whole, 1e-5), (rounded, 2e-2)):
+        made = one.build(None)(x)
+        assert (made - layer(x)).norm() < slack * layer(x).norm()
+        torch.testing.assert_close(made, one.weight()[x].float())
+        assert not one.build(None)(torch.tensor([3])).any()
+    assert sum(p.numel() for p in whole.build(None).parameters()) == 2 * (60 + 16)

@@ -8,10 +8,12 @@ Multilinear: attention to pairs of tokens, polynomials, the star operation. EvoN
 
 from __future__ import annotations
 
-from tenfold.nn import low_rank, projection, so3
+from tenfold.nn import conv_formats, low_rank, projection, so3
 from tenfold.nn._linear_map import LinearMap
 from tenfold.nn.algebras import algebra, algebras
 from tenfold.nn.block_diagonal import BlockDiagonalLinear
+from tenfold.nn.conv import StructuredConv
+from tenfold.nn.embedding import StructuredEmbedding
 from tenfold.nn.evonorm import EvoNormB0, EvoNormB1, EvoNormB2, EvoNormS0, EvoNormS1, EvoNormS2
 from tenfold.nn.geometric import GeometricConv2d, GeometricLinear
 from tenfold.nn.hypercomplex import (
@@ -22,6 +24,7 @@ from tenfold.nn.hypercomplex import (
 )
 from tenfold.nn.learning_rates import Fan, param_groups
 from tenfold.nn.linear import StructuredLinear
+from tenfold.nn.one_way import OneWayConv
 from tenfold.nn.polynomial import CCP, NCP
 from tenfold.nn.polynomial_attention import (
     PolynomialError,
@@ -53,6 +56,7 @@ __all__ = [
     "HypercomplexConv2d",
     "HypercomplexConv3d",
     "LinearMap",
+    "OneWayConv",
     "PolynomialError",
     "QuantizedConv",
     "QuantizedEmbedding",
@@ -61,11 +65,14 @@ __all__ = [
     "StarBlock",
     "StarLinear",
     "StarNet",
+    "StructuredConv",
+    "StructuredEmbedding",
     "StructuredLinear",
     "TensorAttention",
     "ToeplitzLinear",
     "algebra",
     "algebras",
+    "conv_formats",
     "hypercomplex_linear",
     "load",
     "low_rank",
