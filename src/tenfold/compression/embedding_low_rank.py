@@ -47,6 +47,7 @@ def embedding_low_rank(site: Site, moments: Moments | None) -> Iterator[Candidat
             f"rank {rank} in 8 bits",
             partial(_build_rounded, site, basis),
             weight=partial(_dense_rounded, weight, basis),
+            bits=8,
         )
 
 
