@@ -52,6 +52,6 @@ def export(model: nn.Module, path: str | os.PathLike[str], example: Any) -> None
         said = " ".join(str(error).split())[:200]
         raise TenfoldError(f"torch cannot export this {type(model).__name__}: {said}") from error
     # The program would keep the whole example; what it takes is in its signature.
-    program.example_inputs = None  # type: ignore[assignment]
+    program.example_inputs = None
     with atomic(path) as beside:
         torch.export.save(program, beside)
