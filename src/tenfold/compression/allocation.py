@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import accumulate
 
 import numpy as np
 
@@ -87,13 +86,17 @@ def uniform(costs: Sequence[Sequence[float]], errors: Sequence[Sequence[float]],
     shares = np.linspace(0.0, 1.0, 1001)
     chosen = np.empty((len(costs), len(shares)), dtype=np.int64)
     for row, cost, error in zip(chosen, costs, errors, strict=True):
-        order = sorted(range(len(cost)), key=lambda n, c=cost: c[n])  # type: ignore[misc]
+        order = np.argsort(cost, kind="stable").tolist()
         # The least error among the cheapest one, two, ... choices.
-        best = np.asarray(list(accumulate(order, lambda a, b, e=error: b if e[b] < e[a] else a)))  # type: ignore[misc]
+        least: int = order[0]
+        best: list[int] = []
+        for number in order:
+            least = number if error[number] < error[least] else least
+            best.append(least)
         limits = np.maximum(shares * max(cost), min(cost))
-        row[:] = best[np.searchsorted([cost[n] for n in order], limits, side="right") - 1]
+        row[:] = np.asarray(best)[np.searchsorted([cost[n] for n in order], limits, side="right") - 1]
     for place in reversed(range(len(shares))):
-        picks = chosen[:, place].tolist()
+        picks: list[int] = chosen[:, place].tolist()
         if math.fsum(cost[n] for cost, n in zip(costs, picks, strict=True)) <= budget:
             return picks
     raise TenfoldError(f"no uniform share keeps the budget {budget:.6g}")

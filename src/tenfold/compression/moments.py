@@ -20,6 +20,8 @@ from tenfold.linalg.roots import root_of
 _WIDEST = 1600
 # Positions of one batch that are looked at in a convolution, so that its patches fit into memory.
 _POSITIONS = 4096
+# Between these, sums of squares of 32 bits neither vanish nor overflow.
+_SMALL, _LARGE = 1e-12, 1e12
 
 Forward = Callable[[nn.Module, Any], Any]
 
@@ -62,6 +64,8 @@ class _Sum:
             self.number += x.numel()
         else:
             vectors = _vectors(self.site, x.detach())
+            if vectors.numel() and not _SMALL < float(vectors.abs().max()) < _LARGE:
+                vectors = vectors.double()
             made = (vectors.T @ vectors).to(torch.float64)
             self.sum = self.sum + vectors.sum(dim=0).to(torch.float64)
             self.number += len(vectors)

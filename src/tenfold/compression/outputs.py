@@ -24,7 +24,7 @@ def forward(model: nn.Module, batch: Any) -> Any:
 
 
 def numbers(output: Any) -> list[Tensor]:
-    """All floating-point tensors in an output, however it is nested.
+    """All floating-point tensors in an output, however it is nested; complex ones as pairs of real numbers.
 
     Raises:
         TenfoldError: there is none.
@@ -41,6 +41,8 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         if output.is_floating_point():
             yield output
+        elif output.is_complex():
+            yield torch.view_as_real(output.resolve_conj())
     elif isinstance(output, Mapping):
         for value in output.values():
             yield from _tensors(value)

@@ -18,6 +18,7 @@ from tenfold.compression.census import Site, size_of
 from tenfold.compression.moments import Call, Moments
 from tenfold.compression.outputs import Forward, difference
 from tenfold.compression.swapping import swapped
+from tenfold.nn.quantized import QuantizedWeight
 
 # Candidates of a layer that are put into the model to see what it loses; between them the loss is read off a line.
 _PROBES = 3
@@ -89,8 +90,17 @@ def price(
     """The layer itself, and all candidates that no other one beats in everything."""
     judge = Judge(site, moments)
 
-    def flops(module: nn.Module) -> int:
-        return 0 if call is None else _flops(module, call)
+    known: dict[tuple[Any, ...], int] = {}
+
+    def flops(module: nn.Module, method: str = "") -> int:
+        """The same for all candidates of a method whose weights have the same shapes, in whatever bits."""
+        if call is None:
+            return 0
+        quantized = [m.shape for m in module.modules() if isinstance(m, QuantizedWeight)]
+        key = (method, *quantized, *(tuple(p.shape) for p in module.parameters() if p.ndim > 1))
+        if key not in known:
+            known[key] = _flops(module, call)
+        return known[key]
 
     found = [Choice(None, site.bytes, *_counted(site), flops(site.module), 0.0, site.bias)]
     for entry in entries:
@@ -107,7 +117,7 @@ def price(
             del weight
             module = candidate.build(bias).eval()
             size, parameters = size_of(module)
-            found.append(Choice(candidate, size, parameters, flops(module), error, bias))
+            found.append(Choice(candidate, size, parameters, flops(module, candidate.method), error, bias))
     return _front(found)
 
 

@@ -21,9 +21,9 @@ def check_copies(model: nn.Module) -> None:
     Raises:
         TenfoldError: something in the model has no copy.
     """
-    memo = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    memo: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
     try:
-        copy.deepcopy(model, memo)  # type: ignore[arg-type]
+        copy.deepcopy(model, memo)
     except Exception as error:
         said = " ".join(str(error).split()).split(". ")[0][:160]
         raise TenfoldError(

@@ -58,8 +58,12 @@ def tensor_train(site: Site, moments: Moments | None) -> Iterator[Candidate]:
 
 def _spectrum(flat: Tensor) -> tuple[Tensor, Tensor]:
     """Squared singular values, falling, and left singular vectors; shares of the energy down to 1e-10 are right."""
-    values, vectors = torch.linalg.eigh(flat @ flat.T)
-    return values.flip(0).clamp(min=0), vectors.flip(1)
+    wide = flat.shape[0] <= flat.shape[1]
+    values, vectors = torch.linalg.eigh(flat @ flat.T if wide else flat.T @ flat)
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1)
+    if not wide:
+        vectors = flat @ vectors / values.clamp(min=torch.finfo(values.dtype).tiny).sqrt()
+    return values, vectors
 
 
 def _cut(laid: Tensor, first: tuple[Tensor, Tensor], share: float) -> list[Tensor]:

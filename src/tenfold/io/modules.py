@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -152,8 +153,9 @@ def _array(name: str) -> torch.Tensor:
                 held = {key: torch.from_numpy(file[key]) for key in file.files}
         else:
             held = {"": torch.from_numpy(np.load(name, allow_pickle=False))}
-    except (SafetensorError, OSError, ValueError, EOFError, TypeError) as error:
-        raise FileError(f"'{name}' cannot be read: {error}") from error
+    except (SafetensorError, OSError, ValueError, EOFError, TypeError, BadZipFile) as error:
+        said = "it holds no numbers, or is damaged" if "pickle" in str(error) else error
+        raise FileError(f"'{name}' cannot be read: {said}") from error
     if len(held) != 1:
         raise FileError(f"'{name}' holds {len(held)} arrays; give a file with one")
     (array,) = held.values()

@@ -71,15 +71,17 @@ def draw_bytes(ax: Axes, result: Compressed, most: int = _BARS) -> None:
     layers = sorted(result.layers, key=lambda one: -one.before.bytes)[:most]
     shown = [one for one in result.layers if one in layers][::-1]
     places = range(len(shown))
-    ax.barh(places, [one.before.bytes / 1e6 for one in shown], color=MUTED, alpha=0.3, height=0.72, label="before")
-    ax.barh(places, [one.after.bytes / 1e6 for one in shown], color=HUES[0], height=0.72, label="after")
+    unit, name = (1e6, "megabytes") if layers[0].before.bytes >= 1e6 else (1e3, "kilobytes")
+    ax.barh(places, [one.before.bytes / unit for one in shown], color=MUTED, alpha=0.3, height=0.72, label="before")
+    ax.barh(places, [one.after.bytes / unit for one in shown], color=HUES[0], height=0.72, label="after")
     ax.set_yticks(list(places), [plain(_short(one.name), 30) for one in shown], fontsize=7)
     style(ax)
     ax.tick_params(axis="y", length=0, labelsize=7)
-    ax.set_xlabel("megabytes")
-    ax.legend(fontsize=8, labelcolor=INK, frameon=False, loc="best")
+    ax.set_xlabel(name)
+    # Above the bars, which leave no room.
+    ax.legend(fontsize=8, labelcolor=INK, frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, borderpad=0)
     left_out = len(result.layers) - len(shown)
-    ax.set_title("bytes by layer" + (f", the largest {len(shown)}" if left_out else ""), size=9, color=INK)
+    ax.set_title("bytes by layer" + (f", the largest {len(shown)}" if left_out else ""), size=9, color=INK, loc="left")
 
 
 def draw_times(ax: Axes, result: Compressed) -> None:
@@ -172,7 +174,7 @@ def render(result: Compressed, *, saved: str | None = None) -> str:
         rows=[_row(one) for one in result.layers],
         left_alone=[{"name": one.name or "the model", "kind": one.kind, "why": one.why} for one in result.left_alone],
         use=_use(result, saved),
-        footer=[line for line in footer(0, f"{result.threads} threads") if line[0] != "seed"],
+        footer=[line for line in footer(0, _threads(result.threads)) if line[0] != "seed"],
         summary_json=json.dumps(result.summary(), indent=1, ensure_ascii=False),
     )
 
@@ -196,6 +198,7 @@ def _panel(
     ax = fig.subplots()
     draw(ax, result)
     ax.set_title("")
+    ax.set_title("", loc="left")
     return Panel(svg(fig, title), title, note)
 
 
@@ -254,10 +257,16 @@ def _use(result: Compressed, saved: str | None) -> dict[str, str]:
     first = [] if saved else [f"result.save({place})   # once, where it was made"]
     lines = ["# model: the original's class, whatever its numbers", f"model = tn.nn.load({place}, model)"]
     budget = f"--{result.goal} {result.bound:g}"
+    if result.after.difference is not None and not result.source.startswith("sample:"):
+        budget += " --data DATA"
     return {
         "python": "\n".join(["import tenfold as tn", "", *first, *lines]),
         "terminal": f"tenfold compress {shlex.quote(result.source)} {budget}",
     }
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def _megabytes(count: int) -> str:

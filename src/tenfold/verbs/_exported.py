@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
@@ -11,6 +14,18 @@ from torch import Tensor, nn
 
 from tenfold._files import atomic
 from tenfold.errors import TenfoldError
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the graphs that torch prints where it fails; what it raises says enough."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def export(model: nn.Module, path: str | os.PathLike[str], example: Any) -> None:
@@ -31,12 +46,12 @@ def export(model: nn.Module, path: str | os.PathLike[str], example: Any) -> None
 
     shapes = {name: free(value) for name, value in words.items()} if words else tuple(free(value) for value in given)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _quiet():
             program = torch.export.export(model, given, words or None, dynamic_shapes=shapes)
     except Exception as error:
         said = " ".join(str(error).split())[:200]
         raise TenfoldError(f"torch cannot export this {type(model).__name__}: {said}") from error
     # The program would keep the whole example; what it takes is in its signature.
-    program.example_inputs = None  # type: ignore[assignment]
+    program.example_inputs = None
     with atomic(path) as beside:
         torch.export.save(program, beside)

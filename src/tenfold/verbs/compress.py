@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -138,6 +138,8 @@ def compress(
     epochs = finetune if callable(finetune) else whole_number("finetune", finetune, least=0)
     if (goal == "latency" or (goal == "error" and evaluate is None)) and data is None and example is None:
         raise TenfoldError(f"a budget of {goal} needs data=, batches of inputs of the model")
+    if epochs and not callable(epochs) and data is None and example is None and training is None:
+        raise TenfoldError("fine-tuning needs data= or training=, batches of inputs of the model")
     _check_data(data)
     _check_data(training, "training")
     check_copies(model)
@@ -147,6 +149,7 @@ def compress(
         with progress_bar(progress) as bar:
             with every_layer_runs():
                 work = _Work(model, run, entries, widths, skip, only, example, bar)
+                work.metric = None if evaluate is None else _metric(evaluate, model)
                 work.look(data, timed=goal == "latency")
                 picks = work.choose(goal, bound, evaluate)
             return work.finish(picks, goal, bound, evaluate, epochs, training, learning_rate, seed, source, began)
@@ -229,6 +232,8 @@ class _Work:
         self.calls: Mapping[str, Call] = {}
         self.choices: list[list[Choice]] = []
         self.warnings: list[str] = []
+        # Of the model itself, by ``evaluate``.
+        self.metric: float | None = None
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -284,7 +289,7 @@ class _Work:
             self.bar.note(f"looking at the data, batch {number}")
 
         try:
-            self.moments, self.batches = collect(self.model, self.sites, data, self.forward, tell=tell)
+            self.moments, self.batches = collect(self.model, self.sites, _told(data), self.forward, tell=tell)
         except (TenfoldError, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
@@ -354,7 +359,7 @@ class _Work:
     def _within(self, bound: float, evaluate: Evaluate | None) -> list[int]:
         """The fewest bytes whose loss, measured and not predicted, keeps the bound."""
         costs, losses = self._costs("size"), self._losses()
-        before = None if evaluate is None else _metric(evaluate, self.model)
+        before = self.metric
 
         def loss(picks: Sequence[int]) -> float:
             small = self.apply(picks)
@@ -418,7 +423,7 @@ class _Work:
             untuned = self._facts(small, evaluate)
             self._tune(small, finetune, training, learning_rate, seed)
         after = self._facts(small, evaluate)
-        before = self._facts(self.model, evaluate)
+        before = replace(self._facts(self.model, None), metric=self.metric)
         if self.example is not None:
             was, now = seconds(
                 [lambda: self.forward(self.model, self.example), lambda: self.forward(small, self.example)],
@@ -493,8 +498,9 @@ class _Work:
             call = self.calls.get(site.name)
             times: Sequence[float | None] = (None, None)
             if call is not None:
-                new = modules.get(site.names, site.module)
-                times = seconds([lambda m=m, x=call.x: m(x) for m in (site.module, new)])  # type: ignore[misc]
+                timed = [site.module, *(m for m in [modules.get(site.names)] if m is not None)]
+                found_times = seconds([lambda m=m, x=call.x: m(x) for m in timed])  # type: ignore[misc]
+                times = found_times[0], found_times[-1]
             found.append(Layer(site.name, site.kind, tuple(site.weight.shape), was, now, *times))
         return tuple(found)
 
@@ -510,6 +516,22 @@ class _Work:
             spent = rest + math.fsum(c[p] for c, p in zip(costs, picks, strict=True))
             found.append(Point(spent / whole, math.sqrt(math.fsum(e[p] for e, p in zip(losses, picks, strict=True)))))
         return tuple(found)
+
+
+def _told(data: Iterable[Any]) -> Iterator[Any]:
+    """The batches; what goes wrong in making one is told as such."""
+    number, batches = 0, iter(data)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except (TenfoldError, MemoryError):
+            raise
+        except Exception as error:
+            raise DataError(f"data raised {type(error).__name__} after {number} batches: {error}") from error
+        number += 1
+        yield batch
 
 
 def _faster(choices: Sequence[Choice], site: Site, call: Call) -> list[Choice]:
