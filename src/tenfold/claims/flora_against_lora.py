@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -48,18 +49,17 @@ def flora_against_lora(*, seed: int = 0, repeats: int = 4) -> Measurement:
     ahead = []
     for rank in _RANKS:
         budget = sum(_lora_numbers(task.layer(name), rank) for name in _LAYERS)
-        makers: dict[str, Callable[[nn.Module, float, torch.Generator], nn.Module]] = {
-            "LoRA": lambda layer, scale, generator, rank=rank: _Lora(layer, rank, scale, generator),
-            "Tucker": lambda layer, scale, generator, rank=rank: _tucker(layer, rank, scale, generator),
-        }
+        makers: dict[str, Maker] = {"LoRA": partial(_Lora, rank), "Tucker": partial(_tucker, rank)}
         means = {}
         for name, make in makers.items():
             count = sum(_trained_numbers(make(task.layer(layer), 1.0, torch.Generator())) for layer in _LAYERS)
             assert count <= budget
-            best = max(
-                ((rate, scale) for rate in _RATES for scale in _SCALES),
-                key=lambda pair, make=make: task.accuracy(make, *pair, seed=seed, tuning=True),  # type: ignore[misc]
-            )
+            tried = {
+                (rate, scale): task.accuracy(make, rate, scale, seed=seed, tuning=True)
+                for rate in _RATES
+                for scale in _SCALES
+            }
+            best = max(tried, key=tried.__getitem__)
             found = [task.accuracy(make, *best, seed=seed + 1 + n) for n in range(repeats)]
             means[name] = statistics.mean(found)
             numbers[f"{budget} numbers: {name}"] = means[name]
@@ -78,7 +78,7 @@ def flora_against_lora(*, seed: int = 0, repeats: int = 4) -> Measurement:
 class _Lora(nn.Module):
     """``W + s B A`` for the weight unfolded to (out, in * taps); ``B`` starts at zero, ``A`` as the paper of LoRA."""
 
-    def __init__(self, base: nn.Module, rank: int, scale: float, generator: torch.Generator) -> None:
+    def __init__(self, rank: int, base: nn.Module, scale: float, generator: torch.Generator) -> None:
         super().__init__()
         assert isinstance(base, nn.Conv2d)
         self.base, self.scale = base, scale
@@ -96,7 +96,7 @@ def _lora_numbers(layer: nn.Conv2d, rank: int) -> int:
     return rank * sum(layer.weight.flatten(1).shape)
 
 
-def _tucker(layer: nn.Module, rank: int, scale: float, generator: torch.Generator) -> TuckerAdapter:
+def _tucker(rank: int, layer: nn.Module, scale: float, generator: torch.Generator) -> TuckerAdapter:
     """The largest that has no more numbers than LoRA of the rank."""
     assert isinstance(layer, nn.Conv2d)
     budget, channels = _lora_numbers(layer, rank), min(layer.weight.shape[:2])
@@ -110,6 +110,9 @@ def _own(module: nn.Module) -> Iterator[nn.Parameter]:
 
 def _trained_numbers(module: nn.Module) -> int:
     return sum(p.numel() for p in _own(module))
+
+
+Maker = Callable[[nn.Module, float, torch.Generator], nn.Module]
 
 
 class _Task:
@@ -137,7 +140,7 @@ class _Task:
 
     def accuracy(
         self,
-        make: Callable[[nn.Module, float, torch.Generator], nn.Module],
+        make: Maker,
         rate: float,
         scale: float,
         *,

@@ -81,8 +81,8 @@ def _trained(fields: Tensor, rank: int, generator: torch.Generator) -> OneWayCon
     def loss() -> Tensor:
         optimizer.zero_grad()
         made = (layer(fields) - wanted).square().mean() / scale
-        made.backward()  # type: ignore[no-untyped-call]
+        made.backward()
         return made
 
-    optimizer.step(loss)  # type: ignore[arg-type]
+    optimizer.step(loss)
     return layer
