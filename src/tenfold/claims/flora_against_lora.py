@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -18,7 +18,7 @@ from tenfold.nn.adapters import TuckerAdapter
 # The layers of the network that get an adapter, and the ranks of LoRA that give the budgets.
 _LAYERS, _RANKS = ("2", "5"), (1, 2, 4)
 # What both may choose from.
-_RATES, _SCALES = (1e-3, 3e-3, 1e-2, 3e-2), (1.0, 4.0)
+_RATES, _SCALES = (3e-2, 1e-1, 3e-1), (4.0, 16.0)
 # Images to learn from, in each step of all at once; steps.
 _LEARNT, _STEPS = 200, 60
 # Points of accuracy by which Tucker must be ahead on average over the budgets.
@@ -32,22 +32,25 @@ _AHEAD = 0.5
     where="the abstract and the experiments with ConvNeXt: better than LoRA on convolutions at the same budget",
     stated="A Tucker core adapts a convolution better than a product of two matrices with as many numbers.",
 )
-def flora_against_lora(*, seed: int = 0, repeats: int = 4) -> Measurement:
+def flora_against_lora(
+    *, seed: int = 0, repeats: int = 3, ranks: Sequence[int] = _RANKS, steps: int = _STEPS
+) -> Measurement:
     """The trained reader of digits learns to read them turned by a quarter and white on black.
 
     Two convolutions get adapters, all else is frozen; 200 images to learn from. LoRA of a convolution is a product of
     two matrices added to its weight unfolded to (out, in * taps), of rank 1, 2 and 4; the Tucker adapter has the
     largest equal ranks of the channels that need no more numbers, and full ranks of the taps. Learning rate and scale
-    of each, at each budget, are the best of the same eight by the accuracy on 200 other images, with a seed that is
-    not measured then. Measured are points of accuracy on the 397 images that nothing was learnt from, averaged over
-    other starts and choices of images.
+    of each, at each budget, are the best of the same six by the accuracy on 200 other images, with a seed that is not
+    measured then; of smaller rates and scales, which were tried before, both took the largest. Measured are points of
+    accuracy on the 397 images that nothing was learnt from, averaged over other starts and choices of images. Takes
+    two minutes.
 
     Holds if Tucker is ahead at no budget by less than zero, and by half a point or more on average over the budgets.
     """
-    task = _Task(seed)
+    task = _Task(steps)
     numbers: dict[str, Number] = {}
     ahead = []
-    for rank in _RANKS:
+    for rank in ranks:
         budget = sum(_lora_numbers(task.layer(name), rank) for name in _LAYERS)
         makers: dict[str, Maker] = {"LoRA": partial(_Lora, rank), "Tucker": partial(_tucker, rank)}
         means = {}
@@ -71,7 +74,7 @@ def flora_against_lora(*, seed: int = 0, repeats: int = 4) -> Measurement:
     said = ", ".join(f"{points:+.1f}" for points in ahead)
     holds = min(ahead) >= 0 and statistics.mean(ahead) >= _AHEAD
     return Measurement(
-        holds, f"points of accuracy that Tucker is ahead of LoRA: {said} with ranks {_RANKS} of LoRA", numbers
+        holds, f"points of accuracy that Tucker is ahead of LoRA: {said} with ranks {tuple(ranks)} of LoRA", numbers
     )
 
 
@@ -118,11 +121,11 @@ Maker = Callable[[nn.Module, float, torch.Generator], nn.Module]
 class _Task:
     """Images of another kind than the network was trained on, split three ways."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, steps: int) -> None:
         self.model = digits.digits().requires_grad_(False)
         pixels, self.labels = digits.images()
         self.pixels = 1 - pixels.rot90(1, (2, 3))
-        self.seed = seed
+        self.steps = steps
         self.test = slice(digits.TRAINED, None)
         # The first convolution is not adapted, so what it makes is made once.
         self.features = self.model[:2](self.pixels)
@@ -156,7 +159,7 @@ class _Task:
         rest = model[2:]
         trained = [p for name in _LAYERS for p in _own(model[int(name)])]
         optimizer = torch.optim.Adam(trained, lr=rate)
-        for _ in range(_STEPS):
+        for _ in range(self.steps):
             optimizer.zero_grad()
             functional.cross_entropy(rest(self.features[learnt]), self.labels[learnt]).backward()
             optimizer.step()
