@@ -60,8 +60,9 @@ def _factors(weight: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
 
 def _build(site: Site, basis: Tensor, bias: Tensor | None) -> nn.Module:
     left, right = _factors(site.weight.double(), basis)
+    (rows, columns), rank = site.weight.shape, basis.shape[1]
     made = StructuredEmbedding(
-        formats.low_rank(*site.weight.shape, basis.shape[1]),
+        formats.low_rank(rows, columns, rank),
         padding_idx=_padding(site),
         dtype=site.weight.dtype,
         device=site.weight.device,
