@@ -77,6 +77,10 @@ class StructuredEmbedding(nn.Module):
             padding_idx %= self.num_embeddings
         self.structure, self.embedding_dim, self.padding_idx = structure, columns, padding_idx
         self._dense = plan([t.indices for t in structure.terms], structure.output_indices, structure.sizes)
+        # Kept here, because what a structure works out once is behind a lock, which torch.compile cannot enter.
+        self._names = [core.name for core in structure.cores]
+        self._terms, self._rows = list(zip(structure.terms, structure.term_core, strict=True)), rows
+        self._sizes = dict(structure.sizes)
         # For each term: which of its axes are parts of the row's number, and what is left of it.
         parts = structure.outputs[0]
         self._read = [tuple(i for i in term.indices if i in parts) for term in structure.terms]
@@ -89,7 +93,7 @@ class StructuredEmbedding(nn.Module):
         self.reset_parameters(generator)
 
     def _cores(self) -> list[Tensor]:
-        return [self.cores[core.name] for core in self.structure.cores]
+        return [self.cores[name] for name in self._names]
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Cores anew, so that the entries of the table have variance 1, as those of ``nn.Embedding``."""
@@ -103,21 +107,21 @@ class StructuredEmbedding(nn.Module):
         """The rows. Raises `IndexError` for one that there is not."""
         structure = self.structure
         flat = index.reshape(-1)
-        if structure.shape[0] > self.num_embeddings and not torch.compiler.is_compiling() and flat.numel():
+        if self._rows > self.num_embeddings and not torch.compiler.is_compiling() and flat.numel():
             most = int(flat.max())
             if most >= self.num_embeddings:
                 raise IndexError(f"row {most} of an embedding of {self.num_embeddings}")
         places: dict[str, Tensor] = {}
         rest = flat
         for part in reversed(structure.outputs[0][1:]):
-            places[part] = rest % structure.sizes[part]
-            rest = torch.div(rest, structure.sizes[part], rounding_mode="floor")
+            places[part] = rest % self._sizes[part]
+            rest = torch.div(rest, self._sizes[part], rounding_mode="floor")
         # What is left of a number that is no row is out of the range of the first part, and reading it fails.
         places[structure.outputs[0][0]] = rest
         cores = self._cores()
         values: list[Tensor] = []
-        for term, core, read in zip(structure.terms, structure.term_core, self._read, strict=True):
-            values.append(_rows(cores[core], term.indices, read, places, structure.sizes) if read else cores[core])
+        for (term, core), read in zip(self._terms, self._read, strict=True):
+            values.append(_rows(cores[core], term.indices, read, places, self._sizes) if read else cores[core])
         for step in self._gathered.steps:
             operands: list[Any] = [values[step.left], list(step.inputs[0])]
             if step.right is not None:
@@ -221,7 +225,7 @@ def _rows(
     kept = [i for i in indices if i not in read]
     lengths = [sizes[i] for i in kept]
     table = core.permute([indices.index(i) for i in (*read, *kept)])
-    table = table.reshape(math.prod(sizes[i] for i in read), math.prod(lengths))
+    table = table.reshape(math.prod([sizes[i] for i in read]), math.prod(lengths))
     place = places[read[0]]
     for part in read[1:]:
         place = place * sizes[part] + places[part]
