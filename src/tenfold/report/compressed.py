@@ -151,6 +151,7 @@ def render(result: Compressed, *, saved: str | None = None) -> str:
                 "Each point is a layer that was changed; on the dashed line a layer is as fast as its flops say.",
             )
         )
+    threads = f"{result.threads} thread{'' if result.threads == 1 else 's'}"
     tall = 1.4 + 0.22 * min(len(result.layers), _BARS)
     bars = _panel(draw_bytes, result, "Bytes by layer", height=max(2.4, tall), width=8.4)
     return filled(
@@ -172,7 +173,7 @@ def render(result: Compressed, *, saved: str | None = None) -> str:
         rows=[_row(one) for one in result.layers],
         left_alone=[{"name": one.name or "the model", "kind": one.kind, "why": one.why} for one in result.left_alone],
         use=_use(result, saved),
-        footer=[line for line in footer(0, f"{result.threads} threads") if line[0] != "seed"],
+        footer=[line for line in footer(0, threads) if line[0] != "seed"],
         summary_json=json.dumps(result.summary(), indent=1, ensure_ascii=False),
     )
 
@@ -253,10 +254,16 @@ def _use(result: Compressed, saved: str | None) -> dict[str, str]:
     place = json.dumps(saved or "small.tn", ensure_ascii=False)
     first = [] if saved else [f"result.save({place})   # once, where it was made"]
     lines = ["# model: the original's class, whatever its numbers", f"model = tn.nn.load({place}, model)"]
-    budget = f"--{result.goal} {result.bound:g}"
+    # What was made in Python has no name that the command line could find.
+    named = ":" in result.source or "/" in result.source or "." in result.source
+    terminal = f"tenfold compress {shlex.quote(result.source)} --{result.goal} {result.bound:g}"
+    if result.epochs:
+        terminal += f" --finetune {result.epochs}"
+    if not result.source.startswith("sample:"):
+        terminal += "\n# and --data, --metric, --into, --forward as they were given"
     return {
         "python": "\n".join(["import tenfold as tn", "", *first, *lines]),
-        "terminal": f"tenfold compress {shlex.quote(result.source)} {budget}",
+        "terminal": terminal if named else "",
     }
 
 
