@@ -42,6 +42,12 @@ def test_python_blocks_compile(page: Path) -> None:
         compile(block, f"{page.name}, block {number}", "exec")
 
 
+def test_the_table_of_layers_has_all_of_them() -> None:
+    page = (ROOT / "docs" / "layers.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"`(\w+)`", page))
+    assert set(tn.nn.__all__) <= told, set(tn.nn.__all__) - told
+
+
 USE_OF_THE_EXAMPLE = """
 import tenfold as tn
 

@@ -118,7 +118,7 @@ def test_fused_attention_sees_the_change() -> None:
 
 
 def test_what_cannot_be_is_told(tmp_path: Path) -> None:
-    with pytest.raises(TenfoldError, match="no linear layer"):
+    with pytest.raises(TenfoldError, match="is not like encoder"):
         adapt(network(), 2, only=["encoder.*"])
     with pytest.raises(StructureError, match="at least 1"):
         adapt(network(), 0)
@@ -150,3 +150,58 @@ def test_peft_reads_them_as_lora(tmp_path: Path) -> None:
 def test_a_convolution_is_no_lora(tmp_path: Path) -> None:
     with pytest.raises(TenfoldError, match="convolution"):
         adapt(network(), 2).save_lora(tmp_path / "lora")
+
+
+def test_one_name_may_be_given_without_a_list() -> None:
+    assert list(adapt(network(), 2, only="3").adapters) == ["3"]
+    assert "3" not in adapt(network(), 2, skip="3").adapters
+
+
+def test_what_is_left_alone_has_a_reason() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = nn.Embedding(5, 4), nn.Linear(4, 5, bias=False)
+            self.head.weight = self.table.weight
+            self.first = self.again = nn.Linear(4, 4)
+            self.normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+            self.old = nn.utils.spectral_norm(nn.Linear(4, 4))
+            self.attention = nn.MultiheadAttention(4, 2)
+            self.plain, self.other = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    adapted = adapt(Shared(), 2, skip=["other"])
+    assert list(adapted.adapters) == ["plain"]
+    assert adapted.left_alone == {
+        "head": "shares its weight with 'table.weight'",
+        "first": "shares its weight with 'again.weight'",
+        "again": "shares its weight with 'first.weight'",
+        "normed": "is a ParametrizedLinear",
+        "old": "has a weight that is computed",
+        "attention.out_proj": "is read by attention, which does not call it",
+        "other": "is skipped",
+    }
+
+
+def test_adapters_do_not_go_around_adapters() -> None:
+    model = network()
+    adapt(model, 2, only="3")
+    with pytest.raises(TenfoldError, match="finish"):
+        adapt(model, 2)
+
+
+def test_statistics_of_batch_norms_are_saved_where_they_changed(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 2))
+    other = copy.deepcopy(model).eval()
+    adapted = adapt(model, 2)
+    adapted.save(tmp_path / "before")
+    assert torch.equal(Adapted.load(tmp_path / "before", copy.deepcopy(other)).model[1].running_mean, torch.zeros(6))
+    x = torch.randn(20, 4) + 3
+    model(x)
+    nn.init.normal_(adapted.adapters["2"].core)
+    adapted.save(tmp_path / "after")
+    loaded = Adapted.load(tmp_path / "after", copy.deepcopy(other))
+    torch.testing.assert_close(loaded.model(x), model.eval()(x))
+    loaded.save(tmp_path / "resaved")
+    with pytest.raises(FileError, match="does not fit"):
+        Adapted.load(tmp_path / "after", nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(7), nn.Linear(6, 2)))

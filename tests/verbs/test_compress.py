@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,12 @@ def test_a_page_that_opens_offline(small, tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text()
     assert "Layer by layer" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "1 threads" not in page
+    # A model of Python has no name for the command line; one that has is told of what else the command took.
+    assert "in a terminal" not in page
+    dataclasses.replace(small, source="mine.models:load", epochs=3).report(tmp_path / "named.html")
+    named = (tmp_path / "named.html").read_text()
+    assert f"tenfold compress mine.models:load --size {small.bound:g} --finetune 3\n# and --data" in named
 
 
 def test_a_budget_of_error_is_kept() -> None:

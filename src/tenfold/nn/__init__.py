@@ -1,5 +1,6 @@
 """Layers of PyTorch that are made of structures and symmetries.
 
+adapters: small trainable changes of the frozen layers of a trained model.
 low_rank: schemes that train any model's layers in low rank.
 projection: the best approximation of a matrix in a structure.
 so3: layers that turn with space.
@@ -8,7 +9,7 @@ Multilinear: attention to pairs of tokens, polynomials, the star operation. EvoN
 
 from __future__ import annotations
 
-from tenfold.nn import conv_formats, low_rank, projection, so3
+from tenfold.nn import adapters, conv_formats, low_rank, projection, so3
 from tenfold.nn._linear_map import LinearMap
 from tenfold.nn.algebras import algebra, algebras
 from tenfold.nn.block_diagonal import BlockDiagonalLinear
@@ -70,6 +71,7 @@ __all__ = [
     "StructuredLinear",
     "TensorAttention",
     "ToeplitzLinear",
+    "adapters",
     "algebra",
     "algebras",
     "conv_formats",

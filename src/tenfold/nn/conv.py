@@ -176,7 +176,8 @@ class StructuredConv(nn.Module):
             raise StructureError(
                 f"a kernel has 3 to 5 axes (out, in, and 1 to 3 of space); '{structure}' has {structure.order}"
             )
-        self.structure = structure
+        # The number of entries is kept, because torch.compile cannot enter the lock behind which a structure works it out.
+        self.structure, self._entries = structure, structure.size
         self.out_channels, self.in_channels = structure.shape[0], structure.shape[1] * groups
         if groups < 1 or self.out_channels % groups:
             raise StructureError(f"{groups} groups do not divide {self.out_channels} channels that go out")
@@ -249,8 +250,8 @@ class StructuredConv(nn.Module):
         if found is None:
             subject = _Subject(**{**self._subject.__dict__, "extent": extent})
             factors = () if subject.steps is None else (_CHAINED,)
-            flops = 2 * self.structure.size if subject.steps is None else subject.steps.flops
-            ways = Ways(subject, factors, _MATERIALISED, None, flops, self.structure.size)
+            flops = 2 * self._entries if subject.steps is None else subject.steps.flops
+            ways = Ways(subject, factors, _MATERIALISED, None, flops, self._entries)
             found = self._executions[extent] = Execution(
                 ways, "materialised" if subject.steps is None else self.execution
             )

@@ -107,7 +107,7 @@ def param_groups(
     unscaled: Iterable[str] = (),
     multipliers: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Groups of parameters for Adam or AdamW with which one learning rate is right at every width.
+    """Groups of parameters for Adam or AdamW with which the best learning rate depends little on the width.
 
     A matrix from ``n`` numbers moves its output by about ``n`` times the learning rate, so its rate is
     ``lr * base_width / n``. A core of a structured layer is a batch of such matrices, of fewer inputs, and it shares
@@ -119,7 +119,7 @@ def param_groups(
         model: any module.
         lr: the learning rate that is right for an ordinary network of width ``base_width``.
         base_width: that width.
-        weight_decay: of parameters with two axes or more; others get none.
+        weight_decay: of parameters with two axes or more; others get none. The optimizer's own is not used.
         unscaled: layers, as names with wildcards, whose inputs do not grow with the width: the first one, mostly.
         multipliers: more factors of the rate, by names of parameters with wildcards.
 

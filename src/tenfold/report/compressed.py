@@ -256,12 +256,16 @@ def _use(result: Compressed, saved: str | None) -> dict[str, str]:
     place = json.dumps(saved or "small.tn", ensure_ascii=False)
     first = [] if saved else [f"result.save({place})   # once, where it was made"]
     lines = ["# model: the original's class, whatever its numbers", f"model = tn.nn.load({place}, model)"]
-    budget = f"--{result.goal} {result.bound:g}"
-    if result.after.difference is not None and not result.source.startswith("sample:"):
-        budget += " --data DATA"
+    # What was made in Python has no name that the command line could find.
+    named = ":" in result.source or "/" in result.source or "." in result.source
+    terminal = f"tenfold compress {shlex.quote(result.source)} --{result.goal} {result.bound:g}"
+    if result.epochs:
+        terminal += f" --finetune {result.epochs}"
+    if not result.source.startswith("sample:"):
+        terminal += "\n# and --data, --metric, --into, --forward as they were given"
     return {
         "python": "\n".join(["import tenfold as tn", "", *first, *lines]),
-        "terminal": f"tenfold compress {shlex.quote(result.source)} {budget}",
+        "terminal": terminal if named else "",
     }
 
 

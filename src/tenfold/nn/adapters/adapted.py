@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from tenfold._files import atomic
 from tenfold.errors import FileError, TenfoldError
@@ -27,10 +28,14 @@ class Adapted:
     Attributes:
         model: the model, with the adapters in it; everything else in it is frozen.
         adapters: by name.
+        left_alone: why, for each linear layer and convolution without one; empty where they come from a file.
     """
 
-    def __init__(self, model: nn.Module, adapters: Mapping[str, TuckerAdapter]) -> None:
-        self.model, self.adapters = model, dict(adapters)
+    def __init__(
+        self, model: nn.Module, adapters: Mapping[str, TuckerAdapter], left_alone: Mapping[str, str] | None = None
+    ) -> None:
+        self.model, self.adapters, self.left_alone = model, dict(adapters), dict(left_alone or {})
+        self._statistics = {name: value.clone() for name, value in _statistics(model)}
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is trained: give it to an optimizer."""
@@ -49,7 +54,7 @@ class Adapted:
             adapter.unmerge()
 
     def finish(self) -> nn.Module:
-        """Merge the changes and take the adapters out; returns the model, its classes as before."""
+        """Merge the changes and take the adapters out; returns the model, its classes as before, frozen still."""
         for name, adapter in self.adapters.items():
             adapter.merge()
             place(self.model, name, adapter.base)
@@ -57,7 +62,11 @@ class Adapted:
         return self.model
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the adapters alone as one safetensors file. Raises `FileError` where it cannot be written."""
+        """Write the adapters alone as one safetensors file, with the statistics of batch norms that training changed.
+
+        Raises:
+            FileError: the file cannot be written.
+        """
         tensors: dict[str, Tensor] = {}
         settings = {}
         for name, adapter in self.adapters.items():
@@ -65,7 +74,12 @@ class Adapted:
             tensors[f"{name}.core"] = adapter.core.detach().cpu().contiguous()
             for number, factor in enumerate(adapter.factors):
                 tensors[f"{name}.factors.{number}"] = factor.detach().cpu().contiguous()
-        header = json.dumps({"version": _VERSION, "adapters": settings})
+        statistics = []
+        for name, value in _statistics(self.model):
+            if not torch.equal(value, self._statistics[name]):
+                statistics.append(name)
+                tensors[f"statistics.{name}"] = value.detach().cpu().contiguous()
+        header = json.dumps({"version": _VERSION, "adapters": settings, "statistics": statistics})
         with atomic(path) as beside:
             save_file(tensors, beside, metadata={_KEY: header})
 
@@ -76,6 +90,11 @@ class Adapted:
             TenfoldError: a convolution is among the layers; its change is no product of two matrices.
             FileError: the folder cannot be written.
         """
+        kernels = [name for name, adapter in self.adapters.items() if len(adapter.ranks) > 2]
+        if kernels:
+            raise TenfoldError(
+                f"LoRA has no change of a convolution, as of {', '.join(kernels)}: adapt linear layers only, or merge"
+            )
         pairs = {name: adapter.to_lora() for name, adapter in self.adapters.items()}
         ranks = {name: down.shape[0] for name, (down, _) in pairs.items()}
         rank = max(ranks.values())
@@ -120,7 +139,8 @@ class Adapted:
             raise FileError(f"'{path}' holds no adapters")
         adapters = {}
         try:
-            settings = json.loads(text)["adapters"]
+            header = json.loads(text)
+            settings = header["adapters"]
             for name, one in settings.items():
                 adapter = TuckerAdapter(_layer(model, name), tuple(one["ranks"]), scale=one["scale"])
                 numbers = [tensors[f"{name}.core"], *(tensors[f"{name}.factors.{n}"] for n in range(len(one["ranks"])))]
@@ -128,12 +148,20 @@ class Adapted:
                     for mine, number in zip([adapter.core, *adapter.factors], numbers, strict=True):
                         mine.copy_(number)
                 adapters[name] = adapter
+            buffers = dict(_statistics(model))
+            changed = {name: tensors[f"statistics.{name}"] for name in header.get("statistics", ())}
+            for name, value in changed.items():
+                if buffers[name].shape != value.shape:
+                    raise ValueError(f"'{name}' is {tuple(buffers[name].shape)} here, {tuple(value.shape)} in the file")
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise FileError(f"'{path}' does not fit this model: {' '.join(str(error).split())[:200]}") from error
         model.requires_grad_(False)
         for name, adapter in adapters.items():
             place(model, name, adapter)
-        return cls(model, adapters)
+        loaded = cls(model, adapters)
+        for name, value in changed.items():
+            buffers[name].copy_(value)
+        return loaded
 
     def __repr__(self) -> str:
         trained = sum(p.numel() for p in self.parameters())
@@ -148,8 +176,8 @@ def adapt(
     model: nn.Module,
     rank: int | Sequence[int],
     *,
-    only: Sequence[str] = ("*",),
-    skip: Sequence[str] = (),
+    only: str | Sequence[str] = "*",
+    skip: str | Sequence[str] = (),
     scale: float = 1.0,
     dropout: float = 0.0,
     generator: torch.Generator | None = None,
@@ -159,8 +187,8 @@ def adapt(
     Args:
         model: the trained model.
         rank: see `TuckerAdapter`.
-        only: patterns of the names of layers that get one, as ``"*.query"``.
-        skip: patterns of names that get none.
+        only: a pattern of the names of layers that get one, as ``"*.query"``, or several.
+        skip: a pattern of names that get none, or several.
         scale, dropout: see `TuckerAdapter`.
         generator: where the random numbers of the start come from.
 
@@ -168,36 +196,64 @@ def adapt(
         What is trained, merged and saved.
 
     Raises:
-        TenfoldError: no layer has such a name.
+        TenfoldError: no layer with such a name can have one, or the model has adapters already.
 
     Paper: "FLoRA: Low-rank core space for N-dimension", 2024.
     """
-    known = {name: m for name, m in model.named_modules() if name and _can(m)}
-    # What attention computes in one step it reads from the layer, and would not see the change.
-    read = {id(m.out_proj) for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
-    chosen = {
+    if any(isinstance(module, TuckerAdapter) for module in model.modules()):
+        raise TenfoldError("the model has adapters already: take them out by finish() first")
+    only, skip = ([each] if isinstance(each, str) else list(each) for each in (only, skip))
+    layers = {
         name: module
-        for name, module in known.items()
-        if id(module) not in read and _matches(name, only) and not _matches(name, skip)
+        for name, module in model.named_modules(remove_duplicate=False)
+        if name and isinstance(module, nn.Linear | _ConvNd)
     }
+    reasons = {name: _reason(model, name, module, only, skip) for name, module in layers.items()}
+    left_alone = {name: reason for name, reason in reasons.items() if reason}
+    chosen = [name for name in layers if name not in left_alone]
     if not chosen:
-        raise TenfoldError(f"no linear layer or convolution has a name like {', '.join(only)}; there are {len(known)}")
-    model.requires_grad_(False)
+        told = "; ".join(f"'{name}' {reason}" for name, reason in left_alone.items())
+        raise TenfoldError(f"no layer gets an adapter: {told or 'there is no linear layer and no convolution'}")
     adapters = {
-        name: TuckerAdapter(module, rank, scale=scale, dropout=dropout, generator=generator)
-        for name, module in chosen.items()
+        name: TuckerAdapter(layers[name], rank, scale=scale, dropout=dropout, generator=generator) for name in chosen
     }
+    model.requires_grad_(False)
     for name, adapter in adapters.items():
+        for trained in (adapter.core, *adapter.factors):
+            trained.requires_grad_(True)
         place(model, name, adapter)
-    return Adapted(model, adapters)
+    return Adapted(model, adapters, left_alone)
 
 
-def _can(module: nn.Module) -> bool:
-    return type(module) in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+def _reason(model: nn.Module, name: str, layer: nn.Module, only: Sequence[str], skip: Sequence[str]) -> str:
+    """Why a layer gets no adapter; empty if it gets one."""
+    if not _matches(name, only):
+        return f"is not like {', '.join(only)}"
+    if _matches(name, skip):
+        return "is skipped"
+    if any(layer is module.out_proj for module in model.modules() if isinstance(module, nn.MultiheadAttention)):
+        return "is read by attention, which does not call it"
+    if type(layer) not in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d):
+        return f"is a {type(layer).__name__}"
+    if not isinstance(layer.weight, nn.Parameter):
+        return "has a weight that is computed"
+    # A change that is merged would reach whatever else uses the weight.
+    others = [
+        other
+        for other, value in model.named_parameters(remove_duplicate=False)
+        if value is layer.weight and other != f"{name}.weight"
+    ]
+    return f"shares its weight with '{others[0]}'" if others else ""
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _statistics(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """What training changes beside parameters, as the running means of batch norms."""
+    kept = model.state_dict(keep_vars=True)
+    return [(name, value) for name, value in model.named_buffers() if name in kept]
 
 
 def _layer(model: nn.Module, name: str) -> nn.Module:
