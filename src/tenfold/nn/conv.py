@@ -176,7 +176,7 @@ class StructuredConv(nn.Module):
             raise StructureError(
                 f"a kernel has 3 to 5 axes (out, in, and 1 to 3 of space); '{structure}' has {structure.order}"
             )
-        # The number of entries is kept, because torch.compile cannot enter the lock behind which a structure works it out.
+        # Its size is kept, because torch.compile cannot enter the lock behind which a structure works it out.
         self.structure, self._entries = structure, structure.size
         self.out_channels, self.in_channels = structure.shape[0], structure.shape[1] * groups
         if groups < 1 or self.out_channels % groups:
