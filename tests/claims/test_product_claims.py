@@ -93,6 +93,7 @@ def test_frames_do_what_paths_do() -> None:
     assert 0 < found.numbers["orthogonality"] < 1e-13
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_converted_do_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SO2Convolution, "from_path_weights", lambda product, weight: weight)
     found = so2_equivalence(edges=3)

@@ -572,6 +572,7 @@ def test_scattered_cells_are_left_out_where_cells_are_missing_here_and_there():
     assert torch.equal(held.coordinates, other.coordinates)
 
 
+@pytest.mark.slow
 def test_missing_blocks_of_a_real_tensor_are_predicted_within_reach_of_what_is_known():
     response = torch.as_tensor(np.asarray(tn.io.read("sample:il2").load().values))
     found = tn.fit(Observations.from_nan(response)).network.dense()[response.isnan()]

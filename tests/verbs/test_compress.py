@@ -39,7 +39,7 @@ def test_it_expects_about_the_error_that_there_is(small) -> None:
 def test_the_original_keeps_as_it_was() -> None:
     model = digits.digits().train()
     before = copy.deepcopy(model.state_dict())
-    tn.compress(model, size=0.5, data=digits.batches()[:1], progress=False)
+    tn.compress(model, size=0.5, data=digits.batches()[:1], methods=["int8"], progress=False)
     assert model.training
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
@@ -82,7 +82,8 @@ def test_a_page_that_opens_offline(small, tmp_path: Path) -> None:
 
 def test_a_budget_of_error_is_kept() -> None:
     data = digits.batches()[:3]
-    found = tn.compress(digits.digits(), error=0.05, data=data, progress=False)
+    names = ["low_rank", "int8", "int4"]
+    found = tn.compress(digits.digits(), error=0.05, data=data, methods=names, progress=False)
     assert found.after.difference is not None
     assert found.after.difference <= 0.05
     assert found.size < 0.3
@@ -141,7 +142,9 @@ def test_bad_data_is_told() -> None:
 
 
 def test_floating_point_alone() -> None:
-    found = tn.compress(digits.digits(), size=0.5, data=digits.batches()[:2], bits=(), progress=False)
+    found = tn.compress(
+        digits.digits(), size=0.5, data=digits.batches()[:2], bits=(), methods=["low_rank", "tucker2"], progress=False
+    )
     assert found.size <= 0.5
     assert all(t.is_floating_point() for t in found.model.state_dict().values())
     with pytest.raises(TenfoldError, match="bits are 8, 4 or both"):

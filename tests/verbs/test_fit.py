@@ -497,7 +497,9 @@ def test_a_seed_fixes_everything() -> None:
 # --- missing cells ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("budget", [{}, {"parameters": 600}, {"error": 0.02}])
+@pytest.mark.parametrize(
+    "budget", [{}, *(pytest.param(b, marks=pytest.mark.slow) for b in ({"parameters": 600}, {"error": 0.02}))]
+)
 def test_held_out_cells_choose_the_model(budget: dict[str, Any]) -> None:
     truth = planted((11, 10, 9), 2)
     noise = 0.1
@@ -723,6 +725,7 @@ def photograph(name: str) -> np.ndarray:
     return np.asarray(picture[:, :, :3])
 
 
+@pytest.mark.slow
 def test_a_photograph_within_five_per_cent() -> None:
     picture = tn.io.read("sample:astronaut").array()
     fit = tn.fit(picture, error=0.05)

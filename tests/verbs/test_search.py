@@ -637,6 +637,7 @@ def test_nonsense_is_told_in_one_line(name: str, fine: list[Any], tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_ranks_grow_where_nothing_keeps_the_budget() -> None:
     """Each unfolding of noise allows for what all three together do not; a bound that was given stays."""
     noise = torch.randn(10, 10, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -56,6 +56,7 @@ def test_a_few_steps_on_tetris_pieces(method: str) -> None:
     turns(trained)
 
 
+@pytest.mark.slow
 def test_a_few_steps_on_a_molecule(acac: Path) -> None:
     trained = molecule.train("SymmetricContraction", acac, steps=8, batch=2, frames=2, tests=2)
     assert falls(trained.losses)

@@ -321,7 +321,7 @@ CHANNELS = ClebschGordan.channelwise("3x0e+3x1o", "0e+1o", layout="ir_mul")
 
 
 @pytest.mark.parametrize("product", [MIXED, CHANNELS])
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("shared", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_it_compiles_and_exports_as_one_graph(product: ClebschGordan, shared: bool) -> None:
     class Layer(torch.nn.Module):
         def forward(self, left: Tensor, right: Tensor, weight: Tensor) -> Tensor:

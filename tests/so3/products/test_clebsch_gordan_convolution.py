@@ -97,7 +97,7 @@ def assert_same(found: list[Tensor], expected: list[Tensor], bound: float) -> No
 
 
 @pytest.mark.peer
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(IRREPS, st.integers(0, 3), IRREPS, LAYOUT, SEED)
 def test_it_is_e3nns_to_second_derivatives(first: Irreps, degree: int, out: Irreps, layout: Layout, seed: int) -> None:
     pytest.importorskip("e3nn.o3")
@@ -138,7 +138,7 @@ def test_normalisation_is_that_of_e3nn() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("channels", [16, 19])
+@pytest.mark.parametrize("channels", [pytest.param(16, marks=pytest.mark.slow), 19])
 def test_channels_that_fill_registers_and_others(dtype: torch.dtype, channels: int) -> None:
     """Degrees above 3 are done in pieces; with 19 channels some lanes stay empty."""
     irreps = f"{channels}x0e+{channels}x4e+{channels}x5o"

@@ -160,7 +160,7 @@ def test_derivatives(channels: int) -> None:
     assert torch.autograd.gradgradcheck(lambda x, w: contraction(x, w, species), (features, table))
 
 
-@pytest.mark.parametrize("correlation", [2, 3])
+@pytest.mark.parametrize("correlation", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_derivatives_are_those_of_the_dense_contraction(correlation: int) -> None:
     def differentiated(backend: Any) -> list[Tensor]:
         contraction = SymmetricContraction(SIGNAL, SIGNAL, correlation, backend=backend)
