@@ -11,6 +11,8 @@ from benchmarks import compression
 from benchmarks.compress_tasks import crepe, digits_cnn, minilm, peers, task, voices
 from tenfold.compression import forward, size_of
 
+pytestmark = pytest.mark.usefixtures("tensorly_on_torch")
+
 
 def _tone(hertz: float, samples: int = 8000) -> np.ndarray:
     at = np.arange(samples) / voices.RATE

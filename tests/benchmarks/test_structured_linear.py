@@ -9,6 +9,8 @@ import pytest
 
 from benchmarks.structured_linear import families, main
 
+pytestmark = pytest.mark.usefixtures("tensorly_on_torch")
+
 
 def test_every_family_has_the_size_that_is_asked_for() -> None:
     for family in families(64):

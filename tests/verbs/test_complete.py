@@ -121,7 +121,7 @@ def test_damaged_files_are_refused(found, tmp_path):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(FileError):
         tn.load(path)
-    for old, new in ((b'\\"scale\\"', b'\\"scald\\"'), (b'"tenfold_posterior":"1"', b'"tenfold_posterior":"9"')):
+    for old, new in ((b'\\"scale\\"', b'\\"scald\\"'), (b'"tenfold_posterior":"2"', b'"tenfold_posterior":"9"')):
         assert old in whole
         path.write_bytes(whole.replace(old, new))
         with pytest.raises(FileError, match="posterior"):
