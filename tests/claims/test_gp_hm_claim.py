@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tenfold.claims.gp_hm import gp_hm_frequencies
 
 
+@pytest.mark.slow
 def test_frequencies_solve_it_by_collocation() -> None:
     found = gp_hm_frequencies(steps=2)
     numbers = {name: float(value) for name, value in found.numbers.items()}

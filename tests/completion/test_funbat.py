@@ -192,7 +192,7 @@ def test_the_order_of_observations_does_not_matter(name: str) -> None:
     assert gap.abs().max() < 1e-10
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [METHODS[0], *(pytest.param(m, marks=pytest.mark.slow) for m in METHODS[1:])])
 def test_weights(name: str) -> None:
     """Weight zero is not observed, and what has a hundredth of the precision says less than the rest."""
     task, points, truth = planted(4, 700)

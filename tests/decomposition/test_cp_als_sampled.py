@@ -148,7 +148,7 @@ def test_an_array_smaller_than_the_sample_is_exact():
     assert sampled.error == pytest.approx(true_error(data, sampled.network), rel=1e-9)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(shape=st.lists(st.integers(1, 6), min_size=2, max_size=4), rank=st.integers(1, 8), seed=st.integers(0, 99))
 def test_any_shape_and_rank(shape, rank, seed):
     sparse = noise(shape, 30, seed=seed)
