@@ -51,10 +51,7 @@ def layerwise_allocation(*, seed: int = 0, batches: int = 6) -> Measurement:
     moments, kept = collect(model, sites, data, forward, tell=lambda _: None)
     reference = outputs(model, kept, forward)
     entries = list(methods().values())
-    choices = [
-        weigh(model, site, price(site, moments[site.name], entries), kept, reference, forward, tell=lambda: None)
-        for site in sites
-    ]
+    choices = [weigh(model, site, price(site, moments[site.name], entries), kept, reference, forward) for site in sites]
     costs = [[float(choice.bytes) for choice in row] for row in choices]
     losses = [[choice.loss for choice in row] for row in choices]
     whole = census(model).bytes

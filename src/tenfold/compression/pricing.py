@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -146,8 +146,6 @@ def weigh(
     batches: Sequence[Any],
     reference: Sequence[Sequence[Tensor]],
     forward: Forward,
-    *,
-    tell: Callable[[], None],
 ) -> list[Choice]:
     """The choices with what the model loses: a few are put into it, the others are read off a line between them.
 
@@ -181,7 +179,6 @@ def weigh(
                 # On a branch that these batches do not take: its own error is all that is known.
                 return [c if c.candidate is None else replace(c, loss=c.error) for c in kept]
             known.append((one.error, loss if math.isfinite(loss) else 1e6))
-            tell()
         else:
             return _read_off(kept, known) if others else kept
     if failure:

@@ -266,7 +266,7 @@ class _Work:
             if probing:
                 batches, reference = self.batches[:probing], self.reference[:probing]
                 try:
-                    found = weigh(self.model, site, found, batches, reference, self.forward, tell=lambda: None)
+                    found = weigh(self.model, site, found, batches, reference, self.forward)
                 except NotReplaceable as why:
                     found = found[:1]
                     self.warnings.append(f"'{site.name}' keeps as it was: {why}")

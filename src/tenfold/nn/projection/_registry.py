@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tenfold._scales import power_of, times_power
 from tenfold.errors import DataError, StructureError
+from tenfold.linalg.roots import root_of
 from tenfold.nn.projection._sum import project_sum
 from tenfold.structure import Structure
 
@@ -158,17 +159,6 @@ def _root(covariance: Tensor, columns: int) -> Tensor:
         raise DataError(
             f"covariance must be {columns} x {columns}, as the matrix has columns, not {tuple(covariance.shape)}"
         )
-    made = covariance.to(torch.float64)
-    if not made.isfinite().all():
-        raise DataError("covariance has entries that are not finite")
     # Its scale changes nothing of what is best.
-    made = times_power(made, -power_of(made))
-    # What never came in still counts a little, so that a direction without data is not thrown away at random.
-    made = made + 1e-6 * made.diagonal().mean().clamp(min=1e-300) * torch.eye(
-        columns, dtype=made.dtype, device=made.device
-    )
-    root, failed = torch.linalg.cholesky_ex(made)
-    if not failed:
-        return root
-    values, vectors = torch.linalg.eigh(made)
-    return vectors * values.clamp(min=0).sqrt()
+    made = covariance.to(torch.float64)
+    return root_of(times_power(made, -power_of(made)) if made.isfinite().all() else made)
