@@ -514,6 +514,7 @@ def test_held_out_cells_choose_the_model(budget: dict[str, Any]) -> None:
     assert chosen.held_out == pytest.approx(unseen, rel=0.35)
     assert "held-out error" in str(fit)
     assert fit.observed == (~mask).sum()
+    assert budget or fit.why_stopped == "everything was tried"
 
 
 def test_a_held_out_error_below_the_error_is_explained() -> None:
