@@ -253,7 +253,9 @@ def test_hopeless_structures_do_not_hide_the_others(search: tn.Search) -> None:
     ],
     ids=["zero", "equal", "far apart", "squares overflow", "some infinite", "infinite"],
 )
-@pytest.mark.parametrize("weight", [None, 1.0, 1e308], ids=["size", "sum", "heavy sum"])
+@pytest.mark.parametrize(
+    "weight", [None, pytest.param(1.0, marks=pytest.mark.slow), 1e308], ids=["size", "sum", "heavy sum"]
+)
 def test_errors_of_any_size_are_drawn(search: tn.Search, errors: list[float], weight: float | None) -> None:
     objective = ErrorWithin(40) if weight is None else WeightedSum(72, weight)
     given = [errors[n % len(errors)] for n in range(len(search.history))]
