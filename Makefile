@@ -5,9 +5,11 @@ PYTHON ?= python3
 BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq -c constraints.txt
 
-# One process a core, each with one thread: more threads than cores would wait for each other. Compiling kernels takes
-# longer than running them on a test's few numbers, so they are compiled with less care, into a cache of their own.
-PYTEST := NUMBA_OPT=1 NUMBA_CACHE_DIR=$(CURDIR)/.venv/kernels OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 4
+# One process a core, each with one thread: more threads than cores would wait for each other. Each begins with a part of
+# its own of the files, so that the two seldom make the same fixture or kernel at once. Compiling kernels takes longer
+# than running them on a test's few numbers, so they are compiled with less care, into a cache of their own; and
+# processes that tests start need not compile tenfold itself, whatever the environment says.
+PYTEST := PYTHONDONTWRITEBYTECODE= NUMBA_OPT=1 NUMBA_CACHE_DIR=$(CURDIR)/.venv/kernels OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist worksteal
 
 DEMO   := fit sample:indian_pines --error 0.05 -o fit.tn --report report.html
 
