@@ -1,0 +1,438 @@
+"""Convolution of many rows with one filter by fast Fourier transforms, as machine code for the CPU.
+
+A block of rows lies with its features first and its rows, the lanes, last, so that every operation is one of whole
+vectors and the factors of the transforms are the same for all lanes. Two features, an even one and the odd one after
+it, are the real and the imaginary part of one point: a row of real numbers is half as many complex ones, and with ``Z``
+their spectrum, that of the result is ``A[k] Z[k] + B[k] conj(Z[-k])``. Forward transforms decimate in frequency and
+backward ones in time, so that nothing is reordered. The first radices stride through all points, the others stay within
+a block that fits into the cache, with the block that has its negative frequencies.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import llvmlite.ir as ir
+import numpy as np
+from numba import njit, types
+from numba.core import cgutils
+
+from tenfold.nn._kernels import _at, _fused, _get, _put, _splat, _turn, _vector, intrinsic
+
+# A complex number of vectors: LLVM values, real part first.
+Pair = tuple[Any, Any]
+
+# Points of the first radix, whose inputs and outputs may be pruned to half.
+FIRST = 8
+
+
+class _Arithmetic:
+    """Complex numbers of vectors; ``turn`` is -1 in forward transforms, 1 in backward ones."""
+
+    def __init__(self, builder: Any, vector: Any, turn: int) -> None:
+        self.builder, self.vector, self.turn = builder, vector, turn
+
+    def constant(self, value: float) -> Any:
+        return ir.Constant(self.vector, [value] * self.vector.count)
+
+    def plus(self, a: Pair, b: Pair) -> Pair:
+        return self.builder.fadd(a[0], b[0]), self.builder.fadd(a[1], b[1])
+
+    def minus(self, a: Pair, b: Pair) -> Pair:
+        return self.builder.fsub(a[0], b[0]), self.builder.fsub(a[1], b[1])
+
+    def plus_turned(self, a: Pair, b: Pair, sign: int = 1) -> Pair:
+        """``a + sign * turn * i * b``."""
+        plus, minus = self.builder.fadd, self.builder.fsub
+        if sign * self.turn > 0:
+            return minus(a[0], b[1]), plus(a[1], b[0])
+        return plus(a[0], b[1]), minus(a[1], b[0])
+
+    def scaled(self, a: Pair, b: Pair, factor: float) -> Pair:
+        """``a + factor * b``."""
+        spread = self.constant(factor)
+        return _fused(self.builder, spread, b[0], a[0]), _fused(self.builder, spread, b[1], a[1])
+
+    def times(self, a: Pair, real: Any, imaginary: Any) -> Pair:
+        """By a factor of the forward transform, or by its conjugate in the backward one."""
+        b = self.builder
+        if self.turn < 0:
+            return (
+                _fused(b, a[0], real, b.fneg(b.fmul(a[1], imaginary))),
+                _fused(b, a[1], real, b.fmul(a[0], imaginary)),
+            )
+        return _fused(b, a[0], real, b.fmul(a[1], imaginary)), _fused(b, a[1], real, b.fneg(b.fmul(a[0], imaginary)))
+
+    def of_four(self, x: list[Pair]) -> list[Pair]:
+        """The transform of four points, or of two and two zeros."""
+        if len(x) == 2:
+            return [
+                self.plus(x[0], x[1]),
+                self.plus_turned(x[0], x[1]),
+                self.minus(x[0], x[1]),
+                self.plus_turned(x[0], x[1], -1),
+            ]
+        a, b = self.plus(x[0], x[2]), self.minus(x[0], x[2])
+        c, d = self.plus(x[1], x[3]), self.minus(x[1], x[3])
+        return [self.plus(a, c), self.plus_turned(b, d), self.minus(a, c), self.plus_turned(b, d, -1)]
+
+    def of_eight(self, x: list[Pair], made: int) -> list[Pair]:
+        """The first ``made`` of the transform of eight points, or of four and four zeros."""
+        even, odd = self.of_four(x[::2]), self.of_four(x[1::2])
+        root = math.sqrt(0.5)
+        # The odd ones times (1 + turn i) / sqrt 2 and (-1 + turn i) / sqrt 2, but for the root.
+        one, three = self.plus_turned(odd[1], odd[1]), self.plus_turned(odd[3], odd[3], -1)
+        low = [
+            self.plus(even[0], odd[0]),
+            self.scaled(even[1], one, root),
+            self.plus_turned(even[2], odd[2]),
+            self.scaled(even[3], three, -root),
+        ]
+        if made == 4:
+            return low
+        return [
+            *low,
+            self.minus(even[0], odd[0]),
+            self.scaled(even[1], one, -root),
+            self.plus_turned(even[2], odd[2], -1),
+            self.scaled(even[3], three, root),
+        ]
+
+    def of(self, radix: int, x: list[Pair], made: int) -> list[Pair]:
+        return self.of_eight(x, made) if radix == 8 else self.of_four(x)
+
+
+def _pass(radix: int, forward: bool, *, twiddled: bool = True, half: bool = False) -> Any:
+    """``count`` transforms of ``radix`` points, their results times factors (forward) or their inputs (backward).
+
+    Points are ``step`` bytes apart, transforms ``next``, factors of a transform ``more``. With ``half``, the second
+    half of what comes in is zero (forward), or of what goes out not wanted (backward).
+    """
+
+    @intrinsic
+    def run(
+        typing: Any,
+        array: Any,
+        source: Any,
+        source_step: Any,
+        source_next: Any,
+        target: Any,
+        target_step: Any,
+        target_next: Any,
+        factors: Any,
+        more: Any,
+        count: Any,
+    ) -> Any:
+        number, vector, width = _vector(array)
+        size = 64 // width
+
+        def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+            _, source, source_step, source_next, target, target_step, target_next, factors, more, count = given
+            word = ir.IntType(64)
+            # What the loop would otherwise multiply again and again.
+            come, go = (radix // 2 if half and here else radix for here in (forward, not forward))
+            sources = [builder.mul(source_step, ir.Constant(word, n)) for n in range(come)]
+            targets = [builder.mul(target_step, ir.Constant(word, n)) for n in range(go)]
+            with cgutils.for_range(builder, count, intp=word) as loop:
+                sums = _Arithmetic(builder, vector, -1 if forward else 1)
+                here = builder.add(source, builder.mul(loop.index, source_next))
+                there = builder.add(target, builder.mul(loop.index, target_next))
+                table = builder.add(factors, builder.mul(loop.index, more))
+
+                def factor(place: int) -> Any:
+                    at = _at(builder, builder.add(table, ir.Constant(word, place * size)), number)
+                    return _splat(builder, builder.load(at), width)
+
+                def times(value: Pair, n: int) -> Pair:
+                    return sums.times(value, factor(2 * n - 2), factor(2 * n - 1)) if twiddled and n else value
+
+                x = []
+                for n in range(come):
+                    at = builder.add(here, sources[n])
+                    real, imaginary = (
+                        builder.load(_at(builder, builder.add(at, ir.Constant(word, far)), vector), align=size)
+                        for far in (0, 64)
+                    )
+                    x.append((real, imaginary))
+                if not forward:
+                    x = [times(value, n) for n, value in enumerate(x)]
+                made = sums.of(radix, x, go)
+                for n, value in enumerate(made):
+                    at = builder.add(there, targets[n])
+                    for far, part in zip((0, 64), times(value, n) if forward else value, strict=True):
+                        builder.store(part, _at(builder, builder.add(at, ir.Constant(word, far)), vector), align=size)
+            return context.get_dummy_value()
+
+        return types.none(array, *[types.int64] * 9), generate
+
+    return run
+
+
+_down_8, _down_4 = (_pass(radix, True) for radix in (8, 4))
+_down_8_half = _pass(8, True, half=True)
+_down_8_last, _down_4_last = (_pass(radix, True, twiddled=False) for radix in (8, 4))
+_up_8, _up_4 = (_pass(radix, False) for radix in (8, 4))
+_up_8_half = _pass(8, False, half=True)
+_up_8_first, _up_4_first = (_pass(radix, False, twiddled=False) for radix in (8, 4))
+
+
+@intrinsic
+def _product(typing: Any, array: Any, points: Any, places: Any, factors: Any, count: Any) -> Any:
+    """``Z[k] = A[k] Z[k] + B[k] conj(Z[-k])`` for pairs of frequencies ``k`` and ``-k``.
+
+    For each pair there are its two places in bytes, and the numbers ``A[k], A[-k], B[k]``; ``B[-k] = -conj(B[k])``.
+    """
+    number, vector, width = _vector(array)
+    size = 64 // width
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        _, points, places, factors, count = given
+        word = ir.IntType(64)
+        with cgutils.for_range(builder, count, intp=word) as loop:
+            pair = builder.add(places, builder.mul(loop.index, ir.Constant(word, 16)))
+            row = builder.add(factors, builder.mul(loop.index, ir.Constant(word, 6 * size)))
+            spread = []
+            for n in range(6):
+                at = _at(builder, builder.add(row, ir.Constant(word, n * size)), number)
+                spread.append(_splat(builder, builder.load(at), width))
+            a, b, both = spread[0:2], spread[2:4], spread[4:6]
+            at = []
+            for n in range(2):
+                place = builder.load(_at(builder, builder.add(pair, ir.Constant(word, 8 * n)), word))
+                first = builder.add(points, place)
+                at.append([_at(builder, builder.add(first, ir.Constant(word, far)), vector) for far in (0, 64)])
+            p, q = ([builder.load(part, align=size) for part in one] for one in at)
+            minus = builder.fneg
+            fused = lambda x, y, z: _fused(builder, x, y, z)  # noqa: E731
+            # A p + B conj q
+            pr = fused(both[1], q[1], fused(both[0], q[0], fused(minus(a[1]), p[1], builder.fmul(a[0], p[0]))))
+            pi = fused(minus(both[0]), q[1], fused(both[1], q[0], fused(a[1], p[0], builder.fmul(a[0], p[1]))))
+            # A' q - conj(B p)
+            qr = fused(both[1], p[1], fused(minus(both[0]), p[0], fused(minus(b[1]), q[1], builder.fmul(b[0], q[0]))))
+            qi = fused(both[0], p[1], fused(both[1], p[0], fused(b[1], q[0], builder.fmul(b[0], q[1]))))
+            for value, to in zip((pr, pi, qr, qi), (*at[0], *at[1]), strict=True):
+                builder.store(value, to, align=size)
+        return context.get_dummy_value()
+
+    whole = types.int64
+    return types.none(array, whole, whole, whole, whole), generate
+
+
+def _down(
+    numbers: np.ndarray,
+    radix: int,
+    source: int,
+    source_step: int,
+    source_next: int,
+    target: int,
+    target_step: int,
+    target_next: int,
+    factors: int,
+    more: int,
+    count: int,
+) -> None:
+    """A pass of forward transforms."""
+    if radix == 8:
+        _down_8(
+            numbers, source, source_step, source_next, target, target_step, target_next, factors, more, count
+        )
+    else:
+        _down_4(
+            numbers, source, source_step, source_next, target, target_step, target_next, factors, more, count
+        )
+
+
+def _up(
+    numbers: np.ndarray,
+    radix: int,
+    source: int,
+    source_step: int,
+    source_next: int,
+    target: int,
+    target_step: int,
+    target_next: int,
+    factors: int,
+    more: int,
+    count: int,
+) -> None:
+    """A pass of backward transforms."""
+    if radix == 8:
+        _up_8(
+            numbers, source, source_step, source_next, target, target_step, target_next, factors, more, count
+        )
+    else:
+        _up_4(
+            numbers, source, source_step, source_next, target, target_step, target_next, factors, more, count
+        )
+
+
+_down, _up = (njit(one, nogil=True) for one in (_down, _up))
+POINT = 128
+
+
+def _inner_down(numbers, program, base):
+    at, size = numbers.ctypes.data, numbers.itemsize
+    stages = program[8]
+    length = program[2]
+    blocks = 1
+    for s in range(stages):
+        radix, factors = program[16 + 2 * s], at + program[17 + 2 * s] * size
+        span = length // radix
+        step = span * POINT
+        for n in range(blocks):
+            here = base + n * length * POINT
+            if s == stages - 1:
+                break
+            _down(numbers, radix, here, step, POINT, here, step, POINT, factors, 2 * (radix - 1) * size, span)
+        if s == stages - 1:
+            if radix == 8:
+                _down_8_last(numbers, base, POINT, 8 * POINT, base, POINT, 8 * POINT, 0, 0, blocks)
+            else:
+                _down_4_last(numbers, base, POINT, 4 * POINT, base, POINT, 4 * POINT, 0, 0, blocks)
+        blocks *= radix
+        length = span
+
+
+def _inner_up(numbers, program, base):
+    at, size = numbers.ctypes.data, numbers.itemsize
+    stages = program[8]
+    whole = program[2]
+    span = 1
+    for s in range(stages - 1, -1, -1):
+        radix, factors = program[16 + 2 * s], at + program[17 + 2 * s] * size
+        length = span * radix
+        blocks = whole // length
+        if s == stages - 1:
+            if radix == 8:
+                _up_8_first(numbers, base, POINT, 8 * POINT, base, POINT, 8 * POINT, 0, 0, blocks)
+            else:
+                _up_4_first(numbers, base, POINT, 4 * POINT, base, POINT, 4 * POINT, 0, 0, blocks)
+        else:
+            step = span * POINT
+            for n in range(blocks):
+                here = base + n * length * POINT
+                _up(numbers, radix, here, step, POINT, here, step, POINT, factors, 2 * (radix - 1) * size, span)
+        span = length
+
+
+_inner_down, _inner_up = (njit(one, nogil=True) for one in (_inner_down, _inner_up))
+
+
+def _convolve(
+    numbers: np.ndarray,
+    program: np.ndarray,
+    pairs: np.ndarray,
+    x: int,
+    x_pitch: int,
+    y: int,
+    y_pitch: int,
+    bias: int,
+    features: int,
+    made: int,
+    work: int,
+    first: int,
+    last: int,
+) -> None:
+    size = numbers.itemsize
+    width = 64 // size
+    group = width // 2
+    at, tables = numbers.ctypes.data, pairs.ctypes.data
+    second, outer, inner, half_in, half_out = program[0], program[1], program[2], program[3], program[4]
+    first_factors, second_factors, spectrum = (
+        at + program[5] * size,
+        at + program[6] * size,
+        at + program[7] * size,
+    )
+    couples = program[9]
+    pitch = (inner + 1) * POINT
+    turned_pitch = (group + 1) * POINT
+    turned = work + outer * pitch
+    small = turned + outer * turned_pitch
+    come = outer // 2 if half_in else outer
+    go = outer // 2 if half_out else outer
+    for start in range(first, last, width):
+        have = min(width, last - start) - 1
+        row = x + start * x_pitch
+        for j in range(0, inner, group):
+            for m in range(come):
+                f = 2 * (m * inner + j)
+                to = turned + m * turned_pitch
+                if f + width <= features:
+                    _turn(numbers, row + f * size, x_pitch, have, to, 64, width, 0)
+                else:
+                    for k in range(width):
+                        for n in range(width):
+                            value = numbers.dtype.type(0)
+                            if f + k < features:
+                                value = _get(numbers, row + min(n, have) * x_pitch + (f + k) * size)
+                            _put(numbers, to + k * 64 + n * size, value)
+            for jj in range(group):
+                here = turned + jj * POINT
+                there = work + (j + jj) * POINT
+                factors = first_factors + (j + jj) * second * 14 * size
+                if second == 1:
+                    to, to_step, to_next = there, pitch, pitch
+                else:
+                    to, to_step, to_next = small, second * POINT, POINT
+                if half_in:
+                    _down_8_half(
+                        numbers, here, second * turned_pitch, turned_pitch, to, to_step, to_next, factors, 14 * size, second
+                    )
+                else:
+                    _down_8(
+                        numbers, here, second * turned_pitch, turned_pitch, to, to_step, to_next, factors, 14 * size, second
+                    )
+                if second > 1:
+                    factors = second_factors + (j + jj) * 2 * (second - 1) * size
+                    _down(numbers, second, small, POINT, second * POINT, there, pitch, second * pitch, factors, 0, 8)
+        done = 0
+        for c in range(couples):
+            one, two, count = pairs[c, 0], pairs[c, 1], pairs[c, 2]
+            _inner_down(numbers, program, work + one * pitch)
+            if two != one:
+                _inner_down(numbers, program, work + two * pitch)
+            _product(numbers, work, tables + 8 * (3 * couples + 2 * done), spectrum + 6 * done * size, count)
+            _inner_up(numbers, program, work + one * pitch)
+            if two != one:
+                _inner_up(numbers, program, work + two * pitch)
+            done += count
+        row = y + start * y_pitch
+        for j in range(0, inner, group):
+            for jj in range(group):
+                here = turned + jj * POINT
+                there = work + (j + jj) * POINT
+                if second > 1:
+                    factors = second_factors + (j + jj) * 2 * (second - 1) * size
+                    _up(numbers, second, there, pitch, second * pitch, small, POINT, second * POINT, factors, 0, 8)
+                    source, source_step, source_next = small, second * POINT, POINT
+                else:
+                    source, source_step, source_next = there, pitch, pitch
+                factors = first_factors + (j + jj) * second * 14 * size
+                if half_out:
+                    _up_8_half(
+                        numbers, source, source_step, source_next, here, second * turned_pitch, turned_pitch, factors, 14 * size, second
+                    )
+                else:
+                    _up_8(
+                        numbers, source, source_step, source_next, here, second * turned_pitch, turned_pitch, factors, 14 * size, second
+                    )
+            for m in range(go):
+                f = 2 * (m * inner + j)
+                source = turned + m * turned_pitch
+                if f + width <= made:
+                    added = bias + f * size if bias != 0 else 0
+                    _turn(numbers, source, 64, width, row + f * size, y_pitch, have, added)
+                else:
+                    for k in range(made - f):
+                        for n in range(have + 1):
+                            value = _get(numbers, source + k * 64 + n * size)
+                            if bias != 0:
+                                value += _get(numbers, bias + (f + k) * size)
+                            _put(numbers, row + n * y_pitch + (f + k) * size, value)
+
+
+try:
+    convolve = njit(_convolve, cache=True, nogil=True)
+except RuntimeError:  # there is no place to keep what was compiled
+    convolve = njit(_convolve, nogil=True)
