@@ -23,8 +23,12 @@ from tenfold.nn._kernels import _at, _fused, _get, _put, _splat, _turn, _vector,
 # A complex number of vectors: LLVM values, real part first.
 Pair = tuple[Any, Any]
 
-# Points of the first radix, whose inputs and outputs may be pruned to half.
+# The first radix, whose inputs and outputs may be pruned to half.
 FIRST = 8
+# Bytes of a point: its real parts in all lanes, then its imaginary ones.
+POINT = 128
+# Numbers that describe a convolution, before those that describe its passes.
+HEAD = 8
 
 
 class _Arithmetic:
@@ -99,11 +103,43 @@ class _Arithmetic:
             self.scaled(even[3], three, root),
         ]
 
+    def of_three(self, x: list[Pair]) -> list[Pair]:
+        """The transform of three points."""
+        both, rest = self.plus(x[1], x[2]), self.minus(x[1], x[2])
+        return [self.plus(x[0], both), *self.mirrored(self.scaled(x[0], both, -0.5), self.root(rest, 1, 3))]
+
+    def of_five(self, x: list[Pair]) -> list[Pair]:
+        """The transform of five points."""
+        one, two = self.plus(x[1], x[4]), self.plus(x[2], x[3])
+        past, far = self.minus(x[1], x[4]), self.minus(x[2], x[3])
+        c, d = math.cos(math.tau / 5), math.cos(2 * math.tau / 5)
+        first, fourth = self.mirrored(
+            self.scaled(self.scaled(x[0], one, c), two, d),
+            self.scaled(self.root(past, 1, 5), far, math.sin(2 * math.tau / 5)),
+        )
+        second, third = self.mirrored(
+            self.scaled(self.scaled(x[0], one, d), two, c),
+            self.scaled(self.root(past, 2, 5), far, -math.sin(math.tau / 5)),
+        )
+        return [self.plus(self.plus(x[0], one), two), first, second, third, fourth]
+
+    def root(self, a: Pair, step: int, parts: int) -> Pair:
+        """``a`` times the sine of so many of the parts of a circle."""
+        spread = self.constant(math.sin(step * math.tau / parts))
+        return self.builder.fmul(spread, a[0]), self.builder.fmul(spread, a[1])
+
+    def mirrored(self, a: Pair, b: Pair) -> list[Pair]:
+        """``a + turn * i * b`` and ``a - turn * i * b``."""
+        return [self.plus_turned(a, b), self.plus_turned(a, b, -1)]
+
     def of(self, radix: int, x: list[Pair], made: int) -> list[Pair]:
-        return self.of_eight(x, made) if radix == 8 else self.of_four(x)
+        """The first ``made`` of the transform of ``radix`` points."""
+        if radix == 8:
+            return self.of_eight(x, made)
+        return {3: self.of_three, 4: self.of_four, 5: self.of_five}[radix](x)
 
 
-def _pass(radix: int, forward: bool, *, twiddled: bool = True, half: bool = False) -> Any:
+def _pass(radix: int, forward: bool, *, half: bool = False) -> Any:
     """``count`` transforms of ``radix`` points, their results times factors (forward) or their inputs (backward).
 
     Points are ``step`` bytes apart, transforms ``next``, factors of a transform ``more``. With ``half``, the second
@@ -145,7 +181,7 @@ def _pass(radix: int, forward: bool, *, twiddled: bool = True, half: bool = Fals
                     return _splat(builder, builder.load(at), width)
 
                 def times(value: Pair, n: int) -> Pair:
-                    return sums.times(value, factor(2 * n - 2), factor(2 * n - 1)) if twiddled and n else value
+                    return sums.times(value, factor(2 * n - 2), factor(2 * n - 1)) if n else value
 
                 x = []
                 for n in range(come):
@@ -169,12 +205,9 @@ def _pass(radix: int, forward: bool, *, twiddled: bool = True, half: bool = Fals
     return run
 
 
-_down_8, _down_4 = (_pass(radix, True) for radix in (8, 4))
-_down_8_half = _pass(8, True, half=True)
-_down_8_last, _down_4_last = (_pass(radix, True, twiddled=False) for radix in (8, 4))
-_up_8, _up_4 = (_pass(radix, False) for radix in (8, 4))
-_up_8_half = _pass(8, False, half=True)
-_up_8_first, _up_4_first = (_pass(radix, False, twiddled=False) for radix in (8, 4))
+_down_8, _down_5, _down_4, _down_3 = (_pass(radix, True) for radix in (8, 5, 4, 3))
+_up_8, _up_5, _up_4, _up_3 = (_pass(radix, False) for radix in (8, 5, 4, 3))
+_down_half, _up_half = (_pass(FIRST, forward, half=True) for forward in (True, False))
 
 
 @intrinsic
@@ -219,110 +252,70 @@ def _product(typing: Any, array: Any, points: Any, places: Any, factors: Any, co
     return types.none(array, whole, whole, whole, whole), generate
 
 
-def _down(
+def _run(
     numbers: np.ndarray,
     radix: int,
+    forward: bool,
+    half: bool,
     source: int,
-    source_step: int,
-    source_next: int,
+    step: int,
+    after: int,
     target: int,
     target_step: int,
-    target_next: int,
+    target_after: int,
     factors: int,
     more: int,
     count: int,
 ) -> None:
-    """A pass of forward transforms."""
-    if radix == 8:
-        _down_8(
-            numbers, source, source_step, source_next, target, target_step, target_next, factors, more, count
-        )
-    else:
-        _down_4(
-            numbers, source, source_step, source_next, target, target_step, target_next, factors, more, count
-        )
-
-
-def _up(
-    numbers: np.ndarray,
-    radix: int,
-    source: int,
-    source_step: int,
-    source_next: int,
-    target: int,
-    target_step: int,
-    target_next: int,
-    factors: int,
-    more: int,
-    count: int,
-) -> None:
-    """A pass of backward transforms."""
-    if radix == 8:
-        _up_8(
-            numbers, source, source_step, source_next, target, target_step, target_next, factors, more, count
-        )
-    else:
-        _up_4(
-            numbers, source, source_step, source_next, target, target_step, target_next, factors, more, count
-        )
-
-
-_down, _up = (njit(one, nogil=True) for one in (_down, _up))
-POINT = 128
-
-
-def _inner_down(numbers, program, base):
-    at, size = numbers.ctypes.data, numbers.itemsize
-    stages = program[8]
-    length = program[2]
-    blocks = 1
-    for s in range(stages):
-        radix, factors = program[16 + 2 * s], at + program[17 + 2 * s] * size
-        span = length // radix
-        step = span * POINT
-        for n in range(blocks):
-            here = base + n * length * POINT
-            if s == stages - 1:
-                break
-            _down(numbers, radix, here, step, POINT, here, step, POINT, factors, 2 * (radix - 1) * size, span)
-        if s == stages - 1:
-            if radix == 8:
-                _down_8_last(numbers, base, POINT, 8 * POINT, base, POINT, 8 * POINT, 0, 0, blocks)
-            else:
-                _down_4_last(numbers, base, POINT, 4 * POINT, base, POINT, 4 * POINT, 0, 0, blocks)
-        blocks *= radix
-        length = span
-
-
-def _inner_up(numbers, program, base):
-    at, size = numbers.ctypes.data, numbers.itemsize
-    stages = program[8]
-    whole = program[2]
-    span = 1
-    for s in range(stages - 1, -1, -1):
-        radix, factors = program[16 + 2 * s], at + program[17 + 2 * s] * size
-        length = span * radix
-        blocks = whole // length
-        if s == stages - 1:
-            if radix == 8:
-                _up_8_first(numbers, base, POINT, 8 * POINT, base, POINT, 8 * POINT, 0, 0, blocks)
-            else:
-                _up_4_first(numbers, base, POINT, 4 * POINT, base, POINT, 4 * POINT, 0, 0, blocks)
+    """A pass of some radix: the only place where each is called, for each place is compiled."""
+    if forward:
+        if half:
+            _down_half(numbers, source, step, after, target, target_step, target_after, factors, more, count)
+        elif radix == 8:
+            _down_8(numbers, source, step, after, target, target_step, target_after, factors, more, count)
+        elif radix == 5:
+            _down_5(numbers, source, step, after, target, target_step, target_after, factors, more, count)
+        elif radix == 4:
+            _down_4(numbers, source, step, after, target, target_step, target_after, factors, more, count)
         else:
-            step = span * POINT
-            for n in range(blocks):
-                here = base + n * length * POINT
-                _up(numbers, radix, here, step, POINT, here, step, POINT, factors, 2 * (radix - 1) * size, span)
-        span = length
+            _down_3(numbers, source, step, after, target, target_step, target_after, factors, more, count)
+    elif half:
+        _up_half(numbers, source, step, after, target, target_step, target_after, factors, more, count)
+    elif radix == 8:
+        _up_8(numbers, source, step, after, target, target_step, target_after, factors, more, count)
+    elif radix == 5:
+        _up_5(numbers, source, step, after, target, target_step, target_after, factors, more, count)
+    elif radix == 4:
+        _up_4(numbers, source, step, after, target, target_step, target_after, factors, more, count)
+    else:
+        _up_3(numbers, source, step, after, target, target_step, target_after, factors, more, count)
 
 
-_inner_down, _inner_up = (njit(one, nogil=True) for one in (_inner_down, _inner_up))
+def _within(numbers: np.ndarray, program: np.ndarray, block: int, forward: bool) -> None:
+    """The passes within a block, in place; in the backward transforms the last one comes first."""
+    at, size = numbers.ctypes.data, numbers.itemsize
+    points, passes = program[2], program[3]
+    for n in range(passes):
+        s = n if forward else passes - 1 - n
+        radix, span, factors = program[HEAD + 3 * s], program[HEAD + 3 * s + 1], at + program[HEAD + 3 * s + 2] * size
+        step = span * POINT
+        if span == 1:
+            after, more, count, repeats = radix * POINT, 0, points // radix, 1
+        else:
+            after, more, count, repeats = POINT, 2 * (radix - 1) * size, span, points // (span * radix)
+        for _ in range(repeats):
+            _run(numbers, radix, forward, False, block, step, after, block, step, after, factors, more, count)
+            block += radix * step
+        block -= repeats * radix * step
+
+
+_run, _within = njit(_run, nogil=True), njit(_within, nogil=True)
 
 
 def _convolve(
     numbers: np.ndarray,
     program: np.ndarray,
-    pairs: np.ndarray,
+    places: np.ndarray,
     x: int,
     x_pitch: int,
     y: int,
@@ -336,94 +329,130 @@ def _convolve(
 ) -> None:
     size = numbers.itemsize
     width = 64 // size
+    # What is transposed at once is so many features, half as many points.
     group = width // 2
-    at, tables = numbers.ctypes.data, pairs.ctypes.data
-    second, outer, inner, half_in, half_out = program[0], program[1], program[2], program[3], program[4]
-    first_factors, second_factors, spectrum = (
-        at + program[5] * size,
-        at + program[6] * size,
-        at + program[7] * size,
-    )
-    couples = program[9]
-    pitch = (inner + 1) * POINT
-    turned_pitch = (group + 1) * POINT
-    turned = work + outer * pitch
-    small = turned + outer * turned_pitch
-    come = outer // 2 if half_in else outer
-    go = outer // 2 if half_out else outer
+    at, table = numbers.ctypes.data, places.ctypes.data
+    blocks, second, inner, couples = program[0], program[1], program[2], program[4]
+    half_in, half_out = features <= blocks * inner, made <= blocks * inner
+    first_factors, second_factors = at + program[5] * size, at + program[6] * size
+    row_of_factors, more = 2 * (second - 1) * size, 2 * (FIRST - 1) * size
+    # Blocks do not begin at multiples of 4096 bytes from each other, for those share their places in the cache.
+    pitch, turned_pitch = (inner + 1) * POINT, (group + 1) * POINT
+    turned = work + blocks * pitch
+    between = turned + blocks * turned_pitch
+    if second == 1:
+        between_step, between_after = pitch, pitch
+    else:
+        between_step, between_after = second * POINT, POINT
     for start in range(first, last, width):
         have = min(width, last - start) - 1
         row = x + start * x_pitch
-        for j in range(0, inner, group):
-            for m in range(come):
-                f = 2 * (m * inner + j)
-                to = turned + m * turned_pitch
-                if f + width <= features:
-                    _turn(numbers, row + f * size, x_pitch, have, to, 64, width, 0)
-                else:
+        # in: transposed, and through the passes that stride from block to block
+        for j in range(inner):
+            if j % group == 0:
+                for m in range(blocks // 2 if half_in else blocks):
+                    f = 2 * (m * inner + j)
+                    to = turned + m * turned_pitch
+                    if f + width <= features:
+                        _turn(numbers, row + f * size, x_pitch, have, to, 64, width, 0)
+                        continue
                     for k in range(width):
                         for n in range(width):
                             value = numbers.dtype.type(0)
                             if f + k < features:
                                 value = _get(numbers, row + min(n, have) * x_pitch + (f + k) * size)
                             _put(numbers, to + k * 64 + n * size, value)
-            for jj in range(group):
-                here = turned + jj * POINT
-                there = work + (j + jj) * POINT
-                factors = first_factors + (j + jj) * second * 14 * size
-                if second == 1:
-                    to, to_step, to_next = there, pitch, pitch
-                else:
-                    to, to_step, to_next = small, second * POINT, POINT
-                if half_in:
-                    _down_8_half(
-                        numbers, here, second * turned_pitch, turned_pitch, to, to_step, to_next, factors, 14 * size, second
-                    )
-                else:
-                    _down_8(
-                        numbers, here, second * turned_pitch, turned_pitch, to, to_step, to_next, factors, 14 * size, second
-                    )
-                if second > 1:
-                    factors = second_factors + (j + jj) * 2 * (second - 1) * size
-                    _down(numbers, second, small, POINT, second * POINT, there, pitch, second * pitch, factors, 0, 8)
-        done = 0
+            here, there = turned + j % group * POINT, work + j * POINT
+            middle = there if second == 1 else between
+            _run(
+                numbers,
+                FIRST,
+                True,
+                half_in,
+                here,
+                second * turned_pitch,
+                turned_pitch,
+                middle,
+                between_step,
+                between_after,
+                first_factors + j * second * more,
+                more,
+                second,
+            )
+            if second > 1:
+                factors = second_factors + j * row_of_factors
+                _run(
+                    numbers,
+                    second,
+                    True,
+                    False,
+                    middle,
+                    POINT,
+                    second * POINT,
+                    there,
+                    pitch,
+                    second * pitch,
+                    factors,
+                    0,
+                    FIRST,
+                )
+        # each block with the one of the negative frequencies: the other passes, the product, and back
+        pairs, spectrum = table + 24 * couples, at + program[7] * size
         for c in range(couples):
-            one, two, count = pairs[c, 0], pairs[c, 1], pairs[c, 2]
-            _inner_down(numbers, program, work + one * pitch)
-            if two != one:
-                _inner_down(numbers, program, work + two * pitch)
-            _product(numbers, work, tables + 8 * (3 * couples + 2 * done), spectrum + 6 * done * size, count)
-            _inner_up(numbers, program, work + one * pitch)
-            if two != one:
-                _inner_up(numbers, program, work + two * pitch)
-            done += count
+            one, two, count = places[3 * c], places[3 * c + 1], places[3 * c + 2]
+            for forward in (True, False):
+                _within(numbers, program, work + one * pitch, forward)
+                if two != one:
+                    _within(numbers, program, work + two * pitch, forward)
+                if forward:
+                    _product(numbers, work, pairs, spectrum, count)
+            pairs += 16 * count
+            spectrum += 6 * count * size
+        # out: the striding passes, and transposed, with the bias
         row = y + start * y_pitch
-        for j in range(0, inner, group):
-            for jj in range(group):
-                here = turned + jj * POINT
-                there = work + (j + jj) * POINT
-                if second > 1:
-                    factors = second_factors + (j + jj) * 2 * (second - 1) * size
-                    _up(numbers, second, there, pitch, second * pitch, small, POINT, second * POINT, factors, 0, 8)
-                    source, source_step, source_next = small, second * POINT, POINT
-                else:
-                    source, source_step, source_next = there, pitch, pitch
-                factors = first_factors + (j + jj) * second * 14 * size
-                if half_out:
-                    _up_8_half(
-                        numbers, source, source_step, source_next, here, second * turned_pitch, turned_pitch, factors, 14 * size, second
-                    )
-                else:
-                    _up_8(
-                        numbers, source, source_step, source_next, here, second * turned_pitch, turned_pitch, factors, 14 * size, second
-                    )
-            for m in range(go):
-                f = 2 * (m * inner + j)
-                source = turned + m * turned_pitch
-                if f + width <= made:
-                    added = bias + f * size if bias != 0 else 0
-                    _turn(numbers, source, 64, width, row + f * size, y_pitch, have, added)
-                else:
+        for j in range(inner):
+            here, there = turned + j % group * POINT, work + j * POINT
+            middle = there if second == 1 else between
+            if second > 1:
+                factors = second_factors + j * row_of_factors
+                _run(
+                    numbers,
+                    second,
+                    False,
+                    False,
+                    there,
+                    pitch,
+                    second * pitch,
+                    middle,
+                    POINT,
+                    second * POINT,
+                    factors,
+                    0,
+                    FIRST,
+                )
+            _run(
+                numbers,
+                FIRST,
+                False,
+                half_out,
+                middle,
+                between_step,
+                between_after,
+                here,
+                second * turned_pitch,
+                turned_pitch,
+                first_factors + j * second * more,
+                more,
+                second,
+            )
+            if (j + 1) % group == 0:
+                for m in range(blocks // 2 if half_out else blocks):
+                    f = 2 * (m * inner + j + 1 - group)
+                    source = turned + m * turned_pitch
+                    if f + width <= made:
+                        added = bias + f * size if bias != 0 else 0
+                        _turn(numbers, source, 64, width, row + f * size, y_pitch, have, added)
+                        continue
                     for k in range(made - f):
                         for n in range(have + 1):
                             value = _get(numbers, source + k * 64 + n * size)
