@@ -25,6 +25,8 @@ Pair = tuple[Any, Any]
 
 # The first radix, whose inputs and outputs may be pruned to half.
 FIRST = 8
+HALF = 2 * FIRST
+RADICES = (8, 5, 4, 3)
 # Bytes of a point: its real parts in all lanes, then its imaginary ones.
 POINT = 128
 # Numbers that describe a convolution, before those that describe its passes.
@@ -139,75 +141,93 @@ class _Arithmetic:
         return {3: self.of_three, 4: self.of_four, 5: self.of_five}[radix](x)
 
 
-def _pass(radix: int, forward: bool, *, half: bool = False) -> Any:
-    """``count`` transforms of ``radix`` points, their results times factors (forward) or their inputs (backward).
+def _pass(builder: Any, array: Any, given: Any, radix: int, forward: bool, half: bool) -> None:
+    """Code for `_run`."""
+    number, vector, width = _vector(array)
+    size = 64 // width
+    source, source_step, source_next, target, target_step, target_next, factors, more, count = given
+    word = ir.IntType(64)
+    come, go = (radix // 2 if half and here else radix for here in (forward, not forward))
+    # What the loop would otherwise multiply again and again.
+    sources = [builder.mul(source_step, ir.Constant(word, n)) for n in range(come)]
+    targets = [builder.mul(target_step, ir.Constant(word, n)) for n in range(go)]
+    with cgutils.for_range(builder, count, intp=word) as loop:
+        sums = _Arithmetic(builder, vector, -1 if forward else 1)
+        here = builder.add(source, builder.mul(loop.index, source_next))
+        there = builder.add(target, builder.mul(loop.index, target_next))
+        table = builder.add(factors, builder.mul(loop.index, more))
 
-    Points are ``step`` bytes apart, transforms ``next``, factors of a transform ``more``. With ``half``, the second
-    half of what comes in is zero (forward), or of what goes out not wanted (backward).
+        def factor(place: int) -> Any:
+            at = _at(builder, builder.add(table, ir.Constant(word, place * size)), number)
+            return _splat(builder, builder.load(at), width)
+
+        def times(value: Pair, n: int) -> Pair:
+            return sums.times(value, factor(2 * n - 2), factor(2 * n - 1)) if n else value
+
+        x = []
+        for n in range(come):
+            at = builder.add(here, sources[n])
+            real, imaginary = (
+                builder.load(_at(builder, builder.add(at, ir.Constant(word, far)), vector), align=size)
+                for far in (0, 64)
+            )
+            x.append((real, imaginary) if forward else times((real, imaginary), n))
+        for n, value in enumerate(sums.of(radix, x, go)):
+            at = builder.add(there, targets[n])
+            for far, part in zip((0, 64), times(value, n) if forward else value, strict=True):
+                builder.store(part, _at(builder, builder.add(at, ir.Constant(word, far)), vector), align=size)
+
+
+@intrinsic
+def _run(
+    typing: Any,
+    array: Any,
+    kind: Any,
+    source: Any,
+    source_step: Any,
+    source_next: Any,
+    target: Any,
+    target_step: Any,
+    target_next: Any,
+    factors: Any,
+    more: Any,
+    count: Any,
+) -> Any:
+    """``count`` transforms of ``kind`` points, their results times factors, or ``-kind``: backward, after factors.
+
+    Points are ``step`` bytes apart, transforms ``next``, factors of a transform ``more``. ``HALF`` and ``-HALF`` are
+    those of `FIRST` points whose second half is zero when it comes in (forward) or not wanted (backward).
     """
+    word = ir.IntType(64)
 
-    @intrinsic
-    def run(
-        typing: Any,
-        array: Any,
-        source: Any,
-        source_step: Any,
-        source_next: Any,
-        target: Any,
-        target_step: Any,
-        target_next: Any,
-        factors: Any,
-        more: Any,
-        count: Any,
-    ) -> Any:
-        number, vector, width = _vector(array)
-        size = 64 // width
+    def function(module: Any) -> Any:
+        """One function for all calls: each copy would be compiled."""
+        name = f"tenfold_transforms_{array.dtype}"
+        made = module.globals.get(name)
+        if made is not None:
+            return made
+        made = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 10), name)
+        made.linkage = "internal"
+        made.attributes.add("noinline")
+        builder = ir.IRBuilder(made.append_basic_block())
+        end = made.append_basic_block()
+        kinds = builder.switch(made.args[0], end)
+        for radix in (*RADICES, HALF):
+            for sign in (1, -1):
+                with builder.goto_block(made.append_basic_block()):
+                    kinds.add_case(ir.Constant(word, sign * radix), builder.block)
+                    half = radix == HALF
+                    _pass(builder, array, made.args[1:], FIRST if half else radix, sign > 0, half)
+                    builder.branch(end)
+        builder.position_at_end(end)
+        builder.ret_void()
+        return made
 
-        def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            _, source, source_step, source_next, target, target_step, target_next, factors, more, count = given
-            word = ir.IntType(64)
-            # What the loop would otherwise multiply again and again.
-            come, go = (radix // 2 if half and here else radix for here in (forward, not forward))
-            sources = [builder.mul(source_step, ir.Constant(word, n)) for n in range(come)]
-            targets = [builder.mul(target_step, ir.Constant(word, n)) for n in range(go)]
-            with cgutils.for_range(builder, count, intp=word) as loop:
-                sums = _Arithmetic(builder, vector, -1 if forward else 1)
-                here = builder.add(source, builder.mul(loop.index, source_next))
-                there = builder.add(target, builder.mul(loop.index, target_next))
-                table = builder.add(factors, builder.mul(loop.index, more))
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        builder.call(function(builder.module), given[1:])
+        return context.get_dummy_value()
 
-                def factor(place: int) -> Any:
-                    at = _at(builder, builder.add(table, ir.Constant(word, place * size)), number)
-                    return _splat(builder, builder.load(at), width)
-
-                def times(value: Pair, n: int) -> Pair:
-                    return sums.times(value, factor(2 * n - 2), factor(2 * n - 1)) if n else value
-
-                x = []
-                for n in range(come):
-                    at = builder.add(here, sources[n])
-                    real, imaginary = (
-                        builder.load(_at(builder, builder.add(at, ir.Constant(word, far)), vector), align=size)
-                        for far in (0, 64)
-                    )
-                    x.append((real, imaginary))
-                if not forward:
-                    x = [times(value, n) for n, value in enumerate(x)]
-                made = sums.of(radix, x, go)
-                for n, value in enumerate(made):
-                    at = builder.add(there, targets[n])
-                    for far, part in zip((0, 64), times(value, n) if forward else value, strict=True):
-                        builder.store(part, _at(builder, builder.add(at, ir.Constant(word, far)), vector), align=size)
-            return context.get_dummy_value()
-
-        return types.none(array, *[types.int64] * 9), generate
-
-    return run
-
-
-_down_8, _down_5, _down_4, _down_3 = (_pass(radix, True) for radix in (8, 5, 4, 3))
-_up_8, _up_5, _up_4, _up_3 = (_pass(radix, False) for radix in (8, 5, 4, 3))
-_down_half, _up_half = (_pass(FIRST, forward, half=True) for forward in (True, False))
+    return types.none(array, *[types.int64] * 10), generate
 
 
 @intrinsic
@@ -252,66 +272,6 @@ def _product(typing: Any, array: Any, points: Any, places: Any, factors: Any, co
     return types.none(array, whole, whole, whole, whole), generate
 
 
-def _run(
-    numbers: np.ndarray,
-    radix: int,
-    forward: bool,
-    half: bool,
-    source: int,
-    step: int,
-    after: int,
-    target: int,
-    target_step: int,
-    target_after: int,
-    factors: int,
-    more: int,
-    count: int,
-) -> None:
-    """A pass of some radix: the only place where each is called, for each place is compiled."""
-    if forward:
-        if half:
-            _down_half(numbers, source, step, after, target, target_step, target_after, factors, more, count)
-        elif radix == 8:
-            _down_8(numbers, source, step, after, target, target_step, target_after, factors, more, count)
-        elif radix == 5:
-            _down_5(numbers, source, step, after, target, target_step, target_after, factors, more, count)
-        elif radix == 4:
-            _down_4(numbers, source, step, after, target, target_step, target_after, factors, more, count)
-        else:
-            _down_3(numbers, source, step, after, target, target_step, target_after, factors, more, count)
-    elif half:
-        _up_half(numbers, source, step, after, target, target_step, target_after, factors, more, count)
-    elif radix == 8:
-        _up_8(numbers, source, step, after, target, target_step, target_after, factors, more, count)
-    elif radix == 5:
-        _up_5(numbers, source, step, after, target, target_step, target_after, factors, more, count)
-    elif radix == 4:
-        _up_4(numbers, source, step, after, target, target_step, target_after, factors, more, count)
-    else:
-        _up_3(numbers, source, step, after, target, target_step, target_after, factors, more, count)
-
-
-def _within(numbers: np.ndarray, program: np.ndarray, block: int, forward: bool) -> None:
-    """The passes within a block, in place; in the backward transforms the last one comes first."""
-    at, size = numbers.ctypes.data, numbers.itemsize
-    points, passes = program[2], program[3]
-    for n in range(passes):
-        s = n if forward else passes - 1 - n
-        radix, span, factors = program[HEAD + 3 * s], program[HEAD + 3 * s + 1], at + program[HEAD + 3 * s + 2] * size
-        step = span * POINT
-        if span == 1:
-            after, more, count, repeats = radix * POINT, 0, points // radix, 1
-        else:
-            after, more, count, repeats = POINT, 2 * (radix - 1) * size, span, points // (span * radix)
-        for _ in range(repeats):
-            _run(numbers, radix, forward, False, block, step, after, block, step, after, factors, more, count)
-            block += radix * step
-        block -= repeats * radix * step
-
-
-_run, _within = njit(_run, nogil=True), njit(_within, nogil=True)
-
-
 def _convolve(
     numbers: np.ndarray,
     program: np.ndarray,
@@ -332,22 +292,20 @@ def _convolve(
     # What is transposed at once is so many features, half as many points.
     group = width // 2
     at, table = numbers.ctypes.data, places.ctypes.data
-    blocks, second, inner, couples = program[0], program[1], program[2], program[4]
+    blocks, second, inner, passes, couples = program[0], program[1], program[2], program[3], program[4]
     half_in, half_out = features <= blocks * inner, made <= blocks * inner
     first_factors, second_factors = at + program[5] * size, at + program[6] * size
     row_of_factors, more = 2 * (second - 1) * size, 2 * (FIRST - 1) * size
     # Blocks do not begin at multiples of 4096 bytes from each other, for those share their places in the cache.
     pitch, turned_pitch = (inner + 1) * POINT, (group + 1) * POINT
     turned = work + blocks * pitch
-    between = turned + blocks * turned_pitch
-    if second == 1:
-        between_step, between_after = pitch, pitch
-    else:
-        between_step, between_after = second * POINT, POINT
+    between, apart = turned + blocks * turned_pitch, second * turned_pitch
+    # Between the two striding passes the points lie one after the other; where there is one only, there is no between.
+    step, after = (second * POINT, POINT) if second > 1 else (pitch, pitch)
     for start in range(first, last, width):
         have = min(width, last - start) - 1
-        row = x + start * x_pitch
         # in: transposed, and through the passes that stride from block to block
+        row = x + start * x_pitch
         for j in range(inner):
             if j % group == 0:
                 for m in range(blocks // 2 if half_in else blocks):
@@ -364,48 +322,30 @@ def _convolve(
                             _put(numbers, to + k * 64 + n * size, value)
             here, there = turned + j % group * POINT, work + j * POINT
             middle = there if second == 1 else between
-            _run(
-                numbers,
-                FIRST,
-                True,
-                half_in,
-                here,
-                second * turned_pitch,
-                turned_pitch,
-                middle,
-                between_step,
-                between_after,
-                first_factors + j * second * more,
-                more,
-                second,
-            )
+            factors, kind = first_factors + j * second * more, HALF if half_in else FIRST
+            _run(numbers, kind, here, apart, turned_pitch, middle, step, after, factors, more, second)
             if second > 1:
                 factors = second_factors + j * row_of_factors
-                _run(
-                    numbers,
-                    second,
-                    True,
-                    False,
-                    middle,
-                    POINT,
-                    second * POINT,
-                    there,
-                    pitch,
-                    second * pitch,
-                    factors,
-                    0,
-                    FIRST,
-                )
+                _run(numbers, second, middle, POINT, step, there, pitch, second * pitch, factors, 0, FIRST)
         # each block with the one of the negative frequencies: the other passes, the product, and back
         pairs, spectrum = table + 24 * couples, at + program[7] * size
         for c in range(couples):
             one, two, count = places[3 * c], places[3 * c + 1], places[3 * c + 2]
-            for forward in (True, False):
-                _within(numbers, program, work + one * pitch, forward)
-                if two != one:
-                    _within(numbers, program, work + two * pitch, forward)
-                if forward:
+            for n in range(2 * passes):
+                s = n if n < passes else 2 * passes - 1 - n
+                radix, span = program[HEAD + 3 * s], program[HEAD + 3 * s + 1]
+                factors, kind = at + program[HEAD + 3 * s + 2] * size, radix if n < passes else -radix
+                far = span * POINT
+                # The last of them have no factors but 1, and are done in one go.
+                if span == 1:
+                    turn, beside, each, repeats = radix * POINT, 0, inner // radix, 1
+                else:
+                    turn, beside, each, repeats = POINT, 2 * (radix - 1) * size, span, inner // (span * radix)
+                if n == passes:
                     _product(numbers, work, pairs, spectrum, count)
+                for b in range(repeats if one == two else 2 * repeats):
+                    block = work + (one if b < repeats else two) * pitch + b % repeats * radix * far
+                    _run(numbers, kind, block, far, turn, block, far, turn, factors, beside, each)
             pairs += 16 * count
             spectrum += 6 * count * size
         # out: the striding passes, and transposed, with the bias
@@ -415,36 +355,9 @@ def _convolve(
             middle = there if second == 1 else between
             if second > 1:
                 factors = second_factors + j * row_of_factors
-                _run(
-                    numbers,
-                    second,
-                    False,
-                    False,
-                    there,
-                    pitch,
-                    second * pitch,
-                    middle,
-                    POINT,
-                    second * POINT,
-                    factors,
-                    0,
-                    FIRST,
-                )
-            _run(
-                numbers,
-                FIRST,
-                False,
-                half_out,
-                middle,
-                between_step,
-                between_after,
-                here,
-                second * turned_pitch,
-                turned_pitch,
-                first_factors + j * second * more,
-                more,
-                second,
-            )
+                _run(numbers, -second, there, pitch, second * pitch, middle, POINT, step, factors, 0, FIRST)
+            factors, kind = first_factors + j * second * more, HALF if half_out else FIRST
+            _run(numbers, -kind, middle, step, after, here, apart, turned_pitch, factors, more, second)
             if (j + 1) % group == 0:
                 for m in range(blocks // 2 if half_out else blocks):
                     f = 2 * (m * inner + j + 1 - group)
