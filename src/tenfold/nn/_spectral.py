@@ -18,10 +18,8 @@ from tenfold.nn._blocks import in_blocks
 FIRST, POINT = 8, 128
 # Points of the longest transform: beyond, blocks leave the cache.
 LONGEST = 2**18
-# What a pass of each radix takes for a point, beside the others.
-_COST = {3: 8, 4: 7, 5: 10, 8: 9}
-# And what else is done for a point.
-_REST = 14
+# What is done for a point beside the passes, in passes: they are about as expensive whatever their radix.
+_REST = 10
 
 
 class Split(NamedTuple):
@@ -36,6 +34,11 @@ class Split(NamedTuple):
     second: int
     inner: tuple[int, ...]
     points: int
+
+    @property
+    def radices(self) -> tuple[int, ...]:
+        """All of them, in the order of the forward transform."""
+        return (FIRST, *([self.second] if self.second > 1 else []), *self.inner)
 
 
 class Plan(NamedTuple):
@@ -89,14 +92,14 @@ def _splits() -> tuple[Split, ...]:
     return tuple(found)
 
 
-def _cost(one: Split) -> int:
-    return one.points * (_REST + sum(_COST[radix] for radix in (FIRST, one.second, *one.inner) if radix > 1))
+def _cost(one: Split) -> tuple[int, bool]:
+    return one.points * (_REST + len(one.radices)), one.second == 1
 
 
-def ready(filter: np.ndarray, lags: np.ndarray, one: Split, made: int, dtype: torch.dtype) -> Ready:
-    """For ``y[i] = sum_d filter[d] x[i - d]``, with ``filter[n]`` that of the lag ``lags[n]``."""
+def ready(taps: np.ndarray, lags: np.ndarray, one: Split, made: int, dtype: torch.dtype) -> Ready:
+    """For ``y[i] = sum_d h[d] x[i - d]``, with ``taps[n]`` the ``h`` of the lag ``lags[n]``."""
     around = np.zeros(2 * one.points)
-    around[lags % len(around)] = filter
+    around[lags % len(around)] = taps
     plan = _plan(one)
     # Even and odd lags apart; z turns by one point, so by two features.
     even, odd = np.fft.fft(around.reshape(-1, 2), axis=0).T / one.points
@@ -134,7 +137,7 @@ def _plan(one: Split) -> Plan:
         passes += [radix, length // radix, begin[-1]]
         add(length, radix, np.arange(length // radix))
         length //= radix
-    frequencies = _frequencies([FIRST, *([second] if second > 1 else []), *inner])
+    frequencies = _frequencies(one.radices)
     place = np.argsort(frequencies)
     couples, places, pairs = [], [], []
     for n in range(blocks):
