@@ -212,17 +212,16 @@ def _chain(
         count = min(lanes, last - start)
         # in: features first
         for v in range(vectors):
-            have = min(max(count - v * width, 0), width)
+            # The last row stands for those that are missing, before this vector where it has none of its own.
+            end = min(count - v * width, width) - 1
             row = x + (start + v * width) * x_pitch
             to = work + v * 64
-            whole = features // width * width if have == width else 0
+            whole = features // width * width
             for f in range(0, whole, width):
-                _turn(packed, row + f * size, x_pitch, width, to + f * wide, wide, width, 0)
+                _turn(packed, row + f * size, x_pitch, end, to + f * wide, wide, width, 0)
             for f in range(whole, features):
-                for n in range(have):
-                    _put(packed, to + f * wide + n * size, _get(packed, row + n * x_pitch + f * size))
-                for n in range(have, width):
-                    _put(packed, to + f * wide + n * size, packed.dtype.type(0))
+                for n in range(width):
+                    _put(packed, to + f * wide + n * size, _get(packed, row + min(n, end) * x_pitch + f * size))
         # the products
         for s in range(program[0]):
             head = program[2 + HEAD * s : 2 + HEAD * (s + 1)]
@@ -259,15 +258,15 @@ def _chain(
                         m += tall
         # out: rows first, with the bias
         for v in range(vectors):
-            have = min(max(count - v * width, 0), width)
+            end = min(count - v * width, width) - 1
             row = y + (start + v * width) * y_pitch
             source = result + v * 64
-            whole = made // width * width if have == width else 0
+            whole = made // width * width if end >= 0 else 0
             for f in range(0, whole, width):
                 added = bias + f * size if bias != 0 else 0
-                _turn(packed, source + f * wide, wide, width, row + f * size, y_pitch, width, added)
+                _turn(packed, source + f * wide, wide, width, row + f * size, y_pitch, end, added)
             for f in range(whole, made):
-                for n in range(have):
+                for n in range(end + 1):
                     value = _get(packed, source + f * wide + n * size)
                     if bias != 0:
                         value += _get(packed, bias + f * size)
