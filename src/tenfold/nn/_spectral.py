@@ -109,10 +109,8 @@ def ready(taps: np.ndarray, lags: np.ndarray, one: Split, made: int, dtype: torc
     spectrum = np.stack([own[k], own[minus], other[k]], 1).view(np.float64)
     kind = np.float32 if dtype == torch.float32 else np.float64
     numbers = np.concatenate([plan.factors, spectrum.ravel()]).astype(kind)
-    width = 64 // numbers.itemsize
-    blocks, inner = FIRST * one.second, math.prod(one.inner)
-    # All points, some of each block while they are transposed, one of each block between two passes.
-    memory = blocks * (inner + 1 + width // 2 + 1 + 1) * POINT
+    # All points, a gap after each block, and a point of each block between two passes.
+    memory = FIRST * one.second * (math.prod(one.inner) + 2) * POINT
     return Ready(numbers, plan.program, plan.places, made, memory)
 
 

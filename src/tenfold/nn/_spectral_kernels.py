@@ -289,44 +289,41 @@ def _convolve(
 ) -> None:
     size = numbers.itemsize
     width = 64 // size
-    # What is transposed at once is so many features, half as many points.
-    group = width // 2
     at, table = numbers.ctypes.data, places.ctypes.data
     blocks, second, inner, passes, couples = program[0], program[1], program[2], program[3], program[4]
     half_in, half_out = features <= blocks * inner, made <= blocks * inner
     first_factors, second_factors = at + program[5] * size, at + program[6] * size
     row_of_factors, more = 2 * (second - 1) * size, 2 * (FIRST - 1) * size
     # Blocks do not begin at multiples of 4096 bytes from each other, for those share their places in the cache.
-    pitch, turned_pitch = (inner + 1) * POINT, (group + 1) * POINT
-    turned = work + blocks * pitch
-    between, apart = turned + blocks * turned_pitch, second * turned_pitch
+    pitch = (inner + 1) * POINT
+    between, apart = work + blocks * pitch, second * pitch
     # Between the two striding passes the points lie one after the other; where there is one only, there is no between.
     step, after = (second * POINT, POINT) if second > 1 else (pitch, pitch)
     for start in range(first, last, width):
         have = min(width, last - start) - 1
         # in: transposed, and through the passes that stride from block to block
         row = x + start * x_pitch
+        for m in range(blocks // 2 if half_in else blocks):
+            for j in range(0, inner, width // 2):
+                f = 2 * (m * inner + j)
+                to = work + m * pitch + j * POINT
+                if f + width <= features:
+                    _turn(numbers, row + f * size, x_pitch, have, to, 64, width, 0)
+                    continue
+                for k in range(width):
+                    for n in range(width):
+                        value = numbers.dtype.type(0)
+                        if f + k < features:
+                            value = _get(numbers, row + min(n, have) * x_pitch + (f + k) * size)
+                        _put(numbers, to + k * 64 + n * size, value)
         for j in range(inner):
-            if j % group == 0:
-                for m in range(blocks // 2 if half_in else blocks):
-                    f = 2 * (m * inner + j)
-                    to = turned + m * turned_pitch
-                    if f + width <= features:
-                        _turn(numbers, row + f * size, x_pitch, have, to, 64, width, 0)
-                        continue
-                    for k in range(width):
-                        for n in range(width):
-                            value = numbers.dtype.type(0)
-                            if f + k < features:
-                                value = _get(numbers, row + min(n, have) * x_pitch + (f + k) * size)
-                            _put(numbers, to + k * 64 + n * size, value)
-            here, there = turned + j % group * POINT, work + j * POINT
-            middle = there if second == 1 else between
+            here = work + j * POINT
+            middle = here if second == 1 else between
             factors, kind = first_factors + j * second * more, HALF if half_in else FIRST
-            _run(numbers, kind, here, apart, turned_pitch, middle, step, after, factors, more, second)
+            _run(numbers, kind, here, apart, pitch, middle, step, after, factors, more, second)
             if second > 1:
                 factors = second_factors + j * row_of_factors
-                _run(numbers, second, middle, POINT, step, there, pitch, second * pitch, factors, 0, FIRST)
+                _run(numbers, second, middle, POINT, step, here, pitch, apart, factors, 0, FIRST)
         # each block with the one of the negative frequencies: the other passes, the product, and back
         pairs, spectrum = table + 24 * couples, at + program[7] * size
         for c in range(couples):
@@ -349,29 +346,29 @@ def _convolve(
             pairs += 16 * count
             spectrum += 6 * count * size
         # out: the striding passes, and transposed, with the bias
-        row = y + start * y_pitch
         for j in range(inner):
-            here, there = turned + j % group * POINT, work + j * POINT
-            middle = there if second == 1 else between
+            here = work + j * POINT
+            middle = here if second == 1 else between
             if second > 1:
                 factors = second_factors + j * row_of_factors
-                _run(numbers, -second, there, pitch, second * pitch, middle, POINT, step, factors, 0, FIRST)
+                _run(numbers, -second, here, pitch, apart, middle, POINT, step, factors, 0, FIRST)
             factors, kind = first_factors + j * second * more, HALF if half_out else FIRST
-            _run(numbers, -kind, middle, step, after, here, apart, turned_pitch, factors, more, second)
-            if (j + 1) % group == 0:
-                for m in range(blocks // 2 if half_out else blocks):
-                    f = 2 * (m * inner + j + 1 - group)
-                    source = turned + m * turned_pitch
-                    if f + width <= made:
-                        added = bias + f * size if bias != 0 else 0
-                        _turn(numbers, source, 64, width, row + f * size, y_pitch, have, added)
-                        continue
-                    for k in range(made - f):
-                        for n in range(have + 1):
-                            value = _get(numbers, source + k * 64 + n * size)
-                            if bias != 0:
-                                value += _get(numbers, bias + (f + k) * size)
-                            _put(numbers, row + n * y_pitch + (f + k) * size, value)
+            _run(numbers, -kind, middle, step, after, here, apart, pitch, factors, more, second)
+        row = y + start * y_pitch
+        for m in range(blocks // 2 if half_out else blocks):
+            for j in range(0, inner, width // 2):
+                f = 2 * (m * inner + j)
+                source = work + m * pitch + j * POINT
+                if f + width <= made:
+                    added = bias + f * size if bias != 0 else 0
+                    _turn(numbers, source, 64, width, row + f * size, y_pitch, have, added)
+                    continue
+                for k in range(made - f):
+                    for n in range(have + 1):
+                        value = _get(numbers, source + k * 64 + n * size)
+                        if bias != 0:
+                            value += _get(numbers, bias + (f + k) * size)
+                        _put(numbers, row + n * y_pitch + (f + k) * size, value)
 
 
 try:
