@@ -26,19 +26,12 @@ class Split(NamedTuple):
     """How a transform is split.
 
     Attributes:
-        second: the second of the radices that stride from block to block, or 1; the first one is 8.
-        inner: the radices within a block.
-        points: their product: half the length of the cyclic convolution.
+        inner: the radices within a block; the first of all, which joins the blocks, is 8.
+        points: the product of all radices, half the length of the cyclic convolution.
     """
 
-    second: int
     inner: tuple[int, ...]
     points: int
-
-    @property
-    def radices(self) -> tuple[int, ...]:
-        """All of them, in the order of the forward transform."""
-        return (FIRST, *([self.second] if self.second > 1 else []), *self.inner)
 
 
 class Plan(NamedTuple):
@@ -84,16 +77,15 @@ def _splits() -> tuple[Split, ...]:
     found = []
     for many in range(1, 6):
         for inner in combinations_with_replacement((3, 4, 5, 8), many):
-            for second in (1, 3, 4, 5, 8):
-                points = FIRST * second * math.prod(inner)
-                # Blocks are transposed eight points at a time.
-                if points <= LONGEST and math.prod(inner) % 8 == 0:
-                    found.append(Split(second, inner, points))
+            block = math.prod(inner)
+            # As many points as are transposed at once, or a multiple.
+            if FIRST * block <= LONGEST and block % 8 == 0:
+                found.append(Split(inner, FIRST * block))
     return tuple(found)
 
 
-def _cost(one: Split) -> tuple[int, bool]:
-    return one.points * (_REST + len(one.radices)), one.second == 1
+def _cost(one: Split) -> int:
+    return one.points * (_REST + len(one.inner))
 
 
 def ready(taps: np.ndarray, lags: np.ndarray, one: Split, made: int, dtype: torch.dtype) -> Ready:
@@ -109,38 +101,30 @@ def ready(taps: np.ndarray, lags: np.ndarray, one: Split, made: int, dtype: torc
     spectrum = np.stack([own[k], own[minus], other[k]], 1).view(np.float64)
     kind = np.float32 if dtype == torch.float32 else np.float64
     numbers = np.concatenate([plan.factors, spectrum.ravel()]).astype(kind)
-    # All points, a gap after each block, and a point of each block between two passes.
-    memory = FIRST * one.second * (math.prod(one.inner) + 2) * POINT
+    # All points, and a gap after each block.
+    memory = (one.points + FIRST) * POINT
     return Ready(numbers, plan.program, plan.places, made, memory)
 
 
 @lru_cache(maxsize=64)
 def _plan(one: Split) -> Plan:
-    second, inner, points = one
-    blocks, block = FIRST * second, math.prod(inner)
+    block = one.points // FIRST
+    passes: list[int] = []
     parts: list[np.ndarray] = []
-    # For each point of a block, the passes of the first radix that it needs.
-    striding = (np.arange(block)[:, None] + block * np.arange(second)).ravel()
-    begin = [0]
-
-    def add(length: int, radix: int, exponents: np.ndarray) -> None:
-        turns = np.outer(exponents, np.arange(1, radix)) / length
+    begin, length = 0, one.points
+    for radix in (FIRST, *one.inner):
+        span = length // radix
+        turns = np.outer(np.arange(span), np.arange(1, radix)) / length
         parts.append(np.exp(-2j * np.pi * turns).ravel().view(np.float64))
-        begin.append(begin[-1] + len(parts[-1]))
-
-    add(points, FIRST, striding)
-    add(points // FIRST, second, np.arange(block))
-    passes, length = [], block
-    for radix in inner:
-        passes += [radix, length // radix, begin[-1]]
-        add(length, radix, np.arange(length // radix))
-        length //= radix
-    frequencies = _frequencies(one.radices)
+        passes += [radix, span, begin]
+        begin += parts[-1].size
+        length = span
+    frequencies = _frequencies((FIRST, *one.inner))
     place = np.argsort(frequencies)
     couples, places, pairs = [], [], []
-    for n in range(blocks):
+    for n in range(FIRST):
         mine = np.arange(n * block, (n + 1) * block)
-        others = place[-frequencies[mine] % points]
+        others = place[-frequencies[mine] % one.points]
         # All of them are in one block.
         partner = int(others[0]) // block
         if partner < n:
@@ -151,7 +135,8 @@ def _plan(one: Split) -> Plan:
         both = np.stack([mine, others], 1)
         places.append((both // block * (block + 1) + both % block) * POINT)
         pairs.append(frequencies[both])
-    program = [blocks, second, block, len(inner), len(couples), begin[0], begin[1], begin[-1], *passes]
+    # The first pass needs no words: its factors come first.
+    program = [block, len(one.inner), len(couples), begin, *passes[3:]]
     table = np.concatenate([np.array(couples).ravel(), np.concatenate(places).ravel()])
     return Plan(np.array(program, dtype=np.int64), table, np.concatenate(parts), np.concatenate(pairs))
 

@@ -4,8 +4,8 @@ A block of rows lies with its features first and its rows, the lanes, last, so t
 vectors and the factors of the transforms are the same for all lanes. Two features, an even one and the odd one after
 it, are the real and the imaginary part of one point: a row of real numbers is half as many complex ones, and with ``Z``
 their spectrum, that of the result is ``A[k] Z[k] + B[k] conj(Z[-k])``. Forward transforms decimate in frequency and
-backward ones in time, so that nothing is reordered. The first radices stride through all points, the others stay within
-a block that fits into the cache, with the block that has its negative frequencies.
+backward ones in time, so that nothing is reordered. The first pass joins as many blocks as its radix; the others stay
+within a block, which is worked on together with the one of its negative frequencies while both are in the cache.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RADICES = (8, 5, 4, 3)
 # Bytes of a point: its real parts in all lanes, then its imaginary ones.
 POINT = 128
 # Numbers that describe a convolution, before those that describe its passes.
-HEAD = 8
+HEAD = 4
 
 
 class _Arithmetic:
@@ -290,20 +290,16 @@ def _convolve(
     size = numbers.itemsize
     width = 64 // size
     at, table = numbers.ctypes.data, places.ctypes.data
-    blocks, second, inner, passes, couples = program[0], program[1], program[2], program[3], program[4]
-    half_in, half_out = features <= blocks * inner, made <= blocks * inner
-    first_factors, second_factors = at + program[5] * size, at + program[6] * size
-    row_of_factors, more = 2 * (second - 1) * size, 2 * (FIRST - 1) * size
+    inner, passes, couples = program[0], program[1], program[2]
+    more = 2 * (FIRST - 1) * size
+    half_in, half_out = features <= FIRST * inner, made <= FIRST * inner
     # Blocks do not begin at multiples of 4096 bytes from each other, for those share their places in the cache.
     pitch = (inner + 1) * POINT
-    between, apart = work + blocks * pitch, second * pitch
-    # Between the two striding passes the points lie one after the other; where there is one only, there is no between.
-    step, after = (second * POINT, POINT) if second > 1 else (pitch, pitch)
     for start in range(first, last, width):
         have = min(width, last - start) - 1
-        # in: transposed, and through the passes that stride from block to block
+        # in: transposed, and through the pass that joins the blocks
         row = x + start * x_pitch
-        for m in range(blocks // 2 if half_in else blocks):
+        for m in range(FIRST // 2 if half_in else FIRST):
             for j in range(0, inner, width // 2):
                 f = 2 * (m * inner + j)
                 to = work + m * pitch + j * POINT
@@ -316,16 +312,9 @@ def _convolve(
                         if f + k < features:
                             value = _get(numbers, row + min(n, have) * x_pitch + (f + k) * size)
                         _put(numbers, to + k * 64 + n * size, value)
-        for j in range(inner):
-            here = work + j * POINT
-            middle = here if second == 1 else between
-            factors, kind = first_factors + j * second * more, HALF if half_in else FIRST
-            _run(numbers, kind, here, apart, pitch, middle, step, after, factors, more, second)
-            if second > 1:
-                factors = second_factors + j * row_of_factors
-                _run(numbers, second, middle, POINT, step, here, pitch, apart, factors, 0, FIRST)
+        _run(numbers, HALF if half_in else FIRST, work, pitch, POINT, work, pitch, POINT, at, more, inner)
         # each block with the one of the negative frequencies: the other passes, the product, and back
-        pairs, spectrum = table + 24 * couples, at + program[7] * size
+        pairs, spectrum = table + 24 * couples, at + program[3] * size
         for c in range(couples):
             one, two, count = places[3 * c], places[3 * c + 1], places[3 * c + 2]
             for n in range(2 * passes):
@@ -345,17 +334,10 @@ def _convolve(
                     _run(numbers, kind, block, far, turn, block, far, turn, factors, beside, each)
             pairs += 16 * count
             spectrum += 6 * count * size
-        # out: the striding passes, and transposed, with the bias
-        for j in range(inner):
-            here = work + j * POINT
-            middle = here if second == 1 else between
-            if second > 1:
-                factors = second_factors + j * row_of_factors
-                _run(numbers, -second, here, pitch, apart, middle, POINT, step, factors, 0, FIRST)
-            factors, kind = first_factors + j * second * more, HALF if half_out else FIRST
-            _run(numbers, -kind, middle, step, after, here, apart, pitch, factors, more, second)
+        # out: the pass that joins the blocks, and transposed, with the bias
+        _run(numbers, -HALF if half_out else -FIRST, work, pitch, POINT, work, pitch, POINT, at, more, inner)
         row = y + start * y_pitch
-        for m in range(blocks // 2 if half_out else blocks):
+        for m in range(FIRST // 2 if half_out else FIRST):
             for j in range(0, inner, width // 2):
                 f = 2 * (m * inner + j)
                 source = work + m * pitch + j * POINT
