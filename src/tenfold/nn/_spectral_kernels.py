@@ -292,6 +292,7 @@ def _convolve(
     at, table = numbers.ctypes.data, places.ctypes.data
     inner, passes, couples = program[0], program[1], program[2]
     more = 2 * (FIRST - 1) * size
+    # Where half of the points hold all features, the first pass knows that the others are zero, or not wanted.
     half_in, half_out = features <= FIRST * inner, made <= FIRST * inner
     # Blocks do not begin at multiples of 4096 bytes from each other, for those share their places in the cache.
     pitch = (inner + 1) * POINT
@@ -324,14 +325,14 @@ def _convolve(
                 far = span * POINT
                 # The last of them have no factors but 1, and are done in one go.
                 if span == 1:
-                    turn, beside, each, repeats = radix * POINT, 0, inner // radix, 1
+                    after, beside, each, repeats = radix * POINT, 0, inner // radix, 1
                 else:
-                    turn, beside, each, repeats = POINT, 2 * (radix - 1) * size, span, inner // (span * radix)
+                    after, beside, each, repeats = POINT, 2 * (radix - 1) * size, span, inner // (span * radix)
                 if n == passes:
                     _product(numbers, work, pairs, spectrum, count)
                 for b in range(repeats if one == two else 2 * repeats):
                     block = work + (one if b < repeats else two) * pitch + b % repeats * radix * far
-                    _run(numbers, kind, block, far, turn, block, far, turn, factors, beside, each)
+                    _run(numbers, kind, block, far, after, block, far, after, factors, beside, each)
             pairs += 16 * count
             spectrum += 6 * count * size
         # out: the pass that joins the blocks, and transposed, with the bias
