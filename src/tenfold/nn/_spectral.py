@@ -14,10 +14,12 @@ from torch import Tensor
 
 from tenfold.nn._blocks import in_blocks
 
-# As in the kernel: the first radix, bytes of a point.
-FIRST, POINT = 8, 128
+# The first radix, which joins the blocks.
+FIRST = 8
+# Bytes of a point: its real parts in all lanes, then its imaginary ones.
+POINT = 128
 # Points of the longest transform: beyond, blocks leave the cache.
-LONGEST = 2**18
+_LONGEST = 2**18
 # What is done for a point beside the passes, in passes: they are about as expensive whatever their radix.
 _REST = 10
 
@@ -26,7 +28,7 @@ class Split(NamedTuple):
     """How a transform is split.
 
     Attributes:
-        inner: the radices within a block; the first of all, which joins the blocks, is 8.
+        inner: the radices within a block, after `FIRST`.
         points: the product of all radices, half the length of the cyclic convolution.
     """
 
@@ -79,7 +81,7 @@ def _splits() -> tuple[Split, ...]:
         for inner in combinations_with_replacement((3, 4, 5, 8), many):
             block = math.prod(inner)
             # As many points as are transposed at once, or a multiple.
-            if FIRST * block <= LONGEST and block % 8 == 0:
+            if FIRST * block <= _LONGEST and block % 8 == 0:
                 found.append(Split(inner, FIRST * block))
     return tuple(found)
 

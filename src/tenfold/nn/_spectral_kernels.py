@@ -19,16 +19,14 @@ from numba import njit, types
 from numba.core import cgutils
 
 from tenfold.nn._kernels import _at, _fused, _get, _put, _splat, _turn, _vector, intrinsic
+from tenfold.nn._spectral import FIRST, POINT
 
 # A complex number of vectors: LLVM values, real part first.
 Pair = tuple[Any, Any]
 
-# The first radix, whose inputs and outputs may be pruned to half.
-FIRST = 8
+# What a pass of `FIRST` points is called whose inputs or outputs are pruned to half.
 HALF = 2 * FIRST
 RADICES = (8, 5, 4, 3)
-# Bytes of a point: its real parts in all lanes, then its imaginary ones.
-POINT = 128
 # Numbers that describe a convolution, before those that describe its passes.
 HEAD = 4
 
@@ -145,16 +143,14 @@ def _pass(builder: Any, array: Any, given: Any, radix: int, forward: bool, half:
     """Code for `_run`."""
     number, vector, width = _vector(array)
     size = 64 // width
-    source, source_step, source_next, target, target_step, target_next, factors, more, count = given
+    points, step, after, factors, more, count = given
     word = ir.IntType(64)
     come, go = (radix // 2 if half and here else radix for here in (forward, not forward))
     # What the loop would otherwise multiply again and again.
-    sources = [builder.mul(source_step, ir.Constant(word, n)) for n in range(come)]
-    targets = [builder.mul(target_step, ir.Constant(word, n)) for n in range(go)]
+    steps = [builder.mul(step, ir.Constant(word, n)) for n in range(radix)]
     with cgutils.for_range(builder, count, intp=word) as loop:
         sums = _Arithmetic(builder, vector, -1 if forward else 1)
-        here = builder.add(source, builder.mul(loop.index, source_next))
-        there = builder.add(target, builder.mul(loop.index, target_next))
+        here = builder.add(points, builder.mul(loop.index, after))
         table = builder.add(factors, builder.mul(loop.index, more))
 
         def factor(place: int) -> Any:
@@ -166,14 +162,14 @@ def _pass(builder: Any, array: Any, given: Any, radix: int, forward: bool, half:
 
         x = []
         for n in range(come):
-            at = builder.add(here, sources[n])
+            at = builder.add(here, steps[n])
             real, imaginary = (
                 builder.load(_at(builder, builder.add(at, ir.Constant(word, far)), vector), align=size)
                 for far in (0, 64)
             )
             x.append((real, imaginary) if forward else times((real, imaginary), n))
         for n, value in enumerate(sums.of(radix, x, go)):
-            at = builder.add(there, targets[n])
+            at = builder.add(here, steps[n])
             for far, part in zip((0, 64), times(value, n) if forward else value, strict=True):
                 builder.store(part, _at(builder, builder.add(at, ir.Constant(word, far)), vector), align=size)
 
@@ -183,19 +179,16 @@ def _run(
     typing: Any,
     array: Any,
     kind: Any,
-    source: Any,
-    source_step: Any,
-    source_next: Any,
-    target: Any,
-    target_step: Any,
-    target_next: Any,
+    points: Any,
+    step: Any,
+    after: Any,
     factors: Any,
     more: Any,
     count: Any,
 ) -> Any:
-    """``count`` transforms of ``kind`` points, their results times factors, or ``-kind``: backward, after factors.
+    """``count`` transforms of ``kind`` points in place, times factors, or ``-kind``: factors, then backward transforms.
 
-    Points are ``step`` bytes apart, transforms ``next``, factors of a transform ``more``. ``HALF`` and ``-HALF`` are
+    Points are ``step`` bytes apart, transforms ``after``, factors of a transform ``more``. ``HALF`` and ``-HALF`` are
     those of `FIRST` points whose second half is zero when it comes in (forward) or not wanted (backward).
     """
     word = ir.IntType(64)
@@ -206,7 +199,7 @@ def _run(
         made = module.globals.get(name)
         if made is not None:
             return made
-        made = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 10), name)
+        made = ir.Function(module, ir.FunctionType(ir.VoidType(), [word] * 7), name)
         made.linkage = "internal"
         made.attributes.add("noinline")
         builder = ir.IRBuilder(made.append_basic_block())
@@ -227,7 +220,7 @@ def _run(
         builder.call(function(builder.module), given[1:])
         return context.get_dummy_value()
 
-    return types.none(array, *[types.int64] * 10), generate
+    return types.none(array, *[types.int64] * 7), generate
 
 
 @intrinsic
@@ -313,7 +306,7 @@ def _convolve(
                         if f + k < features:
                             value = _get(numbers, row + min(n, have) * x_pitch + (f + k) * size)
                         _put(numbers, to + k * 64 + n * size, value)
-        _run(numbers, HALF if half_in else FIRST, work, pitch, POINT, work, pitch, POINT, at, more, inner)
+        _run(numbers, HALF if half_in else FIRST, work, pitch, POINT, at, more, inner)
         # each block with the one of the negative frequencies: the other passes, the product, and back
         pairs, spectrum = table + 24 * couples, at + program[3] * size
         for c in range(couples):
@@ -332,11 +325,11 @@ def _convolve(
                     _product(numbers, work, pairs, spectrum, count)
                 for b in range(repeats if one == two else 2 * repeats):
                     block = work + (one if b < repeats else two) * pitch + b % repeats * radix * far
-                    _run(numbers, kind, block, far, after, block, far, after, factors, beside, each)
+                    _run(numbers, kind, block, far, after, factors, beside, each)
             pairs += 16 * count
             spectrum += 6 * count * size
         # out: the pass that joins the blocks, and transposed, with the bias
-        _run(numbers, -HALF if half_out else -FIRST, work, pitch, POINT, work, pitch, POINT, at, more, inner)
+        _run(numbers, -HALF if half_out else -FIRST, work, pitch, POINT, at, more, inner)
         row = y + start * y_pitch
         for m in range(FIRST // 2 if half_out else FIRST):
             for j in range(0, inner, width // 2):
