@@ -19,8 +19,8 @@ from tenfold.nn.adapters import TuckerAdapter
 _LAYERS, _RANKS = ("2", "5"), (1, 2, 4)
 # What both may choose from.
 _RATES, _SCALES = (1e-3, 3e-3, 1e-2, 3e-2), (1.0, 4.0)
-# Images to learn from, in each step of all at once; steps.
-_LEARNT, _STEPS = 200, 60
+# Images to learn from, in each step, and steps.
+_LEARNT, _BATCH, _STEPS = 200, 25, 200
 # Points of accuracy by which Tucker must be ahead on average over the budgets.
 _AHEAD = 0.5
 
@@ -152,15 +152,18 @@ class _Task:
     ) -> float:
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(digits.TRAINED, generator=generator)
-        learnt, other = order[:_LEARNT], order[_LEARNT : 2 * _LEARNT]
+        learnt, other = order[:_LEARNT], order[_LEARNT:]
         model = copy.deepcopy(self.model)
         for name in _LAYERS:
             model[int(name)] = make(model[int(name)], scale, generator)
         rest = model[2:]
         trained = [p for name in _LAYERS for p in _own(model[int(name)])]
         optimizer = torch.optim.Adam(trained, lr=rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.steps)
         for _ in range(self.steps):
+            shown = learnt[torch.randint(_LEARNT, (_BATCH,), generator=generator)]
             optimizer.zero_grad()
-            functional.cross_entropy(rest(self.features[learnt]), self.labels[learnt]).backward()
+            functional.cross_entropy(rest(self.features[shown]), self.labels[shown]).backward()
             optimizer.step()
+            schedule.step()
         return self._points(rest, other if tuning else self.test)
