@@ -33,7 +33,13 @@ _AHEAD = 0.5
     stated="A Tucker core adapts a convolution better than a product of two matrices with as many numbers.",
 )
 def flora_against_lora(
-    *, seed: int = 0, repeats: int = 3, ranks: Sequence[int] = _RANKS, steps: int = _STEPS
+    *,
+    seed: int = 0,
+    repeats: int = 3,
+    ranks: Sequence[int] = _RANKS,
+    rates: Sequence[float] = _RATES,
+    scales: Sequence[float] = _SCALES,
+    steps: int = _STEPS,
 ) -> Measurement:
     """The trained reader of digits learns to read them turned by a quarter and white on black.
 
@@ -55,11 +61,11 @@ def flora_against_lora(
     for name, make in _makers(_TUNED).items():
         tried = {
             (rate, scale): task.accuracy(make, rate, scale, seed=seed, tuning=True)
-            for rate in _RATES
-            for scale in _SCALES
+            for rate in rates
+            for scale in scales
         }
         settings[name] = rate, scale = max(tried, key=tried.__getitem__)
-        end = rate in (_RATES[0], _RATES[-1]) or scale in (_SCALES[0], _SCALES[-1])
+        end = rate in (rates[0], rates[-1]) or scale in (scales[0], scales[-1])
         numbers |= {f"{name}: learning rate": rate, f"{name}: scale": scale, f"{name}: at an end": end}
         lines.append(f"{name}: rate {rate:g} and scale {scale:g}" + (", at an end of what was tried" if end else ""))
     for rank in ranks:
