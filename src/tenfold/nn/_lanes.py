@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
 from itertools import product
@@ -110,8 +110,7 @@ def run(subject: object, made: Ready, rows: Tensor, bias: Tensor | None) -> Tens
     source, target, place = rows.data_ptr(), result.data_ptr(), _work(threads * memory).data_ptr()
     pitch, added = rows.stride(0) * size, bias.data_ptr() if own and bias is not None else 0
 
-    def part(n: int) -> None:
-        first, last = (min(blocks * k // threads * block, count) for k in (n, n + 1))
+    def part(n: int, first: int, last: int) -> None:
         kernel(
             made.packed,
             program,
@@ -128,11 +127,19 @@ def run(subject: object, made: Ready, rows: Tensor, bias: Tensor | None) -> Tens
             last,
         )
 
-    others = [_pool().submit(part, n) for n in range(1, threads)]
-    part(0)
+    in_parts(count, block, part)
+    return result if own or bias is None else result + bias.to(result.dtype)
+
+
+def in_parts(count: int, block: int, part: Callable[[int, int, int], object]) -> None:
+    """``part(number, first, last)`` for parts of so many rows, whole blocks of them, one for each thread of torch."""
+    blocks = -(-count // block)
+    threads = max(min(torch.get_num_threads(), blocks), 1)
+    ends = [min(blocks * n // threads * block, count) for n in range(threads + 1)]
+    others = [_pool().submit(part, n, ends[n], ends[n + 1]) for n in range(1, threads)]
+    part(0, ends[0], ends[1])
     for other in others:
         other.result()
-    return result if own or bias is None else result + bias.to(result.dtype)
 
 
 _own = threading.local()

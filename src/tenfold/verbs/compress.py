@@ -262,7 +262,7 @@ class _Work:
                 continue
             if seen is not None and seen.mean is not None and seen.number < len(seen.mean):
                 few.append((site.name, seen.number, len(seen.mean)))
-            found = price(site, seen, self.entries, self.calls.get(site.name), bits=self.bits)
+            found = price(site, seen, self.entries, self.calls.get(site.name), bits=self.bits, timed=timed)
             if probing:
                 batches, reference = self.batches[:probing], self.reference[:probing]
                 try:
