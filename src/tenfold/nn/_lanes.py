@@ -134,7 +134,10 @@ def run(subject: object, made: Ready, rows: Tensor, bias: Tensor | None) -> Tens
 def in_parts(count: int, block: int, part: Callable[[int, int, int], object]) -> None:
     """``part(number, first, last)`` for parts of so many rows, whole blocks of them, one for each thread of torch."""
     blocks = -(-count // block)
-    threads = max(min(torch.get_num_threads(), blocks), 1)
+    threads = min(torch.get_num_threads(), blocks)
+    if threads < 2:
+        part(0, 0, count)
+        return
     ends = [min(blocks * n // threads * block, count) for n in range(threads + 1)]
     others = [_pool().submit(part, n, ends[n], ends[n + 1]) for n in range(1, threads)]
     part(0, ends[0], ends[1])
