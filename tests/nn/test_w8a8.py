@@ -131,6 +131,15 @@ def test_a_program_multiplies_whole_numbers_and_takes_any_number_of_rows() -> No
     assert (made - layer(more)).norm() <= 2e-3 * made.norm()
 
 
+@vnni
+@torch.no_grad()
+def test_it_compiles_as_one_graph() -> None:
+    layer, x = linear(smooth=True), torch.randn(6, 37)
+    torch._dynamo.reset()
+    made = torch.compile(layer, backend="eager", fullgraph=True)(x)
+    assert (made - layer(x)).norm() <= 2e-3 * made.norm()
+
+
 def convolutions() -> list[tuple[nn.Module, torch.Tensor]]:
     torch.manual_seed(0)
     return [

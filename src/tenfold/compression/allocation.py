@@ -111,7 +111,7 @@ def allocate_jointly(
         TenfoldError: no choices keep both together.
 
     Cost: some twenty times that of `allocate`, and choices of all layers squared for the changes.
-    Paper: "Lagrangian relaxation for integer programming", 1974.
+    Paper: "Lagrangean relaxation for integer programming", 1974.
     """
     _check(others, errors)
     picks = allocate(costs, errors, budget)

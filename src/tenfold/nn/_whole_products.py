@@ -15,19 +15,29 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 
 from tenfold.nn._lanes import in_parts
+from tenfold.nn.quantized import QuantizedWeight
 
 _MOST = 127
+# Products of 8 bits whose sum fits into 32 bits for sure.
+_LONGEST = 2**31 // 128**2 - 1
 # The unsigned number that stands for zero.
 _ZERO = 128
 # Rows that a thread takes at least: for fewer the others would cost more than they save.
 _ROWS = 64
 
 
-@cache
-def there() -> bool:
-    """Whether this processor multiplies whole numbers of 8 bits exactly and faster than floating point."""
+def _supported() -> bool:
     known: Callable[[], bool] | None = getattr(torch.cpu, "_is_vnni_supported", None)
     return known is not None and known() and hasattr(torch, "_int_mm") and torch.backends.mkldnn.is_available()
+
+
+# A number that compilers of models can read, as they could not the call.
+_SUPPORTED = _supported()
+
+
+def there() -> bool:
+    """Whether this processor multiplies whole numbers of 8 bits exactly and faster than floating point."""
+    return _SUPPORTED
 
 
 def traced() -> bool:
@@ -35,11 +45,13 @@ def traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
-def possible(x: Tensor, *others: Tensor | None) -> bool:
-    """Whether these numbers can be multiplied so: single precision on the CPU, and nobody asks for gradients."""
-    if not there() or not x.is_cpu or x.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+def possible(x: Tensor, weight: QuantizedWeight, bias: Tensor | None) -> bool:
+    """Whether this can be multiplied so: single precision on the CPU, and nobody asks for gradients."""
+    if weight.trained is not None or x.dtype != torch.float32 or weight.scale.dtype != torch.float32 or not x.is_cpu:
         return False
-    if torch.is_grad_enabled() and (x.requires_grad or any(t is not None and t.requires_grad for t in others)):
+    if not there() or torch.is_autocast_enabled("cpu") or weight.numbers.shape[1] > _LONGEST:
+        return False
+    if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
         return False
     if traced():
         return True

@@ -76,7 +76,7 @@ class W8A8Linear(QuantizedLinear):
     def forward(self, input: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
         """As ``nn.Linear``, with inputs rounded to 8 bits where that is faster."""
         held = self.quantized
-        if held.trained is None and held.scale.dtype == torch.float32 and whole.possible(input, self.bias):
+        if whole.possible(input, held, self.bias):
             return whole.product(input, held.numbers, held.scale, self.factors, self.bias)
         return super().forward(input if self.factors is None else input * self.factors)
 
@@ -124,12 +124,10 @@ class W8A8Conv(QuantizedConv):
         """As the convolution, with inputs rounded to 8 bits where that is faster."""
         held = self.quantized
         if (
-            held.trained is None
-            and held.scale.dtype == torch.float32
-            and input.ndim == len(held.shape)
+            input.ndim == len(held.shape)
             and input.numel()
             and not whole.traced()
-            and whole.possible(input, self.bias)
+            and whole.possible(input, held, self.bias)
             and whole.convolutions_there()
         ):
             return whole.convolution(input, self._ready(), self._conv, held.scale, self.bias)
