@@ -18,7 +18,7 @@ class W8A8Linear(QuantizedLinear):
     """``nn.Linear`` whose weights and inputs are whole numbers of 8 bits, multiplied as such.
 
     Each row of the weight has a scale, and each vector that comes in gets one of its own: its largest entry divided by
-    127. So it is where the processor has an instruction for that (AVX512-VNNI or AVX-VNNI), for numbers of single
+    127. So it is where the processor has an instruction for that (AVX512-VNNI), for numbers of single
     precision on the CPU of which nobody asks for gradients, and in programs of ``torch.export`` that are made there.
     Elsewhere, and in training, the inputs are not rounded and the product is one of floating point.
 
