@@ -30,20 +30,29 @@ def in_blocks(kernel: Kernel, rows: Tensor, bias: Tensor | None, made: int, bloc
     own = bias is not None and bias.dtype == rows.dtype and bias.is_contiguous()
     count, size = rows.shape[0], rows.element_size()
     result = torch.empty(count, made, dtype=rows.dtype)
-    blocks = -(-count // block)
-    threads = min(torch.get_num_threads(), blocks)
+    threads = min(torch.get_num_threads(), -(-count // block))
     source, target, place = rows.data_ptr(), result.data_ptr(), _work(threads * memory).data_ptr()
     pitch, added = rows.stride(0) * size, bias.data_ptr() if own and bias is not None else 0
 
-    def part(n: int) -> None:
-        first, last = (min(blocks * k // threads * block, count) for k in (n, n + 1))
+    def part(n: int, first: int, last: int) -> None:
         kernel(source, pitch, target, made * size, added, place + n * memory, first, last)
 
-    others = [_pool().submit(part, n) for n in range(1, threads)]
-    part(0)
+    in_parts(count, block, part)
+    return result if own or bias is None else result + bias.to(result.dtype)
+
+
+def in_parts(count: int, block: int, part: Callable[[int, int, int], object]) -> None:
+    """``part(number, first, last)`` for parts of so many rows, whole blocks of them, one for each thread of torch."""
+    blocks = -(-count // block)
+    threads = min(torch.get_num_threads(), blocks)
+    if threads < 2:
+        part(0, 0, count)
+        return
+    ends = [min(blocks * n // threads * block, count) for n in range(threads + 1)]
+    others = [_pool().submit(part, n, ends[n], ends[n + 1]) for n in range(1, threads)]
+    part(0, ends[0], ends[1])
     for other in others:
         other.result()
-    return result if own or bias is None else result + bias.to(result.dtype)
 
 
 _own = threading.local()
