@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 import tenfold as tn
 from tenfold.cli.app import _run
+from tenfold.io.modules import module_of
 
 MODELS = """
 import torch
@@ -172,3 +173,23 @@ def test_an_interrupt_leaves_nothing_half_written(folder: Path) -> None:
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("tenfold: error: interrupted")
     assert not [path for path in folder.iterdir() if path.suffix in (".tn", ".html")]
+
+
+def test_a_folder_of_transformers_keeps_its_head(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, num_labels=3
+    )
+    transformers.BertForSequenceClassification(config).save_pretrained(tmp_path)
+    given = module_of(str(tmp_path))
+    assert type(given.module).__name__ == "BertForSequenceClassification"
+    assert given.forward is not None
+    batch = {"input_ids": torch.ones(2, 5, dtype=torch.long), "attention_mask": torch.ones(2, 5, dtype=torch.long)}
+    assert given.forward(given.module, batch).shape == (2, 3)
+    # Of a class that transformers does not have, the rest is read, and a warning says so.
+    told = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**told, "architectures": ["MyBert"]}))
+    with pytest.warns(UserWarning, match="MyBert, which transformers does not have: a BertModel was made"):
+        given = module_of(str(tmp_path))
+    assert given.forward is not None
+    assert given.forward(given.module, batch).shape == (2, 32)
