@@ -41,6 +41,9 @@ def breaks():
 def number():
     return 3
 
+def nothing(model, batch):
+    model(batch)
+
 def raises(*_):
     raise ValueError("nothing here")
 
@@ -111,7 +114,12 @@ def test_a_model_by_name_becomes_a_file_a_page_and_json(folder: Path, capfd: pyt
         ("my_networks:build --data my_networks:breaks", "data raised RuntimeError after 1 batches: the stream broke"),
         ("my_networks:build --data my_networks:number", "must return batches"),
         ("my_networks:build --data x.npy --metric my_networks:raises", "my_networks:raises raised ValueError"),
-        ("my_networks:build --finetune 2", "fine-tuning needs data="),
+        ("my_networks:build --size 0.001", "tenfold: error: --size 0.001 is out of reach: the smallest"),
+        (
+            "my_networks:build --data x.npy --forward my_networks:nothing",
+            "holds no floating-point tensor: the model, or --",
+        ),
+        ("my_networks:build --finetune 2", "fine-tuning needs --data"),
         ("my_networks:build --export s.pt2", "--export needs --data"),
         ("my_networks:build --export s.onnx", "ends in .pt2"),
         ("my_networks:build --export nowhere/s.pt2", "there is no folder"),
@@ -121,7 +129,7 @@ def test_a_model_by_name_becomes_a_file_a_page_and_json(folder: Path, capfd: pyt
 def test_what_is_wrong_is_told_in_one_line(
     folder: Path, capfd: pytest.CaptureFixture[str], arguments: str, says: str
 ) -> None:
-    code, out, err = compress(capfd, *arguments.split(), "--size", "0.3", "-o", "s.tn", "--report", "")
+    code, out, err = compress(capfd, "--size", "0.3", *arguments.split(), "-o", "s.tn", "--report", "")
     assert code == 1
     assert out == ""
     assert len(err.splitlines()) == 1

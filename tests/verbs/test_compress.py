@@ -29,7 +29,9 @@ def test_a_trained_network_at_a_fifth_of_its_size(small) -> None:
     assert small.after.metric is not None
     assert small.after.metric >= small.before.metric - 0.01
     assert "tucker2" in repr(small)
-    assert small.summary()["layers"][0]["name"] == "0"
+    first, told = small.layers[0], small.summary()["layers"][0]
+    assert told["name"] == "0"
+    assert told["error"] == first.after.error**0.5  # as the table says it
 
 
 def test_it_expects_about_the_error_that_there_is(small) -> None:
@@ -134,6 +136,9 @@ def test_fused_attention_keeps_working_and_is_left_alone(tmp_path: Path) -> None
     with torch.no_grad():
         off = (found.model(x) - model(x)).norm() / model(x).norm()
     assert off.item() == pytest.approx(found.after.difference, rel=0.1)
+    assert found.before.flops is not None
+    assert found.after.flops is not None
+    assert found.after.flops <= 1.01 * found.before.flops
     found.save(tmp_path / "small.tn")
     again = tn.nn.load(tmp_path / "small.tn", copy.deepcopy(model))
     with torch.no_grad():

@@ -217,10 +217,9 @@ def _transformers(folder: str) -> Given:
     except (OSError, ValueError, KeyError) as error:
         raise FileError(f"transformers cannot read '{folder}': {error}") from error
     if type(module).__name__ != named:
-        saved = f"of a {named}, which transformers does not have" if named else "of a class that its config does not name"
-        warnings.warn(
-            f"'{folder}' is {saved}: a {type(module).__name__} was made, and weights of a head are left out", stacklevel=3
-        )
+        saved = f"of a {named}, which transformers does not have" if named else "of a class that no config names"
+        told = f"'{folder}' is {saved}: a {type(module).__name__} was made, and weights of a head are left out"
+        warnings.warn(told, stacklevel=3)
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError):

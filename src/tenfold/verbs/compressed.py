@@ -143,7 +143,7 @@ class Compressed:
                     "bytes": [one.before.bytes, one.after.bytes],
                     "flops": [one.before.flops, one.after.flops],
                     "seconds": [one.seconds_before, one.seconds_after],
-                    "error": one.after.error,
+                    "error": one.after.error**0.5,
                 }
                 for one in self.layers
             ],
@@ -265,7 +265,7 @@ def _row(layer: Mapping[str, Any]) -> tuple[str, ...]:
 
     shape = " x ".join(map(str, layer["shape"]))
     parts = (share(layer["bytes"]), share(layer["flops"]), share(layer["seconds"]))
-    return layer["name"], shape, layer["chosen"], *parts, f"{layer['error'] ** 0.5:.2g}"
+    return layer["name"], shape, layer["chosen"], *parts, f"{layer['error']:.2g}"
 
 
 def _bytes(count: int) -> str:
