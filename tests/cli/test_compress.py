@@ -117,7 +117,7 @@ def test_a_model_by_name_becomes_a_file_a_page_and_json(folder: Path, capfd: pyt
         ("my_networks:build --size 0.001", "tenfold: error: --size 0.001 is out of reach: the smallest"),
         (
             "my_networks:build --data x.npy --forward my_networks:nothing",
-            "holds no floating-point tensor: the model, or --",
+            "tensor: the model, or --forward where",
         ),
         ("my_networks:build --finetune 2", "fine-tuning needs --data"),
         ("my_networks:build --export s.pt2", "--export needs --data"),
