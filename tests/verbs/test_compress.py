@@ -71,6 +71,14 @@ def test_it_becomes_a_program_that_takes_any_number_of_images(small, tmp_path: P
     torch.testing.assert_close(program(x), small.model(x), rtol=1e-4, atol=1e-5)
 
 
+def test_axes_of_a_program_that_are_free_beside_the_first(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(32, 32), nn.ReLU())
+    found = tn.compress(model, size=0.5, data=[torch.randn(4, 9, 32)], methods=["int8"], progress=False)
+    free = torch.export.Dim.AUTO
+    found.export(tmp_path / "s.pt2", dynamic_shapes=({0: free, 1: free},))
+    assert torch.export.load(tmp_path / "s.pt2").module()(torch.randn(3, 5, 32)).shape == (3, 5, 32)
+
+
 def test_a_page_that_opens_offline(small, tmp_path: Path) -> None:
     small.report(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()

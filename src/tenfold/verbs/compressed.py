@@ -161,12 +161,13 @@ class Compressed:
         """
         stored.save(path, self.model, self.modules, record=self.summary())
 
-    def export(self, path: str | os.PathLike[str], example: Any = None) -> None:
+    def export(self, path: str | os.PathLike[str], example: Any = None, *, dynamic_shapes: Any = None) -> None:
         """Write the small model as a program of ``torch.export`` (.pt2), which runs without tenfold.
 
         Args:
             path: of the file.
             example: one batch, whose first axis becomes free; what the model was timed with by default.
+            dynamic_shapes: which axes are free instead, as ``torch.export.export`` takes it.
 
         Raises:
             TenfoldError: torch cannot export the model, or there is no example.
@@ -174,7 +175,7 @@ class Compressed:
         """
         from tenfold.verbs._exported import export
 
-        export(self.model, path, self.example if example is None else example)
+        export(self.model, path, self.example if example is None else example, dynamic_shapes)
 
     def plot(self) -> Figure:
         """The trade-off, and what is left of each layer."""
