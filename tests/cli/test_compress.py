@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 import tenfold as tn
 from tenfold.cli.app import _run
+from tenfold.io.modules import module_of
 
 MODELS = """
 import torch
@@ -39,6 +40,9 @@ def breaks():
 
 def number():
     return 3
+
+def nothing(model, batch):
+    model(batch)
 
 def raises(*_):
     raise ValueError("nothing here")
@@ -110,7 +114,12 @@ def test_a_model_by_name_becomes_a_file_a_page_and_json(folder: Path, capfd: pyt
         ("my_networks:build --data my_networks:breaks", "data raised RuntimeError after 1 batches: the stream broke"),
         ("my_networks:build --data my_networks:number", "must return batches"),
         ("my_networks:build --data x.npy --metric my_networks:raises", "my_networks:raises raised ValueError"),
-        ("my_networks:build --finetune 2", "fine-tuning needs data="),
+        ("my_networks:build --size 0.001", "tenfold: error: --size 0.001 is out of reach: the smallest"),
+        (
+            "my_networks:build --data x.npy --forward my_networks:nothing",
+            "tensor: the model, or --forward where",
+        ),
+        ("my_networks:build --finetune 2", "fine-tuning needs --data"),
         ("my_networks:build --export s.pt2", "--export needs --data"),
         ("my_networks:build --export s.onnx", "ends in .pt2"),
         ("my_networks:build --export nowhere/s.pt2", "there is no folder"),
@@ -120,7 +129,7 @@ def test_a_model_by_name_becomes_a_file_a_page_and_json(folder: Path, capfd: pyt
 def test_what_is_wrong_is_told_in_one_line(
     folder: Path, capfd: pytest.CaptureFixture[str], arguments: str, says: str
 ) -> None:
-    code, out, err = compress(capfd, *arguments.split(), "--size", "0.3", "-o", "s.tn", "--report", "")
+    code, out, err = compress(capfd, "--size", "0.3", *arguments.split(), "-o", "s.tn", "--report", "")
     assert code == 1
     assert out == ""
     assert len(err.splitlines()) == 1
@@ -172,3 +181,23 @@ def test_an_interrupt_leaves_nothing_half_written(folder: Path) -> None:
     assert process.returncode == 130
     assert err.splitlines()[-1].startswith("tenfold: error: interrupted")
     assert not [path for path in folder.iterdir() if path.suffix in (".tn", ".html")]
+
+
+def test_a_folder_of_transformers_keeps_its_head(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, num_labels=3
+    )
+    transformers.BertForSequenceClassification(config).save_pretrained(tmp_path)
+    given = module_of(str(tmp_path))
+    assert type(given.module).__name__ == "BertForSequenceClassification"
+    assert given.forward is not None
+    batch = {"input_ids": torch.ones(2, 5, dtype=torch.long), "attention_mask": torch.ones(2, 5, dtype=torch.long)}
+    assert given.forward(given.module, batch).shape == (2, 3)
+    # Of a class that transformers does not have, the rest is read, and a warning says so.
+    told = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**told, "architectures": ["MyBert"]}))
+    with pytest.warns(UserWarning, match="MyBert, which transformers does not have: a BertModel was made"):
+        given = module_of(str(tmp_path))
+    assert given.forward is not None
+    assert given.forward(given.module, batch).shape == (2, 32)

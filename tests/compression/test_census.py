@@ -70,6 +70,23 @@ def test_shared_numbers_count_once() -> None:
     assert census(model).bytes == 8 * 8 * 4
 
 
+def test_parameters_beside_layers_are_named() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.zeros(1, 50, 32))
+            self.layer = nn.Linear(32, 32)
+
+    (one,) = census(Positions()).left_alone
+    assert one.why == "parameter `table` (6.4 kB) of the model itself"
+    assert one.bytes == 6400
+    (inside,) = census(nn.Sequential(Positions())).left_alone
+    assert inside.why == "parameter `table` (6.4 kB) of the module itself"
+    tied = nn.Sequential(nn.Linear(32, 32, bias=False), nn.Linear(32, 32, bias=False))
+    tied[1].weight = tied[0].weight
+    assert [one.bytes for one in census(tied).left_alone] == [4096, 0]
+
+
 def test_patterns_skip_and_choose() -> None:
     model = nn.ModuleDict({"a": nn.Linear(32, 32), "b": nn.Linear(32, 32)})
     assert [site.name for site in census(model, skip=["a"]).sites] == ["b"]

@@ -136,3 +136,8 @@ def test_inputs_are_kept_evenly_from_all_batches_and_not_too_many() -> None:
     assert 2**16 <= kept.numel() <= 2**18
     shares = torch.stack([(kept[:, 0] == n).double().mean() for n in range(9)])
     torch.testing.assert_close(shares, torch.full((9,), 1 / 9, dtype=torch.float64), rtol=0.01, atol=0)
+
+
+def test_methods_are_told_in_words() -> None:
+    assert repr(methods()["cp"]).startswith("<cp, for conv: Channels in")
+    assert "for linear, where named:" in repr(methods()["kronecker"])

@@ -29,7 +29,9 @@ def test_a_trained_network_at_a_fifth_of_its_size(small) -> None:
     assert small.after.metric is not None
     assert small.after.metric >= small.before.metric - 0.01
     assert "tucker2" in repr(small)
-    assert small.summary()["layers"][0]["name"] == "0"
+    first, told = small.layers[0], small.summary()["layers"][0]
+    assert told["name"] == "0"
+    assert told["error"] == first.after.error**0.5  # as the table says it
 
 
 def test_it_expects_about_the_error_that_there_is(small) -> None:
@@ -67,6 +69,14 @@ def test_it_becomes_a_program_that_takes_any_number_of_images(small, tmp_path: P
     program = torch.export.load(tmp_path / "small.pt2").module()
     x = digits.images()[0][:3]
     torch.testing.assert_close(program(x), small.model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_axes_of_a_program_that_are_free_beside_the_first(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(32, 32), nn.ReLU())
+    found = tn.compress(model, size=0.5, data=[torch.randn(4, 9, 32)], methods=["int8"], progress=False)
+    free = torch.export.Dim.AUTO
+    found.export(tmp_path / "s.pt2", dynamic_shapes=({0: free, 1: free},))
+    assert torch.export.load(tmp_path / "s.pt2").module()(torch.randn(3, 5, 32)).shape == (3, 5, 32)
 
 
 def test_a_page_that_opens_offline(small, tmp_path: Path) -> None:
@@ -134,6 +144,9 @@ def test_fused_attention_keeps_working_and_is_left_alone(tmp_path: Path) -> None
     with torch.no_grad():
         off = (found.model(x) - model(x)).norm() / model(x).norm()
     assert off.item() == pytest.approx(found.after.difference, rel=0.1)
+    assert found.before.flops is not None
+    assert found.after.flops is not None
+    assert found.after.flops <= 1.01 * found.before.flops
     found.save(tmp_path / "small.tn")
     again = tn.nn.load(tmp_path / "small.tn", copy.deepcopy(model))
     with torch.no_grad():

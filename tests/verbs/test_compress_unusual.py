@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import sys
 import threading
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,6 +15,7 @@ import tenfold as tn
 from tenfold.compression import forward as usual_forward
 from tenfold.errors import DataError, TenfoldError
 from tenfold.models import digits
+from tenfold.verbs.compress import _budget
 
 
 def mlp() -> nn.Sequential:
@@ -158,6 +161,10 @@ def test_the_program_holds_no_examples(tmp_path) -> None:
     assert (tmp_path / "small.pt2").stat().st_size < (tmp_path / "small.tn").stat().st_size + 100_000
 
 
+def no_output(model: nn.Module, x: torch.Tensor) -> None:
+    model(x)
+
+
 def worse(model: nn.Module) -> float:
     """A loss: lower is better."""
     with torch.no_grad():
@@ -174,6 +181,14 @@ def worse(model: nn.Module) -> float:
         ({"data": [torch.empty(0, 32)]}, "batches are empty"),
         ({"skip": ["encoder.*"]}, "skip: no layer's name matches 'encoder"),
         ({"only": "9"}, "only: no layer's name matches '9'"),
+        ({"data": (torch.randn(4, 32), torch.zeros(4, dtype=torch.long))}, r"was \[\(X, y\)\] meant"),
+        ({"forward": no_output}, "NoneType, holds no floating-point tensor.*must return a tensor"),
+        ({"forward": "call"}, "forward must be a function"),
+        ({"evaluate": 0.9}, "evaluate must be a function of the model that returns a number"),
+        ({"evaluate": lambda model, x: 0.9}, "with the model alone.*'x'"),
+        ({"evaluate": lambda _: 0, "size": None, "error": 0.1}, "no relative loss"),
+        ({"skip": ["0"], "size": 0.2}, r"what stays as it is: 0.\d+ in '0' \(skipped, as asked\)$"),
+        ({"skip": ["0"], "size": None, "latency": 0.01}, r"stays as it is: .*in '0' \(skipped, as asked\)"),
         ({"evaluate": lambda _: None}, "must return a number"),
         ({"evaluate": lambda _: float("inf")}, "returned inf"),
         ({"evaluate": worse, "size": None, "error": 0.1}, "larger must be better"),
@@ -214,3 +229,36 @@ def test_an_error_that_nothing_keeps_leaves_all_as_it_was() -> None:
         done(model, data=[*inputs(1), "x"])
     with pytest.raises(DataError, match="raised KeyError after 1 batches"):
         done(model, data=({0: x}[n] for n, x in enumerate(inputs())))
+
+
+def test_fine_tuning_that_does_not_help_is_dropped() -> None:
+    plain = done(mlp(), methods=["low_rank"], bits=())
+    tuned = done(mlp(), methods=["low_rank"], bits=(), finetune=1, learning_rate=10.0)
+    assert any("did not help and was dropped: a relative difference of" in one for one in tuned.warnings)
+    assert tuned.after.difference == pytest.approx(plain.after.difference)
+    torch.testing.assert_close(tuned.model(inputs()[0]), plain.model(inputs()[0]))
+    better = done(mlp(), methods=["low_rank"], bits=(), finetune=5, learning_rate=1e-3)
+    assert not any("fine-tuning" in one for one in better.warnings)
+    assert better.after.difference < plain.after.difference
+
+    def spoils(model: nn.Module) -> None:
+        for p in model.parameters():
+            p.data.zero_()
+
+    mine = done(mlp(), finetune=spoils)
+    assert any("finetune made the model worse" in one for one in mine.warnings)
+    assert mine.after.difference > mine.untuned.difference
+
+
+def test_arrays_of_numpy_are_taken() -> None:
+    batches = [(x.double().numpy(), np.zeros(len(x))) for x in inputs()]
+    found = done(mlp(), data=batches, bits=(8,))
+    assert found.after.difference == pytest.approx(done(mlp(), bits=(8,)).after.difference, rel=1e-3)
+
+
+def test_a_small_model_that_is_slower_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    verb = sys.modules["tenfold.verbs.compress"]
+    monkeypatch.setattr(verb, "seconds", lambda calls, **_: [1.0 + number for number in range(len(calls))])
+    assert any("slower than before: give a budget of time too" in one for one in done(mlp()).warnings)
+    # What the note tells to do can be done.
+    assert _budget(0.5, 1.0, None) == {"size": 0.5, "latency": 1.0}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import typer
 
 from tenfold.cli._output import check_places, tell
 from tenfold.cli._waiting import waiting
 from tenfold.errors import TenfoldError
+
+# What messages name as an argument of Python, with a number or without.
+_ARGUMENT = re.compile(r"(?<![\w-])(size|latency|error|data|forward)=(?=([\d.])?)")
 
 
 def register(app: typer.Typer) -> None:
@@ -73,24 +78,27 @@ def compress(
         call = None if forward is None else function_of(forward)
         if export and inputs is None and given.batches is None:
             raise TenfoldError("--export needs --data, whose first batch is the example")
-    result = run(
-        given.module,
-        size=size,
-        latency=latency,
-        error=error,
-        data=inputs if inputs is not None else given.batches,
-        forward=call or given.forward,
-        evaluate=evaluate or given.evaluate,
-        methods=method or None,
-        bits=_bits(bits),
-        skip=skip,
-        only=only,
-        finetune=finetune,
-        learning_rate=learning_rate,
-        seed=seed,
-        source=model,
-        progress=False if quiet else None,
-    )
+    try:
+        result = run(
+            given.module,
+            size=size,
+            latency=latency,
+            error=error,
+            data=inputs if inputs is not None else given.batches,
+            forward=call or given.forward,
+            evaluate=evaluate or given.evaluate,
+            methods=method or None,
+            bits=_bits(bits),
+            skip=skip,
+            only=only,
+            finetune=finetune,
+            learning_rate=learning_rate,
+            seed=seed,
+            source=model,
+            progress=False if quiet else None,
+        )
+    except TenfoldError as wrong:
+        raise type(wrong)(_as_options(str(wrong))) from wrong
     write_all(result, output, report, plot)
     if export:
         try:
@@ -100,6 +108,11 @@ def compress(
         except TenfoldError as error:
             raise type(error)(f"{error}; the model is in '{output}'") from error
     tell(result, [output, report, plot, export], as_json=as_json, quiet=quiet)
+
+
+def _as_options(message: str) -> str:
+    """A message whose arguments, as ``size=0.3``, are named as options, ``--size 0.3``."""
+    return re.sub(_ARGUMENT, lambda m: f"--{m[1]} " if m[2] else f"--{m[1]}", message)
 
 
 def _bits(given: str) -> list[int]:

@@ -7,9 +7,9 @@ from tenfold.compression._registry import Candidate, Entry, Method, find, method
 from tenfold.compression.allocation import allocate, allocate_jointly, spent, uniform
 from tenfold.compression.census import Census, LeftAlone, Site, census, size_of
 from tenfold.compression.distillation import distil
-from tenfold.compression.latency import seconds
+from tenfold.compression.latency import seconds, seconds_inside
 from tenfold.compression.moments import Call, Moments, calls, collect
-from tenfold.compression.outputs import Forward, difference, forward, outputs
+from tenfold.compression.outputs import Forward, as_tensors, difference, forward, outputs
 from tenfold.compression.pricing import Choice, NotReplaceable, flops_of, price, weigh
 from tenfold.compression.swapping import check_copies, every_layer_runs, replaced, swapped
 
@@ -27,6 +27,7 @@ __all__ = [
     "Site",
     "allocate",
     "allocate_jointly",
+    "as_tensors",
     "calls",
     "census",
     "check_copies",
@@ -43,6 +44,7 @@ __all__ = [
     "price",
     "replaced",
     "seconds",
+    "seconds_inside",
     "size_of",
     "spent",
     "swapped",

@@ -70,6 +70,9 @@ class Entry:
     default: bool
     summary: str
 
+    def __repr__(self) -> str:
+        return f"<{self.name}, for {', '.join(self.kinds)}{'' if self.default else ', where named'}: {self.summary}>"
+
 
 _entries: dict[str, Entry] = {}
 

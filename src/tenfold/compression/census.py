@@ -52,11 +52,13 @@ class LeftAlone:
         name: of the module.
         kind: the name of its class.
         why: the reason, a few words.
+        bytes: of its own numbers; of those that are shared, only where they come first.
     """
 
     name: str
     kind: str
     why: str
+    bytes: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +99,7 @@ def census(model: nn.Module, *, skip: Sequence[str] = (), only: Sequence[str] = 
         for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
             owners.setdefault(_storage(tensor), set()).add(id(module))
     sites, left = [], []
+    counted: set[tuple[Any, ...]] = set()
     for name, module in model.named_modules():
         weights = [p for p in module.parameters(recurse=False) if is_lazy(p) or p.ndim > 1]
         kind, why = _kind(module)
@@ -107,10 +110,15 @@ def census(model: nn.Module, *, skip: Sequence[str] = (), only: Sequence[str] = 
             why = "attention reads its weight and does not call it" if id(module) in read else _obstacle(module, owners)
         if why is None and (_matches(names, skip) or (only and not _matches(names, only))):
             why = "skipped, as asked"
-        if why is None and not name:
+        if kind is None and why is None:
+            why = _held(module, name)
+        if kind is not None and why is None and not name:
             why = "it is the whole model; give torch.nn.Sequential(model)"
         if kind is None or why is not None:
-            left.append(LeftAlone(name, type(module).__name__, why or "no method replaces layers of this class"))
+            own = {_key(t): t for t in _numbers(module)}
+            size = sum(t.numel() * t.element_size() for key, t in own.items() if key not in counted)
+            counted |= set(own)
+            left.append(LeftAlone(name, type(module).__name__, why or "no method replaces layers of this class", size))
         else:
             sites.append(_site(names, kind, module))
     unique = {_key(t): t for _, t in _saved(model)}
@@ -132,6 +140,26 @@ def _saved(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     for name, value in model.state_dict(keep_vars=True).items():
         if isinstance(value, Tensor) and not is_lazy(value):
             yield name, value
+
+
+def _numbers(module: nn.Module) -> Iterator[Tensor]:
+    """Of the module itself, not of those in it, but of those that compute its weights."""
+    inside = module.parametrizations.parameters() if parametrize.is_parametrized(module) else ()  # type: ignore[union-attr]
+    for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False), *inside):
+        if not is_lazy(tensor):
+            yield tensor
+
+
+def _held(module: nn.Module, name: str) -> str | None:
+    """Why parameters beside the layers of a module of one's own stay; None of layers."""
+    if type(module).__module__.startswith("torch.nn.") or (name and not any(True for _ in module.children())):
+        return None
+    held = [f"`{key}` ({_kilobytes(p)})" for key, p in module.named_parameters(recurse=False) if p.ndim > 1]
+    return f"parameter{'s' if len(held) > 1 else ''} {', '.join(held)} of the {'module' if name else 'model'} itself"
+
+
+def _kilobytes(tensor: Tensor) -> str:
+    return f"{tensor.numel() * tensor.element_size() / 1e3:.3g} kB"
 
 
 def _storage(tensor: Tensor) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +24,24 @@ def forward(model: nn.Module, batch: Any) -> Any:
     return model(batch)
 
 
+def as_tensors(batch: Any, model: nn.Module) -> Any:
+    """The batch with tensors for NumPy arrays, those of floating point in the precision of the model."""
+    if isinstance(batch, Mapping):
+        return {key: as_tensors(value, model) for key, value in batch.items()} if _has_arrays(batch.values()) else batch
+    if isinstance(batch, tuple | list):
+        return [as_tensors(value, model) for value in batch] if _has_arrays(batch) else batch
+    if not isinstance(batch, np.ndarray) or batch.dtype.kind not in "biufc":
+        return batch
+    made = torch.tensor(np.ascontiguousarray(batch))
+    if made.is_floating_point():
+        made = made.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), made.dtype))
+    return made
+
+
+def _has_arrays(values: Iterable[Any]) -> bool:
+    return any(isinstance(value, np.ndarray) for value in values)
+
+
 def numbers(output: Any) -> list[Tensor]:
     """All floating-point tensors in an output, however it is nested; complex ones as pairs of real numbers.
 
@@ -32,7 +51,8 @@ def numbers(output: Any) -> list[Tensor]:
     found = list(_tensors(output))
     if not found:
         raise TenfoldError(
-            f"the model's output, a {type(output).__name__}, holds no floating-point tensor; give forward="
+            f"the output, a {type(output).__name__}, holds no floating-point tensor: the model, or forward= where it "
+            "is given, must return a tensor, or a list, mapping or dataclass of tensors"
         )
     return found
 

@@ -17,7 +17,7 @@ from tenfold.compression._registry import Candidate, Entry
 from tenfold.compression.census import Site, size_of
 from tenfold.compression.moments import Call, Moments
 from tenfold.compression.outputs import Forward, difference
-from tenfold.compression.swapping import swapped
+from tenfold.compression.swapping import every_layer_runs, swapped
 from tenfold.nn.quantized import QuantizedWeight
 
 # Candidates of a layer that are put into the model to see what it loses; between them the loss is read off a line.
@@ -63,9 +63,9 @@ class Choice:
 
 
 def flops_of(model: nn.Module, batch: Any, forward: Forward) -> int:
-    """Multiplications and additions of one call, as torch counts them."""
+    """Multiplications and additions of one call, as torch counts them, which knows no fused shortcuts: they are off."""
     counter = FlopCounterMode(display=False)
-    with counter, torch.no_grad():
+    with every_layer_runs(), counter, torch.no_grad():
         forward(model, batch)
     return int(counter.get_total_flops())
 

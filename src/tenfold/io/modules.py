@@ -6,6 +6,7 @@ import functools
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tenfold._arguments import closest, quoted
+from tenfold.compression import forward as usual_forward
 from tenfold.errors import FileError, TenfoldError
 
 
@@ -203,17 +205,25 @@ def _transformers(folder: str) -> Given:
     if not (Path(folder) / "config.json").is_file():
         raise FileError(f"the folder '{folder}' holds no config.json; transformers writes one beside the numbers")
     try:
-        from transformers import AutoModel, AutoTokenizer
+        import transformers
     except ImportError:
         raise TenfoldError("folders of transformers need the extra 'models': pip install 'tenfold[models]'") from None
     try:
-        module = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        named = next(iter(getattr(config, "architectures", None) or ()), "")
+        # The class that was saved, with its head; AutoModel alone would leave the head out.
+        maker = getattr(transformers, named, None) or transformers.AutoModel
+        module = maker.from_pretrained(folder, local_files_only=True).eval()
     except (OSError, ValueError, KeyError) as error:
         raise FileError(f"transformers cannot read '{folder}': {error}") from error
+    if type(module).__name__ != named:
+        saved = f"of a {named}, which transformers does not have" if named else "of a class that no config names"
+        told = f"'{folder}' is {saved}: a {type(module).__name__} was made, and weights of a head are left out"
+        warnings.warn(told, stacklevel=3)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError):
-        return Given(module)
+        return Given(module, None, _of_tokens)
 
     def tokenize(sentences: list[str]) -> Mapping[str, Any]:
         made: Mapping[str, Any] = tokenizer(
@@ -221,11 +231,24 @@ def _transformers(folder: str) -> Given:
         )
         return dict(made)
 
-    return Given(module, None, _mean_of_tokens, None, tokenize)
+    return Given(module, None, _of_tokens, None, tokenize)
 
 
-def _mean_of_tokens(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
-    """The mean of the last hidden states over the tokens that are no padding."""
-    last = model(**batch).last_hidden_state
-    mask = batch["attention_mask"][..., None].to(last.dtype)
-    return (last * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+def _of_tokens(model: nn.Module, batch: Any) -> Any:
+    """What counts of an output: nothing that was said of padding.
+
+    Of a model without a head the mean of the last hidden states over the tokens, of logits for each token those of
+    tokens, of all others the whole output.
+    """
+    output = usual_forward(model, batch)
+    mask = batch.get("attention_mask") if isinstance(batch, Mapping) else None
+    if mask is None or not isinstance(output, Mapping):
+        return output
+    if "last_hidden_state" in output:
+        last = output["last_hidden_state"]
+        mask = mask[..., None].to(last.dtype)
+        return (last * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+    logits = output.get("logits")
+    if logits is not None and logits.ndim == 3 and logits.shape[:2] == mask.shape:
+        return logits[mask.bool()]
+    return output if logits is None else logits

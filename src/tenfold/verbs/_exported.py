@@ -28,8 +28,8 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def export(model: nn.Module, path: str | os.PathLike[str], example: Any) -> None:
-    """Write the program of ``torch.export``; the first axis of each input is free where torch finds that it can be.
+def export(model: nn.Module, path: str | os.PathLike[str], example: Any, dynamic_shapes: Any = None) -> None:
+    """Write the program of ``torch.export``; by default the first axis of each input is free where torch lets it be.
 
     Raises:
         TenfoldError: there is no example, or torch cannot export the model.
@@ -44,7 +44,9 @@ def export(model: nn.Module, path: str | os.PathLike[str], example: Any) -> None
     def free(value: Any) -> Any:
         return {0: batch} if isinstance(value, Tensor) and value.ndim and len(value) > 1 else None
 
-    shapes = {name: free(value) for name, value in words.items()} if words else tuple(free(value) for value in given)
+    shapes = dynamic_shapes
+    if shapes is None:
+        shapes = {name: free(value) for name, value in words.items()} if words else tuple(map(free, given))
     try:
         with torch.no_grad(), _quiet():
             program = torch.export.export(model, given, words or None, dynamic_shapes=shapes)

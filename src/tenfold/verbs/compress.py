@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from tenfold.compression import (
     Site,
     allocate,
     allocate_jointly,
+    as_tensors,
     calls,
     census,
     check_copies,
@@ -40,6 +42,7 @@ from tenfold.compression import (
     price,
     replaced,
     seconds,
+    seconds_inside,
     size_of,
     spent,
     uniform,
@@ -62,6 +65,10 @@ _POINTS = 16
 _BETTER = 0.2
 # Seconds for which the whole models are timed.
 _TIMING = 1.5
+# Of what stays where a budget is out of reach so many are named, and none below this share of the whole.
+_LARGEST, _NAMED = 3, 0.005
+# A small model is slower where it has less than this of the original's speed.
+_SLOWER = 0.97
 
 Evaluate = Callable[[nn.Module], float]
 
@@ -142,15 +149,23 @@ def compress(
     widths = (bits,) if isinstance(bits, int) else tuple(bits)
     if not set(widths) <= {8, 4}:
         raise TenfoldError(f"bits are 8, 4 or both, or () for floating point alone; not {quoted(bits)}")
+    functions: dict[str, Any] = {"evaluate": evaluate, "forward": forward}
+    for name, given in functions.items():
+        if given is not None and not callable(given):
+            what = "the model and a batch" if name == "forward" else "the model that returns a number, larger is better"
+            raise TenfoldError(f"{name} must be a function of {what}, not {quoted(given)}")
     run = usual_forward if forward is None else forward
     epochs = finetune if callable(finetune) else whole_number("finetune", finetune, least=0)
     timed = "latency" in budget
     if (timed or ("error" in budget and evaluate is None)) and data is None and example is None:
         raise TenfoldError(f"a budget of {'latency' if timed else 'error'} needs data=, batches of inputs of the model")
     if epochs and not callable(epochs) and data is None and example is None and training is None:
-        raise TenfoldError("fine-tuning needs data= or training=, batches of inputs of the model")
+        raise TenfoldError("fine-tuning needs data=, batches of inputs of the model")
     _check_data(data)
     _check_data(training, "training")
+    if forward is None:
+        data, training = _tensors(data, model), _tensors(training, model)
+        example = as_tensors(example, model)
     check_copies(model)
     was_training = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -159,6 +174,11 @@ def compress(
             with every_layer_runs():
                 work = _Work(model, run, entries, widths, skip, only, example, bar)
                 work.metric = None if evaluate is None else _metric(evaluate, model)
+                if work.metric == 0 and "error" in budget:
+                    raise DataError(
+                        "evaluate gives 0 for the original, so there is no relative loss; give size= or latency=, or "
+                        "another metric"
+                    )
                 work.look(data, budget)
                 picks = work.choose(budget, evaluate)
             return work.finish(picks, budget, evaluate, epochs, training, learning_rate, seed, source, began)
@@ -173,6 +193,14 @@ def _check_data(data: Any, name: str = "data") -> None:
         raise DataError(f"{name} must be batches, as a list of them, not one {quoted(type(data).__name__)}: [{name}]")
     if data is not None and not isinstance(data, Iterable):
         raise DataError(f"{name} must be batches, as a list of them, not {quoted(type(data).__name__)}")
+    if isinstance(data, tuple) and len(data) == 2 and all(isinstance(one, Tensor | np.ndarray) for one in data):
+        first, second = data
+        if (first.ndim, str(first.dtype)) != (second.ndim, str(second.dtype)):
+            raise DataError(f"{name} is a tuple of two unlike arrays where batches are wanted: was [(X, y)] meant?")
+
+
+def _tensors(data: Iterable[Any] | None, model: nn.Module) -> Iterable[Any] | None:
+    return None if data is None else (as_tensors(batch, model) for batch in data)
 
 
 def _budget(size: float | None, latency: float | None, error: float | None) -> dict[str, float]:
@@ -185,7 +213,8 @@ def _budget(size: float | None, latency: float | None, error: float | None) -> d
         )
     budget = {name: real_number(name, value, "a share between 0 and 1") for name, value in asked.items()}
     for name, number in budget.items():
-        if not 0 < number < 1:
+        # As fast as before is something to ask for: what is smaller may be slower.
+        if not 0 < number < 1 and not (name == "latency" and number == 1):
             raise TenfoldError(f"{name} is a share between 0 and 1, as 0.3, not {number:g}")
     return budget
 
@@ -241,6 +270,8 @@ class _Work:
         self.calls: Mapping[str, Call] = {}
         self.choices: list[list[Choice]] = []
         self.warnings: list[str] = []
+        # Why layers that could be replaced are not, by their names.
+        self.kept: dict[str, str] = {}
         # Of the model itself, by ``evaluate``.
         self.metric: float | None = None
 
@@ -265,7 +296,7 @@ class _Work:
             seen = self.moments.get(site.name)
             if self.batches and seen is None:
                 self.choices.append(price(site, None, []))
-                self.warnings.append(f"'{site.name}' did not run on the data and keeps as it was")
+                self._keep(site, "it did not run on the data")
                 continue
             if seen is not None and seen.mean is not None and seen.number < len(seen.mean):
                 few.append((site.name, seen.number, len(seen.mean)))
@@ -276,7 +307,7 @@ class _Work:
                     found = weigh(self.model, site, found, batches, reference, self.forward)
                 except NotReplaceable as why:
                     found = found[:1]
-                    self.warnings.append(f"'{site.name}' keeps as it was: {why}")
+                    self._keep(site, str(why))
             else:
                 found = [replace(c, loss=c.error) for c in found]
             if timed and site.name in self.calls:
@@ -291,6 +322,10 @@ class _Work:
                 + (f", and {len(few) - 1} more layers saw too few" if len(few) > 1 else "")
                 + "; what is lost on other data is not seen. Give more"
             )
+
+    def _keep(self, site: Site, why: str) -> None:
+        self.kept[site.name] = why
+        self.warnings.append(f"'{site.name}' keeps as it was: {why}")
 
     def _calibrate(self, data: Iterable[Any]) -> None:
         place = 0
@@ -355,14 +390,31 @@ class _Work:
             if bound * whole < least:
                 raise TenfoldError(
                     f"{goal}={bound:g} is out of reach: the smallest that the methods can do is "
-                    f"{goal}={least / whole:.3g} ({rest / whole:.3g} of it in what is left alone)"
-                    + "".join(f"; {one}" for one in self.warnings if "keeps as it was" in one)
+                    f"{goal}={least / whole:.3g}" + self._staying(goal, whole)
                 )
             room[goal], wholes[goal] = bound * whole - rest, whole
         if len(budget) > 1:
             self._check_together(budget, room, wholes)
         picks = self._share(room)
         return self._as_fast(picks, budget["latency"], room, wholes["latency"]) if "latency" in budget else picks
+
+    def _staying(self, goal: str, whole: float) -> str:
+        """The largest of what no method makes smaller, or faster, each with its share of the whole and the reason."""
+        left = [one for one in self.census.left_alone if one.bytes]
+        if goal == "latency":
+            modules = [self.model.get_submodule(one.name) for one in left if one.name]
+            times = seconds_inside(lambda: self.forward(self.model, self.example), modules)
+            costs = dict(zip([one.name for one in left if one.name], times, strict=True))
+            found = [(costs.get(one.name, 0.0), one.name, one.why) for one in left]
+        else:
+            found = [(float(one.bytes), one.name or type(self.model).__name__, one.why) for one in left]
+        for site, choices, prices in zip(self.sites, self.choices, self._costs(goal), strict=True):
+            if len(choices) == 1:
+                why = self.kept.get(site.name, "no method makes it " + ("faster" if goal == "latency" else "smaller"))
+                found.append((prices[0], site.name, why))
+        largest = [one for one in sorted(found, key=lambda one: -one[0])[:_LARGEST] if one[0] >= _NAMED * whole]
+        told = "; ".join(f"{cost / whole:.2g} in '{name}' ({why})" for cost, name, why in largest)
+        return f"; what stays as it is: {told}" if told else ""
 
     def _share(self, room: Mapping[str, float]) -> list[int]:
         """The choices that lose least with so many bytes, seconds or both for the layers that can be replaced."""
@@ -434,13 +486,13 @@ class _Work:
             small = self.apply(picks)
             if evaluate is None or before is None:
                 return math.sqrt(difference(small, self.batches, self.reference, self.forward))
-            return (before - _metric(evaluate, small)) / (abs(before) or 1.0)
+            return (before - _metric(evaluate, small)) / abs(before)
 
         low, high = -14.0, 1.0
         best = [0] * len(self.choices)
         if evaluate is not None and before is not None:
             smallest = _metric(evaluate, self.apply(allocate(costs, losses, math.fsum(map(min, costs)))))
-            if smallest - before > _BETTER * (abs(before) or 1.0):
+            if smallest - before > _BETTER * abs(before):
                 raise DataError(
                     f"evaluate gives {smallest:.4g} for the smallest model and {before:.4g} for the original: larger "
                     "must be better; return minus a loss"
@@ -489,8 +541,11 @@ class _Work:
         tuned = callable(finetune) or bool(finetune)
         if tuned:
             untuned = self._facts(small, evaluate)
+            weights = {name: value.clone() for name, value in small.state_dict().items() if isinstance(value, Tensor)}
             self._tune(small, finetune, training, learning_rate, seed)
-        after = self._facts(small, evaluate)
+            after = self._kept_or_not(small, untuned, evaluate, finetune, weights)
+        else:
+            after = self._facts(small, evaluate)
         before = replace(self._facts(self.model, None), metric=self.metric)
         if self.example is not None:
             was, now = seconds(
@@ -498,6 +553,10 @@ class _Work:
                 budget=_TIMING,
             )
             before, after = replace(before, seconds=was), replace(after, seconds=now)
+            if "size" in budget and "latency" not in budget and was < _SLOWER * now:
+                self.warnings.append(
+                    "slower than before: give a budget of time too (latency=1.0), or floating point alone (bits=())"
+                )
         return Compressed(
             model=small,
             modules=modules,
@@ -517,6 +576,30 @@ class _Work:
             example=self.example,
         )
 
+    def _kept_or_not(
+        self,
+        small: nn.Module,
+        untuned: Facts,
+        evaluate: Evaluate | None,
+        finetune: int | Callable[[nn.Module], object],
+        weights: Mapping[str, Tensor],
+    ) -> Facts:
+        """Of the fine-tuned model, or of that before where it was better: then the weights are taken back."""
+        tuned = self._facts(small, evaluate)
+        if _goodness(tuned) >= _goodness(untuned):
+            return tuned
+        alike = tuned.metric == untuned.metric  # so they are where there is none
+        now, was = (
+            f"a relative difference of {one.difference:.3g}" if alike else f"a metric of {one.metric:.4g}"
+            for one in (tuned, untuned)
+        )
+        if callable(finetune):
+            self.warnings.append(f"finetune made the model worse: {now}, {was} before")
+            return tuned
+        small.load_state_dict(weights, strict=False)
+        self.warnings.append(f"fine-tuning did not help and was dropped: {now}, {was} without")
+        return untuned
+
     def _tune(
         self,
         small: nn.Module,
@@ -531,7 +614,7 @@ class _Work:
             return
         batches = self.batches if training is None else list(training)
         if not batches:
-            raise TenfoldError("fine-tuning needs data= or training=, batches of inputs of the model")
+            raise TenfoldError("fine-tuning needs data=, batches of inputs of the model")
         distil(
             small,
             self.model,
@@ -614,7 +697,21 @@ def _faster(choices: Sequence[Choice]) -> list[Choice]:
     return [c for c in choices if c.candidate is None or (c.seconds or 0.0) < (own or 0.0)]
 
 
+def _goodness(known: Facts) -> tuple[float, float]:
+    """By the metric, then by the difference of the outputs; larger is better."""
+    return known.metric or 0.0, -(known.difference or 0.0)
+
+
 def _metric(evaluate: Evaluate, model: nn.Module) -> float:
+    try:
+        inspect.signature(evaluate).bind(model)
+    except TypeError as error:
+        raise TenfoldError(
+            "evaluate must be a function of the model that returns a number, larger is better; it cannot be called "
+            f"with the model alone ({error})"
+        ) from error
+    except ValueError:
+        pass  # written in C, without a signature
     with torch.no_grad():
         said = evaluate(model)
     try:

@@ -143,7 +143,7 @@ class Compressed:
                     "bytes": [one.before.bytes, one.after.bytes],
                     "flops": [one.before.flops, one.after.flops],
                     "seconds": [one.seconds_before, one.seconds_after],
-                    "error": one.after.error,
+                    "error": one.after.error**0.5,
                 }
                 for one in self.layers
             ],
@@ -161,12 +161,13 @@ class Compressed:
         """
         stored.save(path, self.model, self.modules, record=self.summary())
 
-    def export(self, path: str | os.PathLike[str], example: Any = None) -> None:
+    def export(self, path: str | os.PathLike[str], example: Any = None, *, dynamic_shapes: Any = None) -> None:
         """Write the small model as a program of ``torch.export`` (.pt2), which runs without tenfold.
 
         Args:
             path: of the file.
             example: one batch, whose first axis becomes free; what the model was timed with by default.
+            dynamic_shapes: which axes are free instead, as ``torch.export.export`` takes it.
 
         Raises:
             TenfoldError: torch cannot export the model, or there is no example.
@@ -174,7 +175,7 @@ class Compressed:
         """
         from tenfold.verbs._exported import export
 
-        export(self.model, path, self.example if example is None else example)
+        export(self.model, path, self.example if example is None else example, dynamic_shapes)
 
     def plot(self) -> Figure:
         """The trade-off, and what is left of each layer."""
@@ -265,7 +266,7 @@ def _row(layer: Mapping[str, Any]) -> tuple[str, ...]:
 
     shape = " x ".join(map(str, layer["shape"]))
     parts = (share(layer["bytes"]), share(layer["flops"]), share(layer["seconds"]))
-    return layer["name"], shape, layer["chosen"], *parts, f"{layer['error'] ** 0.5:.2g}"
+    return layer["name"], shape, layer["chosen"], *parts, f"{layer['error']:.2g}"
 
 
 def _bytes(count: int) -> str:
