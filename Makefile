@@ -28,16 +28,14 @@ demo: .venv/.demo ## fit a hyperspectral image: writes fit.tn and report.html
 demo-compress: .venv/.demo ## make a trained network smaller and faster: writes small.tn and compress.html
 	$(BIN)/tenfold compress sample:digits --size 0.2 --latency 0.9 --finetune 3
 
-# mypy keeps one core busy: the benchmarks take another meanwhile.
+# mypy keeps one core busy: the benchmarks and the docs take another meanwhile.
 test: .venv/.test ## lint, benchmarks in their smallest size, ordinary tests, docs
-	$(MAKE) --no-print-directory -j 2 lint smoke
+	$(MAKE) --no-print-directory -j 2 lint smoke docs
 	$(PYTEST) -m "not slow"
-	$(MAKE) --no-print-directory docs
 
 test-all: .venv/.test ## the same with the slow tests
-	$(MAKE) --no-print-directory -j 2 lint smoke
+	$(MAKE) --no-print-directory -j 2 lint smoke docs
 	$(PYTEST)
-	$(MAKE) --no-print-directory docs
 
 lint: .venv/.test ## style, types, and which room may import which
 	$(BIN)/ruff check .

@@ -122,7 +122,10 @@ def test_equivariance(product: Product) -> None:
     assert float(expected.abs().max()) > 0.1
 
 
-@pytest.mark.parametrize("product", products(), ids=str)
+# Compilers take seconds for each.
+@pytest.mark.parametrize(
+    "product", [p if n == 2 else pytest.param(p, marks=pytest.mark.slow) for n, p in enumerate(products())], ids=str
+)
 def test_derivatives_and_compilers(product: Product) -> None:
     given = [normal(2, product.irreps_in1.dim, seed=1), normal(2, product.irreps_in2.dim, seed=2)]
     if product.weight_numel:
