@@ -17,6 +17,7 @@ from tenfold._files import atomic
 from tenfold.errors import FileError, TenfoldError
 from tenfold.nn.adapters.tucker import TuckerAdapter
 from tenfold.nn.placing import place
+from tenfold.nn.quantized import QuantizedConv, QuantizedLinear
 
 _KEY = "tenfold.adapters"
 _VERSION = 1
@@ -206,7 +207,7 @@ def adapt(
     layers = {
         name: module
         for name, module in model.named_modules(remove_duplicate=False)
-        if name and isinstance(module, nn.Linear | _ConvNd)
+        if name and isinstance(module, nn.Linear | _ConvNd | QuantizedLinear | QuantizedConv)
     }
     reasons = {name: _reason(model, name, module, only, skip) for name, module in layers.items()}
     left_alone = {name: reason for name, reason in reasons.items() if reason}
@@ -231,6 +232,8 @@ def _reason(model: nn.Module, name: str, layer: nn.Module, only: Sequence[str], 
         return f"is not like {', '.join(only)}"
     if _matches(name, skip):
         return "is skipped"
+    if isinstance(layer, QuantizedLinear | QuantizedConv):
+        return "has a weight of whole numbers"
     if any(layer is module.out_proj for module in model.modules() if isinstance(module, nn.MultiheadAttention)):
         return "is read by attention, which does not call it"
     if type(layer) not in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d):
