@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -187,7 +188,7 @@ def adapt(
 
     Args:
         model: the trained model.
-        rank: see `TuckerAdapter`.
+        rank: see `TuckerAdapter`; a warning tells where the adapters have more numbers than the weights they change.
         only: a pattern of the names of layers that get one, as ``"*.query"``, or several.
         skip: a pattern of names that get none, or several.
         scale, dropout: see `TuckerAdapter`.
@@ -218,6 +219,15 @@ def adapt(
     adapters = {
         name: TuckerAdapter(layers[name], rank, scale=scale, dropout=dropout, generator=generator) for name in chosen
     }
+    changed = sum(adapter.base.get_parameter("weight").numel() for adapter in adapters.values())
+    added = sum(p.numel() for adapter in adapters.values() for p in (adapter.core, *adapter.factors))
+    if added > changed:
+        most = max(max(adapter.ranks[:2]) for adapter in adapters.values())
+        warnings.warn(
+            f"rank {rank} gives adapters of {added:,} numbers, more than the {changed:,} of the weights they change "
+            f"(ranks are cut to the sizes of a layer, here to {most} at most): a smaller rank",
+            stacklevel=2,
+        )
     model.requires_grad_(False)
     for name, adapter in adapters.items():
         for trained in (adapter.core, *adapter.factors):
