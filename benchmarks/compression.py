@@ -58,6 +58,7 @@ def measure(
     made["tenfold, floating point"] = kept = _tried(lambda: ours(size=size, bits=()))
     if latency is not None:
         made[f"tenfold, {latency:g} of the time"] = _tried(lambda: ours(latency=latency))
+        made["tenfold, both"] = _tried(lambda: ours(size=size, latency=latency))
     same = size if isinstance(kept, str) else size_of(kept)[0] / whole
     made["truncated SVD"] = _tried(lambda: peers.truncated_svd(original, same))
     made["TensorLy-Torch, Tucker"] = peers.missing() or _tried(lambda: peers.tensorly_torch(original, same))
@@ -125,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compression", description=__doc__)
     parser.add_argument("--only", metavar="NAME", choices=NAMES, help=f"one of {', '.join(NAMES)}")
     parser.add_argument("--size", metavar="SHARE", type=float, default=0.38, help="of the bytes (default 0.38)")
-    parser.add_argument("--latency", metavar="SHARE", type=float, help="of the time, in a row of its own")
+    parser.add_argument("--latency", metavar="SHARE", type=float, help="of the time, alone and together with the size")
     parser.add_argument("--epochs", metavar="N", type=int, default=0, help="of fine-tuning, for all (default 0)")
     parser.add_argument("--batches", metavar="N", type=int, help="of calibration at most")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="for every library (default 1)")

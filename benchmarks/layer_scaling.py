@@ -1,6 +1,6 @@
 """How the error of networks falls with compute when their layers are structured, on a random function and on real data.
 
-    python -m benchmarks.layer_scaling --json layer_scaling.json
+    python -m benchmarks.layer_scaling --steps 800 --json benchmarks/results/layer_scaling.json
     python -m benchmarks.layer_scaling --smoke
 
 Networks of several widths are trained as in the claim `btt_scaling`: on what a random network does to random inputs,

@@ -137,6 +137,8 @@ def taken(runs: dict[str, Callable[[], Tensor]], rounds: int, clock: Callable[[]
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            # Not timed: the contender before has left its own numbers in the cache, and its own sizes of free memory.
+            run()
             started = clock()
             for _ in range(calls[name]):
                 run()

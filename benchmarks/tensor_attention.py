@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from benchmarks import machine
 from benchmarks.harness import Case, Contender, Outcome, measure
+from benchmarks.resident import growth
 from tenfold.nn import polynomial_degree, polynomial_error, polynomial_tensor_attention, score_bound, tensor_attention
 
 _PIECES = (1, 2, 4, 16)
@@ -134,13 +134,18 @@ def _peak(way: str, n: int, dim: int, backward: bool, threads: int) -> float:
     call = {"tenfold": tensor_attention, "plain einsum": plain, "einsum, pieces of 1": partial(pieces, 1)}[way]
     trained(call, inputs(16, dim))  # what libraries take when they are used for the first time
     given = inputs(n, dim)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if backward:
-        trained(call, given)
-    else:
-        with torch.no_grad():
-            call(*given)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+    def once() -> None:
+        if backward:
+            trained(call, given)
+        else:
+            with torch.no_grad():
+                call(*given)
+
+    taken = growth(once)
+    if taken is None:
+        raise RuntimeError("memory is measured on Linux only")
+    return taken
 
 
 def approximation(n: int, dim: int, error: float, rows: int) -> dict[str, Any]:

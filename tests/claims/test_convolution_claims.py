@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -26,5 +27,9 @@ def test_both_adapters_begin_with_the_layer_and_have_a_budget() -> None:
 
 
 def test_a_small_run_tells_what_it_measured() -> None:
-    found = flora_against_lora(repeats=1, ranks=(1,), steps=1)
-    assert {"992 numbers: LoRA", "992 numbers: Tucker", "not adapted"} <= set(found.numbers)
+    found = flora_against_lora(repeats=2, ranks=(1,), rates=(1e-2,), scales=(8.0,), steps=2)
+    for name in ("LoRA", "Tucker"):
+        assert found.numbers[f"{name}: at an end"]
+        each = [float(str(found.numbers[f"992 numbers: {name}, seed {seed}"])) for seed in (1, 2)]
+        assert found.numbers[f"992 numbers: {name}"] == pytest.approx(sum(each) / 2)
+    assert float(str(found.numbers["not adapted"])) < 50

@@ -41,10 +41,13 @@ def test_the_best_rate_lies_between_those_tried() -> None:
 
 
 def test_small_runs_tell_what_they_measured() -> None:
-    found = structured_lr_transfer(widths=(16, 64), rates=(0.001, 0.01, 0.1), steps=3, batch=8)
-    assert {"structured: drift", "dense: drift"} <= set(found.numbers)
-    found = btt_scaling(widths={name: (16, 25) for name in FAMILIES}, steps=3, batch=8, samples=20)
-    assert {f"{name}: exponent" for name in FAMILIES} <= set(found.numbers)
+    found = structured_lr_transfer(seeds=2, widths=(16, 64), rates=(0.001, 0.01, 0.1), steps=3, batch=8)
+    for rule in ("structured", "dense"):
+        each = [float(str(found.numbers[f"{rule}, seed {seed}: drift"])) for seed in (0, 1)]
+        assert found.numbers[f"{rule}: drift"] == pytest.approx(sum(each) / 2)
+    found = btt_scaling(seeds=1, widths={name: (16, 25) for name in FAMILIES}, steps=3, batch=8, samples=20)
+    for name in FAMILIES:
+        assert found.numbers[f"{name}: exponent"] == found.numbers[f"{name}: exponent, seed 0"]
     found = phm_parameters(components=(2,), runs=1, steps=3, batch=8)
     assert found.numbers["n = 2: weights"] * 2 == found.numbers["dense: weights"]
     assert found.numbers["n = 2: numbers of algebras"] == 3 * 8

@@ -561,7 +561,9 @@ def test_a_hostile_record_sends_no_escapes_to_a_terminal(folder: Path, capfd: py
     assert "\x07" not in out
 
 
-@pytest.mark.parametrize("arguments", [["expand", "x.tn", "-o", "-"], ["show", "x.tn"], ["formats"]])
+@pytest.mark.parametrize(
+    "arguments", [["expand", "x.tn", "-o", "-"], ["formats"], pytest.param(["show", "x.tn"], marks=pytest.mark.slow)]
+)
 def test_a_closed_pipe_ends_quietly(arguments: list[str], folder: Path, store: Path) -> None:
     cut(store / "x.tn", folder / "x.tn", 1)
     reading, writing = os.pipe()
@@ -583,17 +585,33 @@ def test_a_full_standard_output(folder: Path, store: Path) -> None:
     assert done.stderr.decode() == "tenfold: error: cannot write standard output: No space left on device\n"
 
 
-@pytest.mark.parametrize("closed", ["stdout", pytest.param("stderr", marks=pytest.mark.slow)])
-def test_streams_that_were_closed_at_the_start(closed: str, folder: Path, store: Path) -> None:
+@pytest.mark.parametrize(
+    ("closed", "words", "code"),
+    [
+        ("stdout", ["show", "x.tn"], 0),
+        ("stderr", ["expand", "x.tn", "-o", "y.npy"], 0),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                ("stdout", ["expand", "x.tn", "-o", "y.npy"], 0),
+                ("stdout", ["show", "no.tn"], 1),
+                ("stderr", ["show", "x.tn"], 0),
+                ("stderr", ["show", "no.tn"], 1),
+            )
+        ),
+    ],
+)
+def test_streams_that_were_closed_at_the_start(
+    closed: str, words: list[str], code: int, folder: Path, store: Path
+) -> None:
     cut(store / "x.tn", folder / "x.tn", 1)
     number = {"stdout": 1, "stderr": 2}[closed]
-    for words, code in (["show", "x.tn"], 0), (["expand", "x.tn", "-o", "y.npy"], 0), (["show", "no.tn"], 1):
-        script = f'exec "$0" -m tenfold "$@" {number}>&-'
-        done = subprocess.run(["sh", "-c", script, sys.executable, *words], capture_output=True, check=False)
-        assert done.returncode == code, done
-        assert b"of tenfold itself" not in done.stderr
-        assert b"tenfold: error" not in done.stdout
-    assert (folder / "y.npy").exists()
+    script = f'exec "$0" -m tenfold "$@" {number}>&-'
+    done = subprocess.run(["sh", "-c", script, sys.executable, *words], capture_output=True, check=False)
+    assert done.returncode == code, done
+    assert b"of tenfold itself" not in done.stderr
+    assert b"tenfold: error" not in done.stdout
+    assert (folder / "y.npy").exists() == (words[0] == "expand")
 
 
 def test_links_in_a_circle(folder: Path, store: Path, capfd: pytest.CaptureFixture[str]) -> None:

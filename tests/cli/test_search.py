@@ -100,7 +100,7 @@ def test_bad_input_is_told_in_one_line(
 
 
 def test_the_folder_of_another_search_is_refused(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(capfd, "search", "x.npy", *FAST, "-q", "--journal", "j")[0] == 0
+    assert run(capfd, "search", "x.npy", *FAST, "-q", "--report", "", "--journal", "j")[0] == 0
     before = {path: path.stat().st_mtime_ns for path in (folder / "j").rglob("*")}
     code, _, err = run(capfd, "search", "x.npy", *FAST, "--seed", "1", "--journal", "j")
     assert code == 1

@@ -7,6 +7,7 @@ from torch import nn
 from tenfold.compression import Call, Site, calls, census, collect, forward, methods, price
 from tenfold.compression._errors import Judge
 from tenfold.compression.moments import Moments
+from tenfold.nn import _whole_products as whole
 
 
 def layers() -> dict[str, tuple[nn.Module, torch.Tensor]]:
@@ -41,7 +42,7 @@ def test_the_error_that_is_told_is_that_of_the_outputs(name: str) -> None:
     shift = bias.reshape(-1, *(1,) * (site.weight.ndim - 2)) if site.kind == "conv" else bias
     with torch.no_grad():
         wanted = layer(x)
-        for choice in price(site, moments, list(methods().values()), call):
+        for choice in price(site, moments, list(methods().values()), call, timed=True):
             if choice.candidate is None:
                 continue
             made = choice.build().eval()(x)
@@ -109,3 +110,29 @@ def test_a_table_of_low_rank_needs_few_numbers_and_keeps_its_padding() -> None:
         torch.testing.assert_close(made, one.weight()[x].float())
         assert not one.build(None)(torch.tensor([3])).any()
     assert sum(p.numel() for p in whole.build(None).parameters()) == 2 * (60 + 16)
+
+
+@pytest.mark.skipif(not whole.there(), reason="this processor has no instruction for products of whole numbers")
+def test_products_of_whole_numbers_are_proposed_where_time_counts_and_inputs_were_seen() -> None:
+    layer, x = layers()["linear"]
+    site, moments, call = seen(layer, x)
+    entries = [methods()[name] for name in ("int8", "int8_products")]
+
+    def found(moments: Moments | None, *, timed: bool) -> set[str]:
+        return {c.candidate.method for c in price(site, moments, entries, call, timed=timed) if c.candidate}
+
+    assert found(moments, timed=True) == {"int8", "int8_products"}
+    assert found(moments, timed=False) == {"int8"}  # as small, and nearer to the layer
+    assert found(None, timed=True) == {"int8"}
+
+
+def test_inputs_are_kept_evenly_from_all_batches_and_not_too_many() -> None:
+    batches = [torch.full((400, 16, 24), float(n)) for n in range(9)]
+    model = nn.Sequential(nn.Linear(24, 40)).eval()
+    sites = census(model).sites
+    moments, _ = collect(model, sites, batches, forward, tell=lambda _: None)
+    kept = moments["0"].sample
+    assert kept is not None
+    assert 2**16 <= kept.numel() <= 2**18
+    shares = torch.stack([(kept[:, 0] == n).double().mean() for n in range(9)])
+    torch.testing.assert_close(shares, torch.full((9,), 1 / 9, dtype=torch.float64), rtol=0.01, atol=0)

@@ -56,8 +56,14 @@ def noisy(structure, noise, seed=0):
 # --- what was planted -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-@pytest.mark.parametrize("share", [0.35, 0.5])
+@pytest.mark.parametrize(
+    ("share", "seed"),
+    [
+        (0.35, 0),
+        (0.5, 1),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [(0.35, 1), (0.35, 2), (0.5, 0), (0.5, 2)]),
+    ],
+)
 @pytest.mark.parametrize("family", ["cp", "tucker", "tensor_train"])
 def test_what_was_planted_is_found_from_a_part_of_the_cells(family, share, seed):
     structure = PLANTED[family]
@@ -525,12 +531,12 @@ def test_a_small_sparse_array_is_its_dense_self():
 
 
 def test_open_bonds_and_formats_find_their_ranks_where_cells_are_missing():
-    structure = formats.tensor_train((14, 15, 16), 3)
+    structure = formats.tensor_train((10, 11, 12), 3)
     data = noisy(structure, 0.05)
     observed, known = part_of(data, 0.5)
     for how in ("i a, a j b, b k -> i j k", "tensor_train", "cp", "tensor_ring"):
-        fit = tn.fit(observed, how, parameters=400)
-        assert fit.parameters <= 400
+        fit = tn.fit(observed, how, parameters=250)
+        assert fit.parameters <= 250
         if how not in ("cp", "tensor_ring"):
             assert fit.structure == structure
             assert unseen(fit.network, data, known) < 0.1
@@ -538,10 +544,10 @@ def test_open_bonds_and_formats_find_their_ranks_where_cells_are_missing():
 
 def test_noise_alone_is_its_mean_and_said_to_be_too_little():
     generator = torch.Generator().manual_seed(0)
-    cells = torch.stack([torch.randint(0, 30, (1000,), generator=generator) for _ in range(3)], 1)
-    values = 1 + torch.randn(1000, generator=generator, dtype=torch.float64)
+    cells = torch.stack([torch.randint(0, 20, (400,), generator=generator) for _ in range(3)], 1)
+    values = 1 + torch.randn(400, generator=generator, dtype=torch.float64)
     with pytest.warns(UserWarning, match="observations are too few"):
-        fit = tn.fit(Observations(cells, values, (30, 30, 30)))
+        fit = tn.fit(Observations(cells, values, (20, 20, 20)))
     chosen = next(trial for trial in fit.front if trial.chosen)
     assert chosen.name == "mean"
     assert torch.allclose(fit.network.dense(), values.mean(), rtol=1e-9)

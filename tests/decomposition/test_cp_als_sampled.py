@@ -105,11 +105,13 @@ def test_fibres_find_every_entry(shape, count, seed):
 def test_planted_factors_are_found_in_whole_arrays(structure, dtype):
     data = Network.random(structure, dtype=dtype, seed=1).dense()
     # Alternating methods have local minima; one of three seeds is to find the way.
-    result = min(
-        (cp_als_sampled(data, structure, samples=300, seed=n) for n in range(3)), key=lambda found: found.error
-    )
+    limit = 1e-3 if dtype == torch.float32 else 1e-6
+    for seed in range(3):
+        result = cp_als_sampled(data, structure, samples=300, seed=seed)
+        if result.error < limit:
+            break
     assert result.network.dtype == dtype
-    assert result.error < (1e-3 if dtype == torch.float32 else 1e-6)
+    assert result.error < limit
     double = torch.complex128 if dtype.is_complex else torch.float64
     difference = torch.linalg.vector_norm(data.to(double) - result.network.to(double).dense())
     assert result.error == pytest.approx(float(difference / torch.linalg.vector_norm(data)), rel=1e-3, abs=1e-12)

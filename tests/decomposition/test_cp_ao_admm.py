@@ -64,7 +64,7 @@ def true_error(data: torch.Tensor, network: Network) -> float:
 @pytest.mark.parametrize("mode", [0, 2])
 def test_each_constraint_holds_and_the_error_is_true(constraint, mode):
     data = noisy(positive((8, 9, 10), 3), 0.2)
-    result = cp_ao_admm(data, formats.cp(data.shape, 3), constraints={mode: constraint}, max_sweeps=40)
+    result = cp_ao_admm(data, formats.cp(data.shape, 3), constraints={mode: constraint}, max_sweeps=20)
     assert allowed(constraint, result.network.cores[mode].T)
     assert result.error == pytest.approx(true_error(data, result.network), rel=1e-9)
     assert result.error < 0.8

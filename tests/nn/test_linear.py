@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nn.linear_oracles import check_gradients, check_linear
+from nn.linear_oracles import check_compiles, check_exports, check_gradients, check_linear, inputs_for
 from torch import nn
 
 from tenfold import formats
 from tenfold.errors import DataError, StructureError, TenfoldError
-from tenfold.nn import StructuredLinear
+from tenfold.nn import StructuredLinear, param_groups
 from tenfold.structure import Structure
 
 FAMILIES = [
@@ -81,3 +81,103 @@ def test_a_pattern_alone_is_no_structure() -> None:
     for given in ("i r, r j -> i j", ["i r, r j -> i j"]):
         with pytest.raises(StructureError, match=r"not 'i r, r j -> i j': give tn.Structure\(pattern, sizes\)"):
             StructuredLinear(given)
+
+
+def normalised(*structures: Structure, **more: object) -> StructuredLinear:
+    made = StructuredLinear(
+        structures, normalize=True, dtype=torch.float64, generator=torch.Generator().manual_seed(0), **more
+    )
+    with torch.no_grad():
+        for gain in made.gains.values():
+            gain.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(1))
+    return made
+
+
+@pytest.mark.parametrize("structure", [FAMILIES[4], FAMILIES[7]], ids=lambda s: s.pattern)
+def test_a_normalised_layer_is_its_matrix(structure: Structure) -> None:
+    check_linear(normalised(structure))
+    layer = normalised(FAMILIES[0], FAMILIES[1], fixed={"core0_1": torch.ones(2, 3, 5)})
+    # Gains are of the cores that are trained.
+    assert set(layer.gains) == set(layer.cores) == {"core0_0", "core1_0", "core1_1"}
+    check_linear(layer)
+
+
+def test_derivatives_of_normalised_cores() -> None:
+    layer = normalised(FAMILIES[4].replace({index: min(size, 2) for index, size in FAMILIES[4].sizes.items()}))
+    with torch.no_grad():
+        layer.cores["core0"] *= 3.0
+        layer.cores["core1"] *= 0.2
+    check_gradients(layer)
+    # Along a core that is above its level nothing changes: the gradient is perpendicular to it.
+    layer(inputs_for(layer, 3)).square().sum().backward()
+    above, below = layer.cores["core0"], layer.cores["core1"]
+    assert abs((above.grad * above).sum()) < 1e-6 * above.grad.norm() * above.norm()
+    assert abs((below.grad * below).sum()) > 1e-3 * below.grad.norm() * below.norm()
+
+
+def test_a_core_is_held_at_the_size_of_its_start() -> None:
+    structure = formats.monarch((8, 8), (8, 8))
+    layer = StructuredLinear(structure, normalize=True, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = inputs_for(layer, 4)
+    core = layer.cores["core0"]
+    level = layer.fans()["cores.core0"].std
+    with torch.no_grad():
+        core *= level / core.square().mean().sqrt()
+        wanted = layer(x)
+        # The number that keeps roots from zero is seen in the eighth digit only.
+        core *= 10
+        torch.testing.assert_close(layer(x), wanted, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(layer.to_dense() @ x.T, wanted.T, rtol=1e-6, atol=1e-6)
+        core /= 100
+        torch.testing.assert_close(layer(x), 0.1 * wanted, rtol=1e-6, atol=1e-6)
+        layer.gains["core0"].fill_(3.0)
+        torch.testing.assert_close(layer(x), 0.3 * wanted, rtol=1e-6, atol=1e-6)
+
+
+def test_what_was_fitted_or_fixed_is_not_changed_by_normalising() -> None:
+    torch.manual_seed(0)
+    weight = 20 * torch.randn(12, 20, dtype=torch.float64)
+    for structure in (formats.low_rank(12, 20, 3), [formats.low_rank(12, 20, 2), formats.kronecker((3, 4), (5, 4), 2)]):
+        plain = StructuredLinear.from_dense(weight, structure)
+        layer = StructuredLinear.from_dense(weight, structure, normalize=True)
+        assert max(layer.gains.values()) > 2
+        torch.testing.assert_close(layer.to_dense(), plain.to_dense())
+    # Other cores begin larger where a fixed one is small, and gains let them.
+    given = {"core0": torch.full((2, 3, 5), 1e-2)}
+    parts = [
+        StructuredLinear(
+            formats.kronecker((3, 4), (5, 4), 2), fixed=given, normalize=yes, generator=torch.Generator().manual_seed(0)
+        )
+        for yes in (False, True)
+    ]
+    sizes = [part.to_dense().norm().item() for part in parts]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.3)
+
+
+def test_gains_learn_at_the_rate_that_is_given() -> None:
+    layer = normalised(formats.monarch((8, 8), (8, 8)))
+    rates = {name: group["lr"] for group in param_groups(layer, 0.1, base_width=64) for name in group["names"]}
+    assert rates["gains.core0"] == rates["gains.core1"] == rates["bias"] == 0.1
+    assert rates["cores.core0"] != 0.1
+
+
+def test_what_is_made_of_normalised_cores_is_kept_until_they_change() -> None:
+    layer = normalised(formats.low_rank(12, 20, 3), execution="materialised")
+    x = inputs_for(layer, 4)
+    with torch.no_grad():
+        layer(x)
+        (kept,) = (made for _, made in layer._execution._kept.values())
+        layer(x)
+        assert next(made for _, made in layer._execution._kept.values()) is kept
+        before = layer(x)
+        for change in (layer.gains["core0"], layer.cores["core1"]):
+            change *= 0.1
+            assert not torch.allclose(layer(x), before)
+            torch.testing.assert_close(layer(x), x @ layer.to_dense().T + layer.bias)
+
+
+@pytest.mark.slow
+def test_a_normalised_layer_compiles_and_exports() -> None:
+    layer = normalised(formats.block_tensor_train((3, 4), (5, 4), 2))
+    check_compiles(layer, inputs_for(layer, 3))
+    check_exports(layer, lambda size: inputs_for(layer, size))

@@ -1,14 +1,30 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nn.linear_oracles import check_compiles, check_exports, check_gradients, check_linear, inputs_for
 from scipy.linalg import toeplitz
+from torch import nn
 
 from tenfold.errors import DataError
-from tenfold.nn import ToeplitzLinear
+from tenfold.nn import ToeplitzLinear, _execution, _spectral
+
+
+def by_kernel(layer: ToeplitzLinear, rows: torch.Tensor) -> torch.Tensor:
+    ways = layer._execution._ways
+    with torch.no_grad():
+        return ways.kernel.run(ways.subject, ways.kernel.prepare(ways.subject, layer._tensors()), rows, layer.bias)
+
+
+def check_rows(made: torch.Tensor, wanted: torch.Tensor, scale: torch.Tensor) -> None:
+    """Each row is right to 1e-5 or 1e-12 of its norm and that of the diagonals: no row owes anything to others."""
+    error = (made - wanted).norm(dim=1)
+    assert made.shape == wanted.shape
+    assert bool((error <= (1e-5 if made.dtype == torch.float32 else 1e-12) * scale).all())
 
 
 @settings(max_examples=8, deadline=None)
@@ -27,6 +43,89 @@ def test_both_ways_are_the_matrix_of_scipy(execution: str) -> None:
         torch.testing.assert_close(layer.to_dense(), wanted)
         x = inputs_for(layer, 6)
         torch.testing.assert_close(layer(x), x @ wanted.T)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.one_of(st.integers(1, 40), st.integers(1, 700)),
+    st.one_of(st.integers(1, 40), st.integers(1, 700)),
+    st.integers(1, 70),
+    st.booleans(),
+    st.sampled_from([torch.float32, torch.float64]),
+)
+def test_the_kernel_is_the_same_product(columns: int, rows: int, batch: int, bias: bool, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer = ToeplitzLinear(columns, rows, bias=bias, dtype=dtype)
+    if bias:
+        nn.init.normal_(layer.bias)
+    # Rows of very different sizes.
+    x = inputs_for(layer, batch) * torch.logspace(-3, 3, batch, dtype=dtype)[:, None]
+    with torch.no_grad():
+        wanted = x @ layer.to_dense().T + (layer.bias if bias else 0.0)
+        scale = x.norm(dim=1) * layer.diagonals.norm() + (layer.bias.norm() if bias else 0.0)
+    wide = torch.cat([x, x], 1)[:, :columns]
+    for same in (x, wide, x.t().contiguous().t(), wide.requires_grad_()):
+        check_rows(by_kernel(layer, same), wanted, scale)
+    check_rows(by_kernel(layer, x[:1].expand(3, columns)), wanted[:1].expand(3, rows), scale[:1].expand(3))
+
+
+@pytest.mark.parametrize("split", [one for one in _spectral._splits() if one.points <= 1000], ids=str)
+def test_transforms_of_any_radices(split: _spectral.Split) -> None:
+    # The longest of its length, with what comes in or what goes out more than half of it, or both a quarter.
+    for columns, rows in ((split.points + 3, split.points - 3), (split.points - 3, split.points + 3), (20, 20)):
+        layer = ToeplitzLinear(columns, rows, bias=False, dtype=torch.float64)
+        lags = torch.arange(1 - columns, rows).numpy()
+        ready = _spectral.ready(layer.diagonals.detach().numpy(), lags, split, rows, torch.float64)
+        x = inputs_for(layer, 3)
+        wanted = x @ layer.to_dense().detach().T
+        check_rows(_spectral.run(None, ready, x, None), wanted, x.norm(dim=1) * layer.diagonals.norm())
+
+
+def test_the_shortest_transform_is_long_enough_and_not_much_longer() -> None:
+    for least in (1, 63, 64, 65, 700, 2048, 2049, 2**18):
+        split = _spectral.split(least)
+        assert least <= split.points <= max(64, 2 * least)
+        assert split.points == 8 * math.prod(split.inner)
+    assert _spectral.split(2048).points == 2048
+    assert _spectral.split(2**18 + 1) is None
+
+
+def test_no_row_sees_another() -> None:
+    layer = ToeplitzLinear(90, 75)
+    x = inputs_for(layer, 37)
+    whole = by_kernel(layer, x)
+    for n in (0, 15, 16, 36):
+        assert torch.equal(by_kernel(layer, x[n : n + 1])[0], whole[n])
+    spoilt = x.clone()
+    spoilt[17] = torch.inf
+    others = torch.arange(37) != 17
+    assert torch.equal(by_kernel(layer, spoilt)[others], whole[others])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_layers_take_the_kernel_where_no_gradients_are_wanted(threads: int) -> None:
+    layer = ToeplitzLinear(300, 200, execution="factorised").eval()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for batch in (31, 65, 100):
+            x = inputs_for(layer, batch)
+            trained = layer(x)
+            with torch.no_grad():
+                torch.testing.assert_close(layer(x), trained)
+                layer.diagonals.mul_(2)
+                torch.testing.assert_close(layer(x), 2 * trained)
+    finally:
+        torch.set_num_threads(before)
+    assert {way.name for way in layer._execution._chosen.values()} == {"fourier", "lanes"}
+    assert set(layer._execution._kept) == {"lanes"}
+    # Where calling it is most of the time it is not compiled.
+    with torch.no_grad():
+        small = ToeplitzLinear(8, 8, execution="factorised").eval()
+        assert 3 * small.flops() < _execution._SMALL
+        small(inputs_for(small, 3))
+    assert {way.name for way in small._execution._chosen.values()} == {"fourier"}
+    assert ToeplitzLinear(0, 8)._execution._ways.kernel is None
 
 
 def test_derivatives_and_graphs() -> None:

@@ -33,12 +33,19 @@ KINDS = [
 SECTIONS = ["headline", "network", "front", "pictures", "spectra", "factors", "about"]
 
 
+_PAGES: dict[str, str] = {}
+
+
 @pytest.fixture
 def written(made, tmp_path):
-    def write(name, **how):
-        path = tmp_path / "page.html"
-        report.write(made(name), path, **how)
-        return path.read_text(encoding="utf-8")
+    """The page of a fit, made once."""
+
+    def write(name):
+        if name not in _PAGES:
+            path = tmp_path / "page.html"
+            report.write(made(name), path)
+            _PAGES[name] = path.read_text(encoding="utf-8")
+        return _PAGES[name]
 
     return write
 
@@ -320,11 +327,11 @@ def test_curves_and_heat_maps_of_falling_coordinates_go_the_same_way():
         assert high != falls  # its first place is its largest dose
 
 
-def test_drawing_leaves_matplotlib_as_it_was(written):
+def test_drawing_leaves_matplotlib_as_it_was(made, tmp_path):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    written("matrix")
+    report.write(made("matrix"), tmp_path / "page.html")
     assert dict(matplotlib.rcParams) == before
 
 

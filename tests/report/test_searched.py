@@ -30,8 +30,19 @@ def search() -> tn.Search:
     return tn.search(array, parameters=40, max_rank=4, method="random_search", evaluations=48, dims=tuple("news"))
 
 
-def test_the_page_of_a_search_is_that_of_its_fit_and_more(search: tn.Search) -> None:
-    alone, text = page.render(search.fit), page.render(search.fit, search=search)
+@pytest.fixture(scope="module")
+def text(search: tn.Search) -> str:
+    """The page."""
+    return page.render(search.fit, search=search)
+
+
+@pytest.fixture(scope="module")
+def alone(search: tn.Search) -> str:
+    """The page of the fit that was found, without the search."""
+    return page.render(search.fit)
+
+
+def test_the_page_of_a_search_is_that_of_its_fit_and_more(search: tn.Search, text: str, alone: str) -> None:
     assert "The search" not in alone
     for words in ("The search", "What came near", "What costs what", "random_search", "rings of 4 modes"):
         assert words in text
@@ -39,30 +50,30 @@ def test_the_page_of_a_search_is_that_of_its_fit_and_more(search: tn.Search) -> 
     assert "<script" not in text
 
 
-def test_the_page_names_the_file_that_was_written_or_says_how_to_write_one(search: tn.Search) -> None:
-    unsaved = unescape(page.render(search.fit, search=search))
+def test_the_page_names_the_file_that_was_written_or_says_how_to_write_one(
+    search: tn.Search, text: str, alone: str
+) -> None:
+    unsaved = unescape(text)
     assert 'search.save("found.tn")' in unsaved
     assert "tenfold show found.tn\n" in unsaved
     saved = unescape(page.render(search.fit, search=search, saved="my ring.tn"))
     assert ".save(" not in saved
     assert 'tn.load("my ring.tn")' in saved
     assert "tenfold expand 'my ring.tn' -o array.npy" in saved
-    assert 'fit.save("fit.tn")' in unescape(page.render(search.fit))
+    assert 'fit.save("fit.tn")' in unescape(alone)
 
 
-def test_table_and_page_say_the_same_of_why_it_stopped(search: tn.Search) -> None:
+def test_table_and_page_say_the_same_of_why_it_stopped(search: tn.Search, text: str, alone: str) -> None:
     assert search.why_stopped == "the evaluations were used up"
-    text = page.render(search.fit, search=search)
     assert "<dt>stopped</dt><dd>the evaluations were used up</dd>" in text
     assert "stopped  the evaluations were used up" in str(search)
     kept = replace(search, journal="folder")
     assert kept.why_stopped.endswith("; the same call with more of them goes on from 'folder'")
-    assert f"<dt>stopped</dt><dd>{search.fit.why_stopped}</dd>" in page.render(search.fit)
+    assert f"<dt>stopped</dt><dd>{search.fit.why_stopped}</dd>" in alone
 
 
-def test_the_page_says_what_was_gained_and_the_unseen_error(search: tn.Search) -> None:
+def test_the_page_says_what_was_gained_and_the_unseen_error(search: tn.Search, text: str) -> None:
     assert search.gained is not None
-    text = page.render(search.fit, search=search)
     assert f"<dt>gained</dt><dd>{search.gained}</dd>" in text
     assert "unseen error" not in text
     tested = page.render(search.fit, search=replace(search, tested=0.125, tested_cells=31))
@@ -70,10 +81,10 @@ def test_the_page_says_what_was_gained_and_the_unseen_error(search: tn.Search) -
     assert "on 31 cells kept for the end" in tested
 
 
-def test_what_was_not_reached_is_said(search: tn.Search) -> None:
+def test_what_was_not_reached_is_said(search: tn.Search, text: str) -> None:
     missed = replace(search, objective=ErrorWithin(1))
     assert "not reached" in page.render(search.fit, search=missed)
-    assert "not reached" not in page.render(search.fit, search=search)
+    assert "not reached" not in text
 
 
 def test_rivals_lie_on_both_sides_of_the_front(search: tn.Search) -> None:
@@ -242,7 +253,9 @@ def test_hopeless_structures_do_not_hide_the_others(search: tn.Search) -> None:
     ],
     ids=["zero", "equal", "far apart", "squares overflow", "some infinite", "infinite"],
 )
-@pytest.mark.parametrize("weight", [None, 1.0, 1e308], ids=["size", "sum", "heavy sum"])
+@pytest.mark.parametrize(
+    "weight", [None, pytest.param(1.0, marks=pytest.mark.slow), 1e308], ids=["size", "sum", "heavy sum"]
+)
 def test_errors_of_any_size_are_drawn(search: tn.Search, errors: list[float], weight: float | None) -> None:
     objective = ErrorWithin(40) if weight is None else WeightedSum(72, weight)
     given = [errors[n % len(errors)] for n in range(len(search.history))]

@@ -28,7 +28,7 @@ SPACES: list[Space] = [
 PAIRS = [(name, space) for name, entry in searchers().items() for space in SPACES if isinstance(space, entry.spaces)]
 IDS = [f"{name}-{type(space).__name__}" for name, space in PAIRS]
 # Evaluations in all, and those after which a search is interrupted first: in the middle of what is asked for at once.
-MOST, FIRST = 48, 13
+MOST, FIRST = 36, 13
 # What would else be planned by the number of evaluations, and little work.
 OPTIONS: dict[str, dict[str, Any]] = {
     "tnga": {"population": 8},
@@ -71,8 +71,7 @@ def test_it_keeps_its_budget_and_finds_the_same_however_often_it_stops(name: str
     assert best is not None
     assert min(rank(one.parameters, one.error) for one in session.front) == rank(best.parameters, best.error)
     assert all(best.value <= f.evaluation.value for f in session.history)
-    # The same again, and the same in two goes.
-    assert told(run(plan(name, space), evaluations=MOST)) == told(whole)
+    # The same again, in two goes.
     asked = plan(name, space)
     early = run(asked, evaluations=FIRST, journal=opened(asked, tmp_path))
     late = run(asked, evaluations=MOST, journal=opened(asked, tmp_path))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 import tenfold as tn
 from tenfold.errors import DataError, FileError, TenfoldError
 from tenfold.models import digits
+from tenfold.verbs.compress import _Work
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def test_a_page_that_opens_offline(small, tmp_path: Path) -> None:
     assert "in a terminal" not in page
     dataclasses.replace(small, source="mine.models:load", epochs=3).report(tmp_path / "named.html")
     named = (tmp_path / "named.html").read_text()
-    assert f"tenfold compress mine.models:load --size {small.bound:g} --finetune 3\n# and --data" in named
+    assert f"tenfold compress mine.models:load --size {small.budget['size']:g} --finetune 3\n# and --data" in named
 
 
 def test_a_budget_of_error_is_kept() -> None:
@@ -100,6 +102,28 @@ def test_a_budget_of_time_takes_no_layer_that_became_slower() -> None:
             assert layer.after.seconds < layer.before.seconds
 
 
+def test_bytes_and_time_at_once(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256))
+    data = [torch.randn(64, 256) for _ in range(2)]
+    found = tn.compress(model, size=0.4, latency=0.9, data=data, methods=["low_rank", "int8_products"], progress=False)
+    assert found.size <= 0.4
+    assert all(choice.seconds is not None for layer in found.layers for choice in (layer.before, layer.after))
+    assert "size 0.4, latency 0.9" in repr(found)
+    found.report(tmp_path / "page.html")
+    assert "share of the bytes 0.4, share of the time 0.9" in (tmp_path / "page.html").read_text()
+
+
+def test_what_is_nearest_is_told_where_bytes_and_time_cannot_be_kept_together() -> None:
+    costs = {"size": [[10.0, 2.0, 6.0]], "latency": [[10.0, 9.0, 3.0]]}
+    known = SimpleNamespace(_costs=costs.__getitem__)
+    budget, wholes = {"size": 0.4, "latency": 0.5}, {"size": 20.0, "latency": 20.0}
+    with pytest.raises(TenfoldError, match=r"size=0.4 the least is latency=0.7, with latency=0.5 .* size=0.55"):
+        # What is left alone costs five units of time and five of bytes.
+        _Work._check_together(known, budget, {"size": 3.0, "latency": 5.0}, wholes)
+    _Work._check_together(known, budget, {"size": 6.0, "latency": 5.0}, wholes)
+
+
 def test_fused_attention_keeps_working_and_is_left_alone(tmp_path: Path) -> None:
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
@@ -119,9 +143,10 @@ def test_fused_attention_keeps_working_and_is_left_alone(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({}, "give one budget"),
+        ({}, "give a budget"),
         ({"size": 0.5, "error": 0.1}, "not size and error"),
         ({"size": 1.5}, "between 0 and 1"),
+        ({"size": 0.5, "latency": 0.5, "error": 0.1}, "not size and latency and error"),
         ({"size": 0.001}, "out of reach: the smallest"),
         ({"size": 0.5, "methods": ["lowrank"]}, "did you mean 'low_rank'"),
         ({"size": 0.5, "skip": ["*"]}, "no layer to replace"),

@@ -189,7 +189,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pyt
     monkeypatch.chdir(tmp_path)
     stored = zarr.create_array("a.zarr", shape=SHAPE, dtype=ARRAY.dtype, chunks=(30, 40, 35))
     stored[...] = ARRAY
-    command = ["fit", "a.zarr", "--error", "0.06", "--memory", "10MB", "--checkpoint", "kept", "--json"]
+    command = ["fit", "a.zarr", "--error", "0.06", "--memory", "10MB", "--checkpoint", "kept", "--json", "--report", ""]
     assert _run(command, debug=False) == 0
     first = json.loads(capfd.readouterr().out)
     assert first["error"] <= 0.06

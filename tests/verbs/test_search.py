@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -37,6 +38,10 @@ def found(**options: object) -> tn.Search:
     return tn.search(given.pop("data", ARRAY), **given)
 
 
+# A search that several tests only read.
+kept = functools.cache(found)
+
+
 def distance(network: Network, array: Tensor) -> float:
     return float((network.dense() - array).norm() / array.norm())
 
@@ -45,7 +50,7 @@ def distance(network: Network, array: Tensor) -> float:
 
 
 def test_a_planted_ring_is_found_with_its_order() -> None:
-    search = found(evaluations=200)
+    search = kept(evaluations=200)
     assert search.structure.key == PLANTED.key
     assert search.parameters == PLANTED.parameters == 48
     assert search.met
@@ -58,7 +63,7 @@ def test_a_planted_ring_is_found_with_its_order() -> None:
 
 
 def test_the_front_is_what_nothing_beats() -> None:
-    search = found(evaluations=200)
+    search = kept(evaluations=200)
     sizes = [one.parameters for one in search.front]
     errors = [one.error for one in search.front]
     assert sizes == sorted(set(sizes))
@@ -82,14 +87,14 @@ def test_the_front_bends_where_it_gains_less() -> None:
 
 
 def test_a_front_that_bends_outward_has_no_knee() -> None:
-    search = found(evaluations=200)
+    search = kept(evaluations=200)
     ends = [search.front[0], *(replace(one, error=0.9) for one in search.front[1:-1]), search.front[-1]]
     assert len(ends) > 2
     assert replace(search, front=tuple(ends)).knee is None
 
 
 def test_structures_of_one_name_on_a_front_are_told_apart() -> None:
-    search = found(evaluations=200)
+    search = kept(evaluations=200)
     one = search.front[0]
     chains = [Chain(SHAPE).structure(Point((2, 2, 2), order)) for order in ((0, 1, 2, 3), (0, 2, 1, 3))]
     twins = [replace(one, name="tensor train 2·2·2", structure=chain) for chain in chains]
@@ -123,7 +128,7 @@ def test_the_dtype_of_the_data_is_kept(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("scale", [1e150, 1e-150])
 def test_far_scales_are_no_matter(scale: float) -> None:
     search = found(data=ARRAY * scale, evaluations=16)
-    assert search.error == pytest.approx(found(evaluations=16).error, rel=1e-6)
+    assert search.error == pytest.approx(kept(evaluations=16).error, rel=1e-6)
     assert distance(Network(search.structure, search.network.cores), ARRAY * scale) == pytest.approx(
         search.error, abs=1e-9
     )
@@ -258,7 +263,7 @@ def same(one: tn.Search, other: tn.Search) -> None:
 
 
 def test_the_same_seed_finds_the_same() -> None:
-    same(found(), found())
+    same(found(), kept())
     first, second = (found(space="ring", seed=seed, evaluations=16).history[1] for seed in (0, 1))
     assert first.structure != second.structure
 
@@ -268,7 +273,7 @@ def test_workers_change_nothing() -> None:
 
 
 def test_an_interrupt_keeps_the_best_and_the_same_call_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = found()
+    whole = kept()
     note = Session._note
     seen: list[int] = []
 
@@ -332,7 +337,7 @@ def test_another_loss_is_refused_in_a_folder(tmp_path: Path) -> None:
 
 def test_more_evaluations_go_on_from_a_journal(tmp_path: Path) -> None:
     found(evaluations=30, resume=tmp_path)
-    same(found(evaluations=64, resume=tmp_path), found(evaluations=64))
+    same(found(evaluations=64, resume=tmp_path), kept())
 
 
 def test_common_formats_come_first_where_the_space_is_open() -> None:
@@ -410,11 +415,11 @@ def test_an_interrupt_of_the_common_formats_leaves_the_folder_free(
         with pytest.raises(KeyboardInterrupt):
             found(resume=tmp_path)
     assert (tmp_path / "search.json").exists()
-    same(found(resume=tmp_path), found())
+    same(found(resume=tmp_path), kept())
 
 
 def test_what_was_gained_over_the_common_formats_is_said() -> None:
-    search = found(evaluations=200)
+    search = kept(evaluations=200)
     best = min(one.parameters for one in search.history if one.counted == 0 and one.error <= 1e-3)
     assert search.gained is not None
     assert search.gained.startswith(f"{1 - 48 / best:.0%} fewer parameters than the best common format: ")
@@ -621,7 +626,7 @@ _NUMBERS: list[Any] = [
 )
 def test_nonsense_is_told_in_one_line(name: str, fine: list[Any], tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    kept: dict[str, Any] = {"evaluations": 2, "space": "ring", "max_rank": 2, "method": "greedy", "progress": False}
+    asked: dict[str, Any] = {"evaluations": 2, "space": "ring", "max_rank": 2, "method": "greedy", "progress": False}
     values = [*_NUMBERS, np.array([1, 2]), torch.ones(2), "x" * 5000, "a\nb", lambda: None, int, b"x", (1, "a")]
     if name == "resume":  # any text names a folder
         values = [value for value in values if not isinstance(value, str) or not value]
@@ -629,7 +634,7 @@ def test_nonsense_is_told_in_one_line(name: str, fine: list[Any], tmp_path: Path
         if any(value is one or (type(value) is type(one) and value == one) for one in fine):
             continue
         with pytest.raises(TenfoldError) as error:
-            tn.search(np.ones((2, 2, 2)), **{**kept, name: value})
+            tn.search(np.ones((2, 2, 2)), **{**asked, name: value})
         said = str(error.value)
         assert "\n" not in said
         assert len(said) < 400

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -35,6 +36,7 @@ WIDTHS: Mapping[str, Sequence[int]] = {
 def btt_scaling(
     *,
     seed: int = 0,
+    seeds: int = 3,
     widths: Mapping[str, Sequence[int]] = WIDTHS,
     steps: int = 600,
     batch: int = 128,
@@ -45,29 +47,42 @@ def btt_scaling(
     Two layers of each family between dense ones; all families with the same steps of Adam, the same batches and
     learning rates that suit their cores. The error is the mean square on the training inputs, as in the paper, over
     the variance. Products are those of one input through all layers. Errors at equal compute are read off the fitted
-    lines in the middle of the range, in logarithms, that all families cover.
+    lines in the middle of the range, in logarithms, that all families cover. All of it is done anew, with another
+    function, other inputs and other starts, for three seeds.
 
-    Holds if the exponents of BTT and of Monarch are at least that of dense layers, and if at equal compute the error of
-    BTT is lower than those of dense layers, Kronecker products and low rank.
+    Holds if, in the mean over seeds, the exponents of BTT and of Monarch are at least that of dense layers, and if at
+    equal compute the error of BTT is lower than those of dense layers, Kronecker products and low rank. The range over
+    seeds is told beside.
     """
-    inputs, wanted = problem(seed, samples)
+    runs: dict[str, list[list[tuple[int, float]]]] = {name: [] for name in widths}
     with threads_for(0):
-        points = {
-            name: [scaled(name, width, inputs, wanted, steps, batch, seed) for width in each]
-            for name, each in widths.items()
-        }
-    powers = {name: -exponent(*zip(*each, strict=True)) for name, each in points.items()}
-    low = max(min(products for products, _ in each) for each in points.values())
-    high = min(max(products for products, _ in each) for each in points.values())
-    middle = math.sqrt(low * high)
-    level = {name: _at(each, powers[name], middle) for name, each in points.items()}
-    lines = [f"{steps} steps, {samples} inputs; error at {middle:.0f} products, exponent, error by products"]
+        for number in range(seed, seed + seeds):
+            inputs, wanted = problem(number, samples)
+            for name, each in widths.items():
+                runs[name].append([scaled(name, width, inputs, wanted, steps, batch, number) for width in each])
+    counts = {name: [products for products, _ in seen[0]] for name, seen in runs.items()}
+    middle = math.sqrt(max(map(min, counts.values())) * min(map(max, counts.values())))
+    lines = [
+        f"{steps} steps, {samples} inputs, {seeds} seeds, means (least to largest): "
+        f"error at {middle:.0f} products, exponent; mean error by products"
+    ]
     numbers: dict[str, Number] = {"products": middle}
-    for name, each in points.items():
-        listed = ", ".join(f"{error:.3f} at {products}" for products, error in each)
-        lines.append(f"{name}: {level[name]:.4f}, exponent {powers[name]:.3f} ({listed})")
+    powers, level = {}, {}
+    for name, seen in runs.items():
+        slopes = [-exponent(*zip(*points, strict=True)) for points in seen]
+        levels = [_at(points, power, middle) for points, power in zip(seen, slopes, strict=True)]
+        powers[name], level[name] = statistics.mean(slopes), statistics.mean(levels)
+        errors = [statistics.mean(points[n][1] for points in seen) for n in range(len(counts[name]))]
+        listed = ", ".join(f"{error:.3f} at {products}" for products, error in zip(counts[name], errors, strict=True))
+        lines.append(
+            f"{name}: {level[name]:.4f} ({min(levels):.4f} to {max(levels):.4f}), exponent {powers[name]:.3f} "
+            f"({min(slopes):.3f} to {max(slopes):.3f}); {listed}"
+        )
         numbers |= {f"{name}: exponent": powers[name], f"{name}: error": level[name]}
-        numbers |= {f"{name}: error at {products} products": error for products, error in each}
+        numbers |= {f"{name}: exponent, seed {seed + n}": value for n, value in enumerate(slopes)}
+        numbers |= {f"{name}: error, seed {seed + n}": value for n, value in enumerate(levels)}
+        pairs = zip(counts[name], errors, strict=True)
+        numbers |= {f"{name}: error at {products} products": error for products, error in pairs}
     better = all(powers[name] >= powers["dense"] for name in ("BTT", "Monarch"))
     lower = all(level["BTT"] < level[name] for name in ("dense", "Kronecker", "low rank"))
     return Measurement(better and lower, "\n".join(lines), numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import io
 import os
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
-from typing import TextIO
+from typing import Any, TextIO
 
 import typer
 
@@ -77,6 +78,12 @@ def build() -> typer.Typer:
     return app
 
 
+@functools.cache
+def _command() -> Any:
+    """What the application is for the parser of the command line: signatures are read once in a process."""
+    return typer.main.get_command(build())
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 an error in one line, 2 wrong usage, 130 interrupted.
 
@@ -100,7 +107,7 @@ def _run(arguments: list[str], debug: bool) -> int:
 
 def _guarded(arguments: list[str], debug: bool) -> int:
     """Run a command; whatever goes wrong is told in one line."""
-    command = typer.main.get_command(build())
+    command = _command()
     try:
         code = command.main(args=arguments or ["--help"], prog_name="tenfold", standalone_mode=False)
         if code == EXIT_INTERRUPTED:  # what typer makes of an interrupt

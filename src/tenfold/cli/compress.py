@@ -21,8 +21,10 @@ def compress(
         "FILE.safetensors needs --into.",
     ),
     size: float | None = typer.Option(None, help="Share of the bytes that may be left, as 0.3."),
-    latency: float | None = typer.Option(None, help="Share of the time that may be left, as 0.5."),
-    error: float | None = typer.Option(None, help="Relative loss that is allowed, as 0.01."),
+    latency: float | None = typer.Option(
+        None, help="Share of the time that may be left, as 0.5; alone or with --size."
+    ),
+    error: float | None = typer.Option(None, help="Relative loss that is allowed, as 0.01; alone."),
     data: str | None = typer.Option(
         None,
         help="Real inputs: package.module:function that gives batches, a .npy or .npz array, a .txt.",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from tenfold.components._terms import terms_of
@@ -58,6 +57,8 @@ def factor_match_score(a: Network | Components, b: Network | Components, weights
         turn = torch.where(scores > 0, cosine / torch.where(scores > 0, scores, 1.0), 1.0)
         apart = (u - v * turn).abs() / torch.where(top > 0, top, 1.0)
         scores = scores * (1 - apart).clamp(min=0)
+    from scipy.optimize import linear_sum_assignment  # loads for long, and few need it
+
     rows, places = linear_sum_assignment(-scores.numpy())
     permutation, each = [-1] * len(first[0]), [0.0] * len(first[0])
     for row, place in zip(rows.tolist(), places.tolist(), strict=True):

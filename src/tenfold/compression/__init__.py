@@ -4,7 +4,7 @@ much of the budget. A method is a file of its own."""
 from __future__ import annotations
 
 from tenfold.compression._registry import Candidate, Entry, Method, find, method, methods
-from tenfold.compression.allocation import allocate, uniform
+from tenfold.compression.allocation import allocate, allocate_jointly, spent, uniform
 from tenfold.compression.census import Census, LeftAlone, Site, census, size_of
 from tenfold.compression.distillation import distil
 from tenfold.compression.latency import seconds
@@ -26,6 +26,7 @@ __all__ = [
     "NotReplaceable",
     "Site",
     "allocate",
+    "allocate_jointly",
     "calls",
     "census",
     "check_copies",
@@ -43,6 +44,7 @@ __all__ = [
     "replaced",
     "seconds",
     "size_of",
+    "spent",
     "swapped",
     "uniform",
     "weigh",

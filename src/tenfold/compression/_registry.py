@@ -33,6 +33,8 @@ class Candidate:
         weight: makes the dense weight that the module stands for, in the layer's own shape.
         error: what `Judge` would say of the weight, where the method knows it already.
         bits: of its whole numbers; None where it keeps floating point.
+        rounds: whether it rounds what comes into it too, so that its error is no function of the weight alone and is
+            measured on `Moments.sample`; what it gains over others that are as small is time.
     """
 
     method: str
@@ -41,6 +43,7 @@ class Candidate:
     weight: Callable[[], Float[Tensor, "..."]]
     error: float | None = None
     bits: int | None = None
+    rounds: bool = False
 
 
 class Method(Protocol):

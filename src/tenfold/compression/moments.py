@@ -20,6 +20,8 @@ from tenfold.linalg.roots import root_of
 _WIDEST = 1600
 # Positions of one batch that are looked at in a convolution, so that its patches fit into memory.
 _POSITIONS = 4096
+# Numbers of a layer's inputs that are kept, about, and the fewest inputs.
+_KEPT, _FEWEST = 2**18, 4
 # Between these, sums of squares of 32 bits neither vanish nor overflow.
 _SMALL, _LARGE = 1e-12, 1e12
 
@@ -36,12 +38,15 @@ class Moments:
         covariance: ``E[(x - E[x]) (x - E[x])^T]`` of the same.
         counts: how often each row of an embedding was asked for.
         number: of the vectors, patches or rows that were seen; 0 where it was not counted.
+        sample: some of the inputs, evenly from all that were seen, as the layer takes them: vectors for a linear layer,
+            whole examples for a convolution; None for an embedding.
     """
 
     mean: Float[Tensor, " n"] | None
     covariance: Float[Tensor, "n n"] | None
     counts: Float[Tensor, " rows"] | None
     number: int = 0
+    sample: Tensor | None = None
 
     @cached_property
     def root(self) -> Float[Tensor, "n n"]:
@@ -56,6 +61,9 @@ class _Sum:
         self.site, self.number = site, 0
         self.total: Tensor | None = None
         self.sum: Tensor | float = 0.0
+        # Every so many inputs are kept; where they become too many, every second of them, and then half as many.
+        self.kept: list[Tensor] = []
+        self.apart = 1
 
     def add(self, x: Tensor) -> None:
         if self.site.kind == "embedding":
@@ -63,6 +71,7 @@ class _Sum:
             made = torch.bincount(x.detach().reshape(-1), minlength=rows).to(torch.float64)
             self.number += x.numel()
         else:
+            self._keep(x.detach())
             vectors = _vectors(self.site, x.detach())
             if vectors.numel() and not _SMALL < float(vectors.abs().max()) < _LARGE:
                 vectors = vectors.double()
@@ -70,6 +79,28 @@ class _Sum:
             self.sum = self.sum + vectors.sum(dim=0).to(torch.float64)
             self.number += len(vectors)
         self.total = made if self.total is None else self.total + made
+
+    def _keep(self, x: Tensor) -> None:
+        spatial = self.site.weight.ndim - 2
+        inputs = x.reshape(-1, x.shape[-1]) if not spatial else x[None] if x.ndim == spatial + 1 else x
+        if not inputs.numel():
+            return
+        most = max(_KEPT // inputs[0].numel(), _FEWEST)
+        while -(-len(inputs) // self.apart) > most:
+            self._thin()
+        self.kept.append(inputs[:: self.apart].clone())
+        if sum(map(len, self.kept)) > most:
+            self._thin()
+
+    def _thin(self) -> None:
+        self.apart *= 2
+        self.kept = [part[::2].clone() for part in self.kept]
+
+    @property
+    def sample(self) -> Tensor | None:
+        """What was kept; None where inputs are of several shapes."""
+        alike = len({part.shape[1:] for part in self.kept}) == 1
+        return torch.cat(self.kept) if alike else None
 
 
 def _vectors(site: Site, x: Tensor) -> Float[Tensor, "n features"]:
@@ -136,7 +167,7 @@ def collect(
             found[name] = Moments(None, None, second, one.number)
         else:
             mean = torch.as_tensor(one.sum / one.number)
-            found[name] = Moments(mean, second - torch.outer(mean, mean), None, one.number)
+            found[name] = Moments(mean, second - torch.outer(mean, mean), None, one.number, one.sample)
     return found, kept
 
 

@@ -86,8 +86,12 @@ def price(
     call: Call | None = None,
     *,
     bits: Sequence[int] = (8, 4),
+    timed: bool = False,
 ) -> list[Choice]:
-    """The layer itself, and all candidates that no other one beats in everything."""
+    """The layer itself, and all candidates that no other one beats in everything.
+
+    Where time counts, what multiplies in whole numbers is not beaten by what does not: no flops tell how fast it is.
+    """
     judge = Judge(site, moments)
 
     known: dict[tuple[Any, ...], int] = {}
@@ -116,20 +120,40 @@ def price(
                 error, bias = judge.measured_as(weight, candidate.error)
             del weight
             module = candidate.build(bias).eval()
+            if candidate.rounds:
+                error = _measured(site, module, moments)
             size, parameters = size_of(module)
             found.append(Choice(candidate, size, parameters, flops(module, candidate.method), error, bias))
-    return _front(found)
+    return _front(found, timed=timed)
 
 
 def _counted(site: Site) -> tuple[int]:
     return (sum(t.numel() for t in (site.weight, site.bias) if t is not None),)
 
 
-def _front(choices: Sequence[Choice]) -> list[Choice]:
+def _measured(site: Site, module: nn.Module, moments: Moments | None) -> float:
+    """The relative error of a module's outputs for the inputs that were kept."""
+    if moments is None or moments.sample is None:
+        raise ValueError(f"a candidate for '{site.name}' rounds its inputs, of which none were kept")
+    x, bias = moments.sample, site.bias
+    with torch.no_grad():
+        wanted = site.module(x).double()
+        off = float((module(x).double() - wanted).square().sum())
+        if bias is not None:
+            wanted -= bias.double().reshape(-1, *(1,) * (site.weight.ndim - 2))
+        total = float(wanted.square().sum())
+    return off / total if total > 0 else float(off > 0)
+
+
+def _front(choices: Sequence[Choice], *, timed: bool) -> list[Choice]:
     """Those that no other beats in bytes, flops and error at once; the layer itself always."""
 
+    def traits(one: Choice) -> tuple[float, ...]:
+        slow = timed and not (one.candidate is not None and one.candidate.rounds)
+        return one.bytes, one.flops, one.error, slow
+
     def beats(one: Choice, other: Choice) -> bool:
-        a, b = (one.bytes, one.flops, one.error), (other.bytes, other.flops, other.error)
+        a, b = traits(one), traits(other)
         return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
 
     return [c for c in choices if c.candidate is None or not any(beats(other, c) for other in choices)]

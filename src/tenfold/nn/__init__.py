@@ -39,6 +39,7 @@ from tenfold.nn.star import StarBlock, StarLinear, StarNet
 from tenfold.nn.stored import load
 from tenfold.nn.tensor_attention import TensorAttention, tensor_attention
 from tenfold.nn.toeplitz import ToeplitzLinear
+from tenfold.nn.w8a8 import W8A8Conv, W8A8Linear
 
 __all__ = [
     "CCP",
@@ -71,6 +72,8 @@ __all__ = [
     "StructuredLinear",
     "TensorAttention",
     "ToeplitzLinear",
+    "W8A8Conv",
+    "W8A8Linear",
     "adapters",
     "algebra",
     "algebras",

@@ -119,17 +119,29 @@ _thin_full, _thin_half, _thin_one = (_tile(height, 1) for height in (TILE, TILE 
 
 
 @intrinsic
-def _turn(typing: Any, array: Any, source: Any, apart: Any, target: Any, pitch: Any, added: Any) -> Any:
-    """A square block of one vector's width, transposed; ``added`` is the address of what each result gets, or 0."""
+def _turn(
+    typing: Any, array: Any, source: Any, apart: Any, read: Any, target: Any, pitch: Any, written: Any, added: Any
+) -> Any:
+    """A square block of one vector's width, transposed; ``added`` is the address of what each result gets, or 0.
+
+    Of the source there are rows up to ``read``, which stands for those after it; of the target up to ``written``,
+    which gets what would go after it: the same numbers, if they come from what stood for others.
+    """
     _, vector, width = _vector(array)
     size = 64 // width
 
     def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-        _, source, apart, target, pitch, added = given
+        _, source, apart, read, target, pitch, written, added = given
         word = ir.IntType(64)
+
+        def row(first: Any, step: Any, n: int, last: Any) -> Any:
+            place = ir.Constant(word, n)
+            place = builder.select(builder.icmp_signed("<", place, last), place, last)
+            return builder.add(first, builder.mul(step, place))
+
         held = []
         for n in range(width):
-            at = builder.add(source, builder.mul(apart, ir.Constant(word, n)))
+            at = row(source, apart, n, read)
             held.append(builder.load(_at(builder, at, vector), align=size))
         distance = width // 2
         while distance:
@@ -146,12 +158,12 @@ def _turn(typing: Any, array: Any, source: Any, apart: Any, target: Any, pitch: 
             builder.store(builder.load(_at(builder, added, vector), align=size), more)
         extra = builder.load(more)
         for n in range(width):
-            at = builder.add(target, builder.mul(pitch, ir.Constant(word, n)))
+            at = row(target, pitch, n, written)
             builder.store(builder.fadd(held[n], extra), _at(builder, at, vector), align=size)
         return context.get_dummy_value()
 
     whole = types.int64
-    return types.none(array, whole, whole, whole, whole, whole), generate
+    return types.none(array, whole, whole, whole, whole, whole, whole, whole), generate
 
 
 @intrinsic
@@ -200,17 +212,16 @@ def _chain(
         count = min(lanes, last - start)
         # in: features first
         for v in range(vectors):
-            have = min(max(count - v * width, 0), width)
+            # The last row stands for those that are missing, before this vector where it has none of its own.
+            end = min(count - v * width, width) - 1
             row = x + (start + v * width) * x_pitch
             to = work + v * 64
-            whole = features // width * width if have == width else 0
+            whole = features // width * width
             for f in range(0, whole, width):
-                _turn(packed, row + f * size, x_pitch, to + f * wide, wide, 0)
+                _turn(packed, row + f * size, x_pitch, end, to + f * wide, wide, width, 0)
             for f in range(whole, features):
-                for n in range(have):
-                    _put(packed, to + f * wide + n * size, _get(packed, row + n * x_pitch + f * size))
-                for n in range(have, width):
-                    _put(packed, to + f * wide + n * size, packed.dtype.type(0))
+                for n in range(width):
+                    _put(packed, to + f * wide + n * size, _get(packed, row + min(n, end) * x_pitch + f * size))
         # the products
         for s in range(program[0]):
             head = program[2 + HEAD * s : 2 + HEAD * (s + 1)]
@@ -247,15 +258,15 @@ def _chain(
                         m += tall
         # out: rows first, with the bias
         for v in range(vectors):
-            have = min(max(count - v * width, 0), width)
+            end = min(count - v * width, width) - 1
             row = y + (start + v * width) * y_pitch
             source = result + v * 64
-            whole = made // width * width if have == width else 0
+            whole = made // width * width if end >= 0 else 0
             for f in range(0, whole, width):
                 added = bias + f * size if bias != 0 else 0
-                _turn(packed, source + f * wide, wide, row + f * size, y_pitch, added)
+                _turn(packed, source + f * wide, wide, width, row + f * size, y_pitch, end, added)
             for f in range(whole, made):
-                for n in range(have):
+                for n in range(end + 1):
                     value = _get(packed, source + f * wide + n * size)
                     if bias != 0:
                         value += _get(packed, bias + f * size)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -14,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tenfold.nn._blocks import in_blocks
 from tenfold.nn._chains import Chain
 from tenfold.structure import Structure
 
@@ -94,67 +92,31 @@ def run(subject: object, made: Ready, rows: Tensor, bias: Tensor | None) -> Tens
     from tenfold.nn._kernels import VECTORS, lanes
     from tenfold.nn._kernels import chain as kernel
 
-    if rows.stride(1) != 1:
-        rows = rows.contiguous()
-    own = bias is not None and bias.dtype == rows.dtype and bias.is_contiguous()
     count, features = rows.shape
     size = rows.element_size()
-    threads = torch.get_num_threads()
     # Thick blocks read the matrices less often; thin ones for few rows, and where else a thread would have nothing.
-    vectors = VECTORS if count > lanes(size, 1) and -(-count // lanes(size)) >= threads else 1
-    block = lanes(size, vectors)
+    thick = count > lanes(size, 1) and -(-count // lanes(size)) >= torch.get_num_threads()
+    vectors = VECTORS if thick else 1
     program, memory = made.programs[vectors]
-    result = torch.empty(count, made.rows, dtype=rows.dtype)
-    blocks = -(-count // block)
-    threads = min(threads, blocks)
-    source, target, place = rows.data_ptr(), result.data_ptr(), _work(threads * memory).data_ptr()
-    pitch, added = rows.stride(0) * size, bias.data_ptr() if own and bias is not None else 0
 
-    def part(n: int) -> None:
-        first, last = (min(blocks * k // threads * block, count) for k in (n, n + 1))
+    def part(x: int, x_pitch: int, y: int, y_pitch: int, added: int, work: int, first: int, last: int) -> None:
         kernel(
             made.packed,
             program,
             vectors,
-            source,
-            pitch,
-            target,
-            made.rows * size,
+            x,
+            x_pitch,
+            y,
+            y_pitch,
             added,
             features,
             made.rows,
-            place + n * memory,
+            work,
             first,
             last,
         )
 
-    others = [_pool().submit(part, n) for n in range(1, threads)]
-    part(0)
-    for other in others:
-        other.result()
-    return result if own or bias is None else result + bias.to(result.dtype)
-
-
-_own = threading.local()
-
-
-def _work(size: int) -> Tensor:
-    """Memory of this thread to work in, kept: to get it anew would take as long as some products."""
-    held: Tensor | None = getattr(_own, "held", None)
-    if held is None or held.numel() < size:
-        with torch.inference_mode(False):
-            held = _own.held = torch.empty(size, dtype=torch.uint8)
-    return held
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(thread_name_prefix="tenfold-lanes")
-
-
-# A process that is forked has none of the threads that its parent's pool knows.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)
+    return in_blocks(part, rows, bias, made.rows, lanes(size, vectors), memory)
 
 
 @lru_cache(maxsize=256)

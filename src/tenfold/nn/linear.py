@@ -14,6 +14,7 @@ from tenfold.contraction import plan
 from tenfold.errors import StructureError, TenfoldError
 from tenfold.nn._executed_map import ExecutedMap
 from tenfold.nn._execution import Asked, Execution
+from tenfold.nn._normalised import excess, normalised
 from tenfold.nn._structured import ways
 from tenfold.nn.learning_rates import Fan, fans, standard_deviations
 from tenfold.nn.recipes import dtype_of, name_of
@@ -36,6 +37,9 @@ class StructuredLinear(ExecutedMap):
         execution: ``"factorised"`` never makes the matrix in full to apply it, ``"materialised"`` always does, once for
             as long as the cores do not change where no gradient of them is wanted; ``"auto"`` does what was faster when
             it was measured, on the first vectors of a kind that came.
+        normalize: whether each core that is trained is applied as ``gain * core / max(1, rms / level)``, with the root
+            mean square of its numbers, the one that it starts with as the level, and a gain that is learned and starts
+            at 1: activations cannot grow because cores do, and gains keep the rate they are given in `param_groups`.
         dtype, device: of the parameters, as in ``torch.nn``.
         generator: where the random numbers of the start come from; torch's own by default.
 
@@ -57,6 +61,7 @@ class StructuredLinear(ExecutedMap):
         bias: bool = True,
         fixed: Mapping[str, Tensor] | None = None,
         execution: Asked = "auto",
+        normalize: bool = False,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
@@ -78,7 +83,6 @@ class StructuredLinear(ExecutedMap):
         rows, columns = structures[0].shape
         super().__init__(columns, rows, bias=bias, dtype=dtype, device=device)
         self.structures = structures
-        self._execution = Execution(ways(structures), execution)
         given_cores = dict(fixed or {})
         self._fixed = frozenset(given_cores)
         names = [self._name(n, core.name) for n, one in enumerate(structures) for core in one.cores]
@@ -101,6 +105,18 @@ class StructuredLinear(ExecutedMap):
                     self.register_buffer(f"fixed_{name}", given.clone())
                 else:
                     self.cores[name] = nn.Parameter(torch.empty(core.shape, dtype=dtype, device=device))
+        self.normalize, how = normalize, ways(structures)
+        # As if no core were fixed: what is given is not known to a layer that is made from its recipe.
+        self._levels = tuple(
+            tuple(std if normalize and not apart else None for std, (_, apart) in zip(each, places, strict=True))
+            for each, places in zip(standard_deviations(structures, {}), self._places, strict=True)
+        )
+        if normalize:
+            self.gains = nn.ParameterDict(
+                {name: nn.Parameter(torch.ones((), dtype=dtype, device=device)) for name in self.cores}
+            )
+            how = normalised(how, self._levels)
+        self._execution = Execution(how, execution)
         self.reset_parameters(generator)
 
     def _name(self, term: int, core: str) -> str:
@@ -112,7 +128,12 @@ class StructuredLinear(ExecutedMap):
         return [fixed[name] if apart else trained[name] for name, apart in self._places[term]]  # type: ignore[misc]
 
     def _tensors(self) -> list[list[Tensor]]:
-        return [self._cores(term) for term in range(len(self._places))]
+        cores = [self._cores(term) for term in range(len(self._places))]
+        if self.normalize:
+            gains = self.gains._parameters
+            names = [name for places in self._places for name, apart in places if not apart]
+            cores.append([gains[name] for name in names])  # type: ignore[misc]
+        return cores
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Cores anew, each with the spread that suits the small matrices it is made of; the bias zero.
@@ -132,6 +153,10 @@ class StructuredLinear(ExecutedMap):
                 for n, (core, std) in enumerate(zip(self._cores(term), each, strict=True)):
                     if (term, n) not in given:
                         core.normal_(0.0, std, generator=generator)
+                        level = self._levels[term][n]
+                        if level is not None:
+                            # More than 1 where it makes up for fixed cores that are small.
+                            self.gains[self._places[term][n][0]].fill_(max(1.0, std / level))
             if self.bias is not None:
                 self.bias.zero_()
 
@@ -160,6 +185,7 @@ class StructuredLinear(ExecutedMap):
             "bias": self.bias is not None,
             "fixed": sorted(self._fixed),
             "execution": self._execution.asked,
+            "normalize": self.normalize,
             "dtype": name_of(self._cores(0)[0].dtype),
         }
 
@@ -172,7 +198,10 @@ class StructuredLinear(ExecutedMap):
             core.name if alone else f"{core.name}_{n}": core.shape for n, s in enumerate(structures) for core in s.cores
         }
         fixed = {name: torch.zeros(shapes[name]) for name in recipe["fixed"]}
-        given: dict[str, Any] = {key: recipe[key] for key in ("bias", "execution")}
+        # Older files know no normalisation.
+        given: dict[str, Any] = {"normalize": False} | {
+            key: recipe[key] for key in ("bias", "execution", "normalize") if key in recipe
+        }
         return cls(structures, fixed=fixed, dtype=dtype_of(recipe["dtype"]), **given)
 
     @classmethod
@@ -184,6 +213,7 @@ class StructuredLinear(ExecutedMap):
         bias: Float[Tensor, " out_features"] | None = None,
         covariance: Float[Tensor, "in_features in_features"] | None = None,
         fixed: Mapping[str, Tensor] | None = None,
+        normalize: bool = False,
     ) -> StructuredLinear:
         """The layer whose matrix is the best approximation of ``weight`` in the structure.
 
@@ -194,6 +224,7 @@ class StructuredLinear(ExecutedMap):
             covariance: ``E[x x^T]`` of what comes in: the error is then that of the outputs,
                 ``tr((W - V) C (W - V)^T)``, and not that of the entries.
             fixed: as for the class; the other cores are fitted to these.
+            normalize: as for the class; gains begin with what makes the layer the one that was fitted.
 
         Raises:
             StructureError: the structure has another shape than the weight, or no such core to be fixed.
@@ -207,7 +238,8 @@ class StructuredLinear(ExecutedMap):
             weight = weight.weight.detach()
         from tenfold.nn.projection import project
 
-        made = cls(structure, bias=bias is not None, fixed=fixed, dtype=weight.dtype, device=weight.device)
+        settings: dict[str, Any] = {"fixed": fixed, "normalize": normalize}
+        made = cls(structure, bias=bias is not None, dtype=weight.dtype, device=weight.device, **settings)
         with torch.no_grad():
             given = [
                 {
@@ -222,10 +254,14 @@ class StructuredLinear(ExecutedMap):
                 for n, (mine, core) in enumerate(zip(made._cores(term), cores, strict=True)):
                     if n not in given[term]:
                         mine.copy_(core)
+                        level = made._levels[term][n]
+                        if level is not None:
+                            made.gains[made._places[term][n][0]].copy_(excess(mine, level))
             if bias is not None and made.bias is not None:
                 made.bias.copy_(bias)
         return made
 
     def extra_repr(self) -> str:
         """What ``print`` shows between the brackets."""
-        return f"{' + '.join(map(str, self.structures))}, {super().extra_repr()}"
+        more = ", normalize=True" if self.normalize else ""
+        return f"{' + '.join(map(str, self.structures))}, {super().extra_repr()}{more}"

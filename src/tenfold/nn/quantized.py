@@ -124,16 +124,15 @@ class QuantizedWeight(nn.Module):
             return self.trained + off
         if self.training or torch.compiler.is_compiling():
             return self.dequantized()
-        key = (
-            self.numbers.data_ptr(),
-            self.numbers._version,
-            self.scale.data_ptr(),
-            self.scale._version,
-            self.scale.dtype,
-        )
+        key = self.mark()
         if self._cached is None or self._cached[0] != key:
             self._cached = (key, self.dequantized())
         return self._cached[1]
+
+    def mark(self) -> tuple[Any, ...]:
+        """What tells that the numbers and scales are the same and unchanged."""
+        numbers, scale = self.numbers, self.scale
+        return numbers.data_ptr(), numbers._version, scale.data_ptr(), scale._version, scale.dtype
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cached": None}
@@ -284,9 +283,13 @@ class QuantizedConv(nn.Module):
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any]) -> QuantizedConv:
         """See `tenfold.nn.recipes`."""
-        kind = {"Conv1d": nn.Conv1d, "Conv2d": nn.Conv2d, "Conv3d": nn.Conv3d}[recipe["type"]]
-        like = convolution_of(kind, recipe["conv"])
-        return cls(like, bits=recipe["bits"], group=recipe["group"])
+        return cls(like_of(recipe), bits=recipe["bits"], group=recipe["group"])
+
+
+def like_of(recipe: Mapping[str, Any]) -> Any:
+    """The convolution that a quantized one was made from, its numbers not yet those of the original."""
+    kind = {"Conv1d": nn.Conv1d, "Conv2d": nn.Conv2d, "Conv3d": nn.Conv3d}[recipe["type"]]
+    return convolution_of(kind, recipe["conv"])
 
 
 class QuantizedEmbedding(nn.Module):

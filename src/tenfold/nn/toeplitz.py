@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.fft import next_fast_len
 from torch import Tensor, nn
 
 from tenfold.errors import DataError
+from tenfold.nn import _spectral
 from tenfold.nn._checks import checked_covariance, checked_weight
 from tenfold.nn._executed_map import ExecutedMap
 from tenfold.nn._execution import Asked, Cores, Execution, Way, Ways, materialised
@@ -62,7 +64,8 @@ class ToeplitzLinear(ExecutedMap):
         entries = in_features * out_features
         # Two transforms of a vector and a product of spectra; that of the diagonals is made once.
         flops = round(5 * length * math.log2(length) + 3 * length) if entries else 0
-        way = Ways((in_features, out_features, length), (_FOURIER,), _MATERIALISED, None, flops, entries)
+        kernel = _LANES if entries and _spectral.split(-(-count // 2)) else None
+        way = Ways((in_features, out_features, length), (_FOURIER,), _MATERIALISED, kernel, flops, entries)
         self._execution = Execution(way, execution)
         self._flops = flops
         self.diagonals = nn.Parameter(torch.empty(count, dtype=dtype, device=device))
@@ -201,5 +204,15 @@ def _matrix(subject: Subject, cores: Cores) -> Tensor:
     return diagonals.unfold(0, columns, 1).flip(1)
 
 
+def _filter(subject: Subject, cores: Cores) -> _spectral.Ready:
+    ((diagonals,),) = cores
+    columns, count, _ = subject
+    numbers, lags = diagonals.detach().double().numpy(), np.arange(1 - columns, count)
+    split = _spectral.split(-(-len(numbers) // 2))
+    assert split is not None
+    return _spectral.ready(numbers, lags, split, count, diagonals.dtype)
+
+
+_LANES = Way("lanes", _filter, _spectral.run)
 _FOURIER = Way("fourier", _spectrum, _by_fourier)
 _MATERIALISED = Way("materialised", _matrix, materialised)

@@ -160,7 +160,7 @@ def render(result: Compressed, *, saved: str | None = None) -> str:
         title=shorten(result.source, 80),
         head={
             "source": result.source,
-            "goal": f"{_GOALS[result.goal]} {result.bound:g}",
+            "goal": ", ".join(f"{_GOALS[goal]} {bound:g}" for goal, bound in result.budget.items()),
             "layers": len(result.layers),
             "changed": sum(one.after.candidate is not None for one in result.layers),
             "epochs": result.epochs,
@@ -258,7 +258,8 @@ def _use(result: Compressed, saved: str | None) -> dict[str, str]:
     lines = ["# model: the original's class, whatever its numbers", f"model = tn.nn.load({place}, model)"]
     # What was made in Python has no name that the command line could find.
     named = ":" in result.source or "/" in result.source or "." in result.source
-    terminal = f"tenfold compress {shlex.quote(result.source)} --{result.goal} {result.bound:g}"
+    budget = " ".join(f"--{goal} {bound:g}" for goal, bound in result.budget.items())
+    terminal = f"tenfold compress {shlex.quote(result.source)} {budget}"
     if result.epochs:
         terminal += f" --finetune {result.epochs}"
     if not result.source.startswith("sample:"):

@@ -194,7 +194,14 @@ def best_of(trials: Iterable[Trial], budget: Budget) -> tuple[Trial, list[Trial]
         stopped = "interrupted"
     if best is None:
         raise TenfoldError(f"no network was found with {in_words(budget)}; ask for less")
-    return best, seen, stopped or ("budget" if budget.met(best) else "best")
+    return best, seen, stopped or _ended(budget, best)
+
+
+def _ended(budget: Budget, best: Trial) -> str:
+    """Why a ladder that was climbed to its end stopped."""
+    if budget == Budget():
+        return "tried"
+    return "budget" if budget.met(best) else "best"
 
 
 def target_of(data: Tensor | Observations, test: float = 0.0) -> Target:
@@ -313,7 +320,7 @@ def after(
         return (best, [*trials, *(trial.without_network() for trial in more)], stopped), said
     kept = [trial if trial is leader else trial.without_network() for trial in more]
     if stopped != "interrupted":
-        stopped = "budget" if budget.met(leader) else "best"
+        stopped = _ended(budget, leader)
     found = leader, [*(trial.without_network() for trial in trials), *kept], stopped
     return found, f"{said}; " + _gain(best, leader, budget)
 

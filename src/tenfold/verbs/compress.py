@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
@@ -24,6 +25,7 @@ from tenfold.compression import (
     NotReplaceable,
     Site,
     allocate,
+    allocate_jointly,
     calls,
     census,
     check_copies,
@@ -39,6 +41,7 @@ from tenfold.compression import (
     replaced,
     seconds,
     size_of,
+    spent,
     uniform,
     weigh,
 )
@@ -88,15 +91,16 @@ def compress(
 
     For each layer several methods propose what may take its place. What the layer's outputs lose is measured on the
     data that comes into it, what the model loses by putting a few of them into it, and what it costs is counted, or
-    timed where time is the budget. Then one choice for each layer is made so that the whole loses least: exactly, not
-    greedily.
+    timed where time is a budget. Then one choice for each layer is made so that the whole loses least: exactly, not
+    greedily, under one budget; under two by a relaxation and exchanges.
 
     Args:
         model: any module; it is not changed. Layers that cannot be replaced keep as they are, with the reason.
         size: share of the model's bytes that may be left, as 0.3.
-        latency: share of its time on ``example`` that may be left, on this machine and as many threads as torch uses.
+        latency: share of its time on ``example`` that may be left, on this machine and as many threads as torch uses;
+            alone or together with ``size``.
         error: relative loss that is allowed, and the smallest model is looked for: of what ``evaluate`` says, or else
-            of the outputs, ``||f(x) - g(x)|| / ||g(x)||`` on the data. Exactly one of the three is given.
+            of the outputs, ``||f(x) - g(x)|| / ||g(x)||`` on the data. Not together with the others.
         data: batches of real inputs, a hundred examples or so; without it weights are compared, not outputs.
         example: one batch for timing; the first of the data by default.
         forward: how a batch is given to the model, ``forward(model, batch)``, and what of the output counts. By default
@@ -117,7 +121,8 @@ def compress(
         The small model, an ordinary module, with what was done to each layer and what it costs and loses.
 
     Raises:
-        TenfoldError: no budget or two, a budget out of reach (the message names the nearest), no layer to replace.
+        TenfoldError: no budget, an error beside another, a budget or two together out of reach (the message names the
+            nearest), no layer to replace.
         DataError: the data is empty, or the model's outputs on it are not finite.
 
     Cost: one decomposition for each layer and method, three passes of the model over the data for each layer.
@@ -125,7 +130,7 @@ def compress(
     allocation.
     """
     began = time.perf_counter()
-    goal, bound = _budget(size, latency, error)
+    budget = _budget(size, latency, error)
     if not isinstance(model, nn.Module):
         raise TenfoldError(f"model must be a torch.nn.Module, not {quoted(type(model).__name__)}")
     if isinstance(model, torch.jit.ScriptModule):
@@ -139,8 +144,9 @@ def compress(
         raise TenfoldError(f"bits are 8, 4 or both, or () for floating point alone; not {quoted(bits)}")
     run = usual_forward if forward is None else forward
     epochs = finetune if callable(finetune) else whole_number("finetune", finetune, least=0)
-    if (goal == "latency" or (goal == "error" and evaluate is None)) and data is None and example is None:
-        raise TenfoldError(f"a budget of {goal} needs data=, batches of inputs of the model")
+    timed = "latency" in budget
+    if (timed or ("error" in budget and evaluate is None)) and data is None and example is None:
+        raise TenfoldError(f"a budget of {'latency' if timed else 'error'} needs data=, batches of inputs of the model")
     if epochs and not callable(epochs) and data is None and example is None and training is None:
         raise TenfoldError("fine-tuning needs data= or training=, batches of inputs of the model")
     _check_data(data)
@@ -153,9 +159,9 @@ def compress(
             with every_layer_runs():
                 work = _Work(model, run, entries, widths, skip, only, example, bar)
                 work.metric = None if evaluate is None else _metric(evaluate, model)
-                work.look(data, timed=goal == "latency")
-                picks = work.choose(goal, bound, evaluate)
-            return work.finish(picks, goal, bound, evaluate, epochs, training, learning_rate, seed, source, began)
+                work.look(data, budget)
+                picks = work.choose(budget, evaluate)
+            return work.finish(picks, budget, evaluate, epochs, training, learning_rate, seed, source, began)
     finally:
         for module, training_before in was_training:
             module.training = training_before
@@ -169,19 +175,19 @@ def _check_data(data: Any, name: str = "data") -> None:
         raise DataError(f"{name} must be batches, as a list of them, not {quoted(type(data).__name__)}")
 
 
-def _budget(size: float | None, latency: float | None, error: float | None) -> tuple[str, float]:
+def _budget(size: float | None, latency: float | None, error: float | None) -> dict[str, float]:
     given = {"size": size, "latency": latency, "error": error}
     asked = {name: value for name, value in given.items() if value is not None}
-    if len(asked) != 1:
+    if not asked or ("error" in asked and len(asked) > 1):
         raise TenfoldError(
-            "give one budget: size= (share of the bytes), latency= (share of the time) or error= (relative loss)"
-            + (f"; not {' and '.join(asked)}" if asked else "")
+            "give a budget: size= (share of the bytes), latency= (share of the time), both of them, or error= "
+            "(relative loss) alone" + (f"; not {' and '.join(asked)}" if asked else "")
         )
-    ((name, value),) = asked.items()
-    number = real_number(name, value, "a share between 0 and 1")
-    if not 0 < number < 1:
-        raise TenfoldError(f"{name} is a share between 0 and 1, as 0.3, not {number:g}")
-    return name, number
+    budget = {name: real_number(name, value, "a share between 0 and 1") for name, value in asked.items()}
+    for name, number in budget.items():
+        if not 0 < number < 1:
+            raise TenfoldError(f"{name} is a share between 0 and 1, as 0.3, not {number:g}")
+    return budget
 
 
 def _entries(names: Sequence[str] | None) -> list[Any]:
@@ -242,8 +248,9 @@ class _Work:
     def sites(self) -> tuple[Site, ...]:
         return self.census.sites
 
-    def look(self, data: Iterable[Any] | None, *, timed: bool) -> None:
+    def look(self, data: Iterable[Any] | None, budget: Mapping[str, float]) -> None:
         """See what comes into each layer, and price what may take its place."""
+        timed = "latency" in budget
         if data is not None:
             self._calibrate(data)
         elif self.example is not None:
@@ -262,7 +269,7 @@ class _Work:
                 continue
             if seen is not None and seen.mean is not None and seen.number < len(seen.mean):
                 few.append((site.name, seen.number, len(seen.mean)))
-            found = price(site, seen, self.entries, self.calls.get(site.name), bits=self.bits)
+            found = price(site, seen, self.entries, self.calls.get(site.name), bits=self.bits, timed=timed)
             if probing:
                 batches, reference = self.batches[:probing], self.reference[:probing]
                 try:
@@ -273,7 +280,9 @@ class _Work:
             else:
                 found = [replace(c, loss=c.error) for c in found]
             if timed and site.name in self.calls:
-                found = _faster(found, site, self.calls[site.name])
+                found = _timed(found, self.calls[site.name], site)
+                if "size" not in budget:  # what is smaller and slower is of no use
+                    found = _faster(found)
             self.choices.append(found)
         if few:
             name, number, wide = min(few, key=lambda one: one[1] / one[2])
@@ -334,31 +343,59 @@ class _Work:
     def _losses(self) -> list[list[float]]:
         return [[c.loss for c in choices] for choices in self.choices]
 
-    def choose(self, goal: str, bound: float, evaluate: Evaluate | None) -> list[int]:
+    def choose(self, budget: Mapping[str, float], evaluate: Evaluate | None) -> list[int]:
         """One choice for each layer."""
         self.bar.note("sharing the budget")
-        if goal == "error":
-            return self._within(bound, evaluate)
-        rest, whole = self._rest(goal)
-        costs = self._costs(goal)
-        least = rest + math.fsum(min(c) for c in costs)
-        if bound * whole < least:
-            raise TenfoldError(
-                f"{goal}={bound:g} is out of reach: the smallest that the methods can do is {goal}={least / whole:.3g} "
-                f"({rest / whole:.3g} of it in what is left alone)"
-                + "".join(f"; {one}" for one in self.warnings if "keeps as it was" in one)
-            )
-        picks = allocate(costs, self._losses(), bound * whole - rest)
-        return self._as_fast(picks, bound, costs, rest, whole) if goal == "latency" else picks
+        if "error" in budget:
+            return self._within(budget["error"], evaluate)
+        room, wholes = {}, {}
+        for goal, bound in budget.items():
+            rest, whole = self._rest(goal)
+            least = rest + math.fsum(min(c) for c in self._costs(goal))
+            if bound * whole < least:
+                raise TenfoldError(
+                    f"{goal}={bound:g} is out of reach: the smallest that the methods can do is "
+                    f"{goal}={least / whole:.3g} ({rest / whole:.3g} of it in what is left alone)"
+                    + "".join(f"; {one}" for one in self.warnings if "keeps as it was" in one)
+                )
+            room[goal], wholes[goal] = bound * whole - rest, whole
+        if len(budget) > 1:
+            self._check_together(budget, room, wholes)
+        picks = self._share(room)
+        return self._as_fast(picks, budget["latency"], room, wholes["latency"]) if "latency" in budget else picks
 
-    def _as_fast(
-        self, picks: list[int], bound: float, costs: Sequence[Sequence[float]], rest: float, whole: float
-    ) -> list[int]:
+    def _share(self, room: Mapping[str, float]) -> list[int]:
+        """The choices that lose least with so many bytes, seconds or both for the layers that can be replaced."""
+        losses = self._losses()
+        if len(room) == 1:
+            ((goal, most),) = room.items()
+            return allocate(self._costs(goal), losses, most)
+        return allocate_jointly(self._costs("size"), self._costs("latency"), losses, room["size"], room["latency"])
+
+    def _check_together(
+        self, budget: Mapping[str, float], room: Mapping[str, float], wholes: Mapping[str, float]
+    ) -> None:
+        """Tells what is nearest where each budget can be kept alone, but not both."""
+        nearest = []
+        for goal, other in (("size", "latency"), ("latency", "size")):
+            costs = self._costs(other)
+            least = spent(costs, allocate(self._costs(goal), costs, room[goal]))
+            if least <= room[other]:
+                return
+            share = budget[other] + (least - room[other]) / wholes[other]
+            nearest.append(f"with {goal}={budget[goal]:g} the least is {other}={share:.3g}")
+        raise TenfoldError(
+            f"size={budget['size']:g} and latency={budget['latency']:g} are out of reach together: "
+            + ", ".join(nearest)
+        )
+
+    def _as_fast(self, picks: list[int], bound: float, room: Mapping[str, float], whole: float) -> list[int]:
         """Choices whose model takes the share of the time that was asked for, measured and not summed over layers.
 
         Layers take longer between others than alone, so what is promised to them is made less until the whole keeps it.
         """
-        promised, least = bound * whole, rest + math.fsum(min(c) for c in costs)
+        rest = bound * whole - room["latency"]
+        promised = bound * whole
         tries = 0
         while True:
             small = self.apply(picks).eval()
@@ -368,12 +405,16 @@ class _Work:
             if now <= bound * was * _CLOSE:
                 return picks
             tries += 1
-            if tries == _TIGHTER or promised < least:
+            tighter = None
+            if tries < _TIGHTER:
+                with suppress(TenfoldError):  # nothing keeps less
+                    tighter = self._share({**room, "latency": promised - rest})
+            if tighter is None:
                 self.warnings.append(
                     f"it takes {now / was:.2f} of the time: layers take longer in the model than alone"
                 )
                 return picks
-            picks = allocate(costs, self._losses(), promised - rest)
+            picks = tighter
 
     def _rest(self, goal: str) -> tuple[float, float]:
         """What the layers that can be replaced do not cost, and what all costs."""
@@ -433,8 +474,7 @@ class _Work:
     def finish(
         self,
         picks: Sequence[int],
-        goal: str,
-        bound: float,
+        budget: Mapping[str, float],
         evaluate: Evaluate | None,
         finetune: int | Callable[[nn.Module], object],
         training: Iterable[Any] | None,
@@ -466,8 +506,7 @@ class _Work:
             before=before,
             after=after,
             untuned=untuned,
-            goal=goal,
-            bound=bound,
+            budget=dict(budget),
             curve=self._curve(allocate),
             uniform=self._curve(uniform),
             epochs=0 if callable(finetune) else finetune,
@@ -562,16 +601,17 @@ def _told(data: Iterable[Any]) -> Iterator[Any]:
         yield batch
 
 
-def _faster(choices: Sequence[Choice], site: Site, call: Call) -> list[Choice]:
-    """The choices with the time of each; those that are not faster than the layer itself are left out."""
+def _timed(choices: Sequence[Choice], call: Call, site: Site) -> list[Choice]:
+    """The choices with the time of each."""
     modules = [site.module if c.candidate is None else c.build().eval() for c in choices]
     times = seconds([lambda m=m: m(call.x) for m in modules])  # type: ignore[misc]
-    own = next(t for t, c in zip(times, choices, strict=True) if c.candidate is None)
-    return [
-        replace(c, seconds=t * call.times)
-        for c, t in zip(choices, times, strict=True)
-        if c.candidate is None or t < own
-    ]
+    return [replace(c, seconds=t * call.times) for c, t in zip(choices, times, strict=True)]
+
+
+def _faster(choices: Sequence[Choice]) -> list[Choice]:
+    """The layer itself and what takes less time than it."""
+    own = next(c.seconds for c in choices if c.candidate is None)
+    return [c for c in choices if c.candidate is None or (c.seconds or 0.0) < (own or 0.0)]
 
 
 def _metric(evaluate: Evaluate, model: nn.Module) -> float:

@@ -81,7 +81,7 @@ class Compressed:
         left_alone: the other layers with weights, and why.
         before, after: the two models.
         untuned: the small model before fine-tuning; None without.
-        goal, bound: the budget that was asked for.
+        budget: what was asked for: the share of ``size``, of ``latency``, or of both, or the ``error``.
         curve: the expected error over the size, by the exact allocation.
         uniform: the same with equal shares for all layers.
         epochs: of the fine-tuning.
@@ -99,8 +99,7 @@ class Compressed:
     before: Facts
     after: Facts
     untuned: Facts | None
-    goal: str
-    bound: float
+    budget: Mapping[str, float]
     curve: tuple[Point, ...]
     uniform: tuple[Point, ...]
     epochs: int
@@ -126,8 +125,7 @@ class Compressed:
         """All that is known, as JSON knows it."""
         return {
             "source": self.source,
-            "goal": self.goal,
-            "bound": self.bound,
+            "budget": dict(self.budget),
             "size": self.size,
             "speedup": self.speedup,
             "threads": self.threads,
@@ -232,7 +230,10 @@ def load_compressed(path: str | os.PathLike[str]) -> CompressedFile:
 def _told(record: Mapping[str, Any]) -> str:
     """The tables that are printed."""
     before, after, untuned = record["before"], record["after"], record["untuned"]
-    rows = [("model", record["source"]), ("budget", f"{record['goal']} {record['bound']:g}")]
+    rows = [
+        ("model", record["source"]),
+        ("budget", ", ".join(f"{goal} {bound:g}" for goal, bound in record["budget"].items())),
+    ]
     rows.append(("size", f"{_bytes(before['bytes'])} -> {_bytes(after['bytes'])}  ({record['size']:.1%})"))
     if before["flops"] and after["flops"] is not None:
         share = after["flops"] / before["flops"]

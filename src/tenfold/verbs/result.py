@@ -33,7 +33,7 @@ class Fit:
         method: the method that made it.
         seconds: the time the whole fit took.
         stopped: why it ended: ``"exact"``, ``"tol"``, ``"max_sweeps"``, ``"error"``, ``"budget"`` (a ladder that met
-            its budget), ``"best"`` (a ladder that could not), ``"interrupted"``.
+            its budget), ``"best"`` (a ladder that could not), ``"tried"`` (one without a budget), ``"interrupted"``.
         target: what was asked for, in words.
         front: every network that was tried, without its numbers.
         dims: the names of the axes.
@@ -169,6 +169,7 @@ class Fit:
 _STOPPED = {
     "budget": "within what was asked for",
     "best": "nothing tried is within what was asked for",
+    "tried": "everything was tried",
     "interrupted": "interrupted; this is the best until then",
     "exact": "no sweeps were needed",
     "tol": "the error no longer fell",

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tenfold.so3.products import _trilinear_plain
+from tenfold.so3.products import _trilinear, _trilinear_plain
 from tenfold.so3.products import _trilinear_triton as kernels
 from tenfold.so3.products import _trilinear_triton_text as text
 from tenfold.so3.products._terms import Coupling, Terms, terms
