@@ -363,6 +363,33 @@ def interrupted(arguments: list[str], ready: str, folder: Path) -> tuple[int, st
     return process.returncode, out, err
 
 
+@pytest.mark.parametrize(
+    ("module", "entry"),
+    [
+        ("typer", "from tenfold.cli import main; main()"),
+        ("numpy.linalg", "import runpy; runpy.run_module('tenfold', run_name='__main__')"),
+        pytest.param("torch.nn", "from tenfold.cli import main; main()", marks=pytest.mark.slow),
+        pytest.param("scipy.linalg", "from tenfold.cli import main; main()", marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupt_while_modules_are_loaded_ends_in_one_line(folder: Path, module: str, entry: str) -> None:
+    np.save("x.npy", np.ones((4, 4)))
+    Path("start.py").write_text(
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "sys.argv = ['tenfold', 'fit', 'x.npy']\n"
+        f"{entry}\n"
+    )
+    done = subprocess.run([sys.executable, "start.py"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "tenfold: error: interrupted before there was anything to keep; nothing was written\n"
+    assert not Path("fit.tn").exists()
+
+
 def test_an_interrupt_keeps_the_best_so_far(folder: Path) -> None:
     np.save("x.npy", np.random.default_rng(0).standard_normal((40, 40, 40)))
     told = """

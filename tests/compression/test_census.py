@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from tenfold.compression import census
+from tenfold.nn import QuantizedConv, QuantizedEmbedding, QuantizedLinear
 
 
 class Model(nn.Module):
@@ -28,6 +29,9 @@ class Model(nn.Module):
         self.twice = self.good
         self.frozen = nn.Linear(32, 32).requires_grad_(False)
         self.empty = nn.Linear(0, 5)
+        self.rounded = QuantizedLinear(32, 32)
+        self.kernel = QuantizedConv(nn.Conv2d(8, 8, 3))
+        self.words = QuantizedEmbedding(32, 32)
         with torch.no_grad():
             self.broken.weight[0, 0] = float("nan")
 
@@ -57,6 +61,9 @@ def test_what_can_be_replaced(found) -> None:
         ("attention.out_proj", "attention reads its weight"),
         ("recurrent", "no method replaces"),
         ("empty", "no weights"),
+        ("rounded", "whole numbers"),
+        ("kernel", "whole numbers"),
+        ("words", "whole numbers"),
     ],
 )
 def test_why_layers_are_left_alone(found, name: str, why: str) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from pathlib import Path
 
 import pytest
@@ -205,3 +206,27 @@ def test_statistics_of_batch_norms_are_saved_where_they_changed(tmp_path: Path) 
     loaded.save(tmp_path / "resaved")
     with pytest.raises(FileError, match="does not fit"):
         Adapted.load(tmp_path / "after", nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(7), nn.Linear(6, 2)))
+
+
+def test_training_while_merged_is_refused() -> None:
+    model = network().requires_grad_(True)
+    adapted = adapt(model, 2)
+    x = torch.randn(2, 1, 8, 8)
+    adapted.merge()
+    with torch.no_grad():
+        model(x)
+    with pytest.raises(TenfoldError, match=r"unmerge\(\) first"):
+        model(x).sum().backward()
+    x.requires_grad_(True)
+    assert torch.autograd.grad(model(x).sum(), x)[0].any()
+    adapted.unmerge()
+    model(x).sum().backward()
+    assert all(parameter.grad is not None for parameter in adapted.parameters())
+
+
+def test_adapters_larger_than_the_weights_are_told() -> None:
+    with pytest.warns(UserWarning, match="more than the 1,024 of the weights they change .* here to 32 at most"):
+        adapt(nn.Sequential(nn.Linear(32, 32)), 1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        adapt(nn.Sequential(nn.Linear(32, 32)), 4)

@@ -87,3 +87,11 @@ def test_refusals() -> None:
         BlockDiagonalLinear([])
     with pytest.raises(DataError, match="5 x 5, the weight is of 4 x 5"):
         BlockDiagonalLinear.from_dense(torch.ones(4, 5), [(2, 2), (3, 3)])
+
+
+@pytest.mark.parametrize("blocks", [4, [4, 16], ["ab"], [(4, 2.5)]])
+def test_blocks_are_pairs(blocks: object) -> None:
+    with pytest.raises(DataError, match="rows and columns of each block"):
+        BlockDiagonalLinear(blocks, 16)
+    with pytest.raises(DataError, match=r"not a Linear: give its \.weight"):
+        BlockDiagonalLinear.from_dense(torch.nn.Linear(4, 4), [(4, 4)])

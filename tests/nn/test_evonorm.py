@@ -93,8 +93,10 @@ def test_running_variance_is_that_of_batch_norm(kind: type[nn.Module]) -> None:
 
 @pytest.mark.parametrize("kind", SAMPLE)
 def test_samples_do_not_see_each_other(kind: type[nn.Module]) -> None:
-    norm = kind(6, groups=4)
+    norm = kind(6)
     assert norm.groups == 2
+    with pytest.raises(DataError, match="one of 1, 2, 3, 6, not 4"):
+        kind(6, groups=4)
     x = torch.randn(5, 6, 4, 4)
     torch.testing.assert_close(norm(x)[2:3], norm(x[2:3]))
     assert kind(64).groups == 32

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 from nn.linear_oracles import check_compiles, check_exports, check_gradients, check_linear, inputs_for
+from torch import nn
 
 from tenfold import formats
-from tenfold.errors import DataError, StructureError
+from tenfold.errors import DataError, StructureError, TenfoldError
 from tenfold.nn import StructuredLinear, param_groups
 from tenfold.structure import Structure
 
@@ -62,6 +63,24 @@ def test_what_is_no_matrix_is_refused() -> None:
 def test_derivatives(structure: Structure) -> None:
     small = structure.replace({index: min(size, 2) for index, size in structure.sizes.items()})
     check_gradients(StructuredLinear(small, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+
+
+def test_from_dense_takes_a_layer() -> None:
+    dense, structure = nn.Linear(8, 8), formats.low_rank(8, 8, 8)
+    layer = StructuredLinear.from_dense(dense, structure)
+    x = torch.randn(3, 8)
+    torch.testing.assert_close(layer(x), dense(x))
+    assert StructuredLinear.from_dense(nn.Linear(8, 8, bias=False), structure).bias is None
+    other = torch.ones(8)
+    torch.testing.assert_close(StructuredLinear.from_dense(dense, structure, bias=other)(x), dense(x) - dense.bias + 1)
+    with pytest.raises(TenfoldError, match=r"a matrix or nn\.Linear, not a Conv1d"):
+        StructuredLinear.from_dense(nn.Conv1d(8, 8, 1), structure)
+
+
+def test_a_pattern_alone_is_no_structure() -> None:
+    for given in ("i r, r j -> i j", ["i r, r j -> i j"]):
+        with pytest.raises(StructureError, match=r"not 'i r, r j -> i j': give tn.Structure\(pattern, sizes\)"):
+            StructuredLinear(given)
 
 
 def normalised(*structures: Structure, **more: object) -> StructuredLinear:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tenfold.errors import TenfoldError
-from tenfold.nn import QuantizedConv, QuantizedEmbedding, QuantizedLinear, QuantizedWeight
+from tenfold.nn import QuantizedConv, QuantizedEmbedding, QuantizedLinear, QuantizedWeight, adapters, low_rank
 from tenfold.nn.recipes import module_of, recipe_of
 
 
@@ -109,3 +110,27 @@ def test_rounded_weights_can_be_trained() -> None:
     assert not list(layer.quantized.parameters())
     best = (x @ (rounding - target).T).square().mean()
     assert (layer(x) - x @ target.T).square().mean() < 2 * best
+
+
+def test_modules_of_a_model_with_a_convolution_have_what_their_class_has() -> None:
+    conv = nn.Conv2d(4, 8, 3, padding=1, padding_mode="circular")
+    layer = QuantizedConv.from_dense(conv, bias=conv.bias)
+    assert [type(module) for module in layer.modules()] == [QuantizedConv, QuantizedWeight]
+    assert layer.extra_repr() == conv.extra_repr()
+    x = torch.randn(2, 4, 6, 6)
+    for again in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(again(x), layer(x))
+    program = torch.export.export(nn.Sequential(layer).eval(), (x,))
+    torch.testing.assert_close(program.module()(x), layer(x))
+
+
+def test_layers_of_whole_numbers_are_left_alone_with_a_reason() -> None:
+    conv, linear = nn.Conv2d(4, 8, 3), nn.Linear(32, 32)
+    model = nn.Sequential(QuantizedConv.from_dense(conv), nn.Flatten(), QuantizedLinear.from_dense(linear.weight))
+    whole = nn.Sequential(*model, nn.Linear(32, 32), nn.Conv2d(8, 8, 3))
+    for scheme in (low_rank.DLRT, low_rank.TDLRT, low_rank.TrainedRankPruning, low_rank.Maestro):
+        reasons = scheme(copy.deepcopy(whole)).left_alone
+        assert reasons["0"] == reasons["2"] == "its weight is whole numbers"
+    assert set(adapters.adapt(whole, 2).left_alone.values()) == {"has a weight of whole numbers"}
+    with pytest.raises(TenfoldError, match="'0' has a weight of whole numbers; '2' has"):
+        adapters.adapt(model, 2)

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from tenfold.cli.app import main
+from collections.abc import Sequence
+
+from tenfold.cli._interrupts import interrupts
 
 __all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; see `tenfold.cli.app.main`."""
+    with interrupts():
+        from tenfold.cli.app import main as run
+
+        run(arguments)

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 import typer
 
 from tenfold import __version__
+from tenfold.cli._interrupts import EXIT_INTERRUPTED, NOTHING_KEPT
 from tenfold.cli._output import printable
 from tenfold.errors import TenfoldError
 
@@ -41,7 +42,6 @@ _LONGEST = 1000
 
 EXIT_ERROR = 1
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
 
 
 class Interrupted(Exception):
@@ -122,7 +122,7 @@ def _guarded(arguments: list[str], debug: bool) -> int:
         _tell(f"interrupted: {what}")
         return EXIT_INTERRUPTED
     except (KeyboardInterrupt, typer.Abort):
-        _complain("interrupted before there was anything to keep; nothing was written")
+        _complain(NOTHING_KEPT)
         return EXIT_INTERRUPTED
     except (BrokenPipeError, SystemExit):
         # The reader of a pipe went away, as `head` does (typer makes an exit of that): there is nobody left to tell.

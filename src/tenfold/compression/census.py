@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils import parametrize
 
+from tenfold.nn.quantized import QuantizedConv, QuantizedEmbedding, QuantizedLinear
+
 Kind = Literal["linear", "conv", "embedding"]
 
 # Below this many entries a layer is not worth its place in the table.
@@ -178,6 +180,8 @@ def _kind(module: Any) -> tuple[Kind | None, str | None]:
         return None, "its weight is computed from other tensors (a parametrization)"
     if any(is_lazy(p) for p in module.parameters(recurse=False)):
         return None, "its weight has no values yet; run the model once before"
+    if isinstance(module, QuantizedLinear | QuantizedConv | QuantizedEmbedding):
+        return None, "its weight is whole numbers"
     if type(module) in (nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear):
         return "linear", None
     if _is_transposed_linear(module):

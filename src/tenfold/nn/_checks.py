@@ -11,6 +11,8 @@ from tenfold.errors import DataError
 
 def checked_weight(weight: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """The matrix in double precision. Raises `DataError` for numbers that are not finite, or another number of axes."""
+    if not isinstance(weight, Tensor):
+        raise DataError(f"weight must be a matrix, not a {type(weight).__name__}: give its .weight")
     if weight.ndim != 2:
         raise DataError(f"weight must be a matrix, not of {weight.ndim} axes")
     matrix = weight.detach().to(torch.float64)

@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import groupby
+from operator import index
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tenfold._arguments import quoted
 from tenfold.errors import DataError
 from tenfold.nn import _lanes
 from tenfold.nn._checks import checked_covariance, checked_weight
@@ -47,7 +49,7 @@ class BlockDiagonalLinear(ExecutedMap):
         left, right: the low-rank part, ``[out_features, rank]`` and ``[rank, in_features]``; None for rank 0.
 
     Raises:
-        DataError: no block, a negative size or a negative rank.
+        DataError: something else than pairs, no block, a negative size or a negative rank.
 
     Cost: ``2 * (sum(rows * columns) + rank * (in_features + out_features))`` operations for a vector.
     Paper: "Robust principal component analysis?", 2011, for sums of a sparse matrix and one of low rank.
@@ -64,7 +66,7 @@ class BlockDiagonalLinear(ExecutedMap):
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        shapes = [(int(rows), int(columns)) for rows, columns in blocks]
+        shapes = _shapes(blocks)
         if not shapes:
             raise DataError("blocks must give the rows and columns of one block at least; the list is empty")
         if rank < 0 or any(side < 0 for shape in shapes for side in shape):
@@ -187,6 +189,16 @@ class BlockDiagonalLinear(ExecutedMap):
 
 
 Subject = tuple[Run, ...]
+
+
+def _shapes(blocks: Any) -> list[tuple[int, int]]:
+    """Rows and columns as they were given. Raises `DataError` for something else than pairs of whole numbers."""
+    try:
+        return [(index(rows), index(columns)) for rows, columns in blocks]
+    except (TypeError, ValueError):
+        raise DataError(
+            f"blocks must be a list of the rows and columns of each block, as [(16, 16)] * 4, not {quoted(blocks)}"
+        ) from None
 
 
 def _runs(shapes: Sequence[tuple[int, int]]) -> list[Run]:

@@ -155,15 +155,18 @@ class _SampleEvoNorm(_EvoNorm):
         self,
         channels: int,
         *,
-        groups: int = 32,
+        groups: int | None = None,
         activation: bool = True,
         eps: float = 1e-5,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(channels, activation=activation, eps=eps, dtype=dtype, device=device)
-        # As in group norm, groups divide the channels; 32 is what the paper has, for channels that are multiples of it.
-        self.groups = math.gcd(self.channels, whole_number("groups", groups, 1))
+        # 32 is what the paper has, for channels that are multiples of it.
+        self.groups = math.gcd(self.channels, 32) if groups is None else whole_number("groups", groups, 1)
+        if self.channels % self.groups:
+            divisors = ", ".join(str(n) for n in range(1, self.channels + 1) if self.channels % n == 0)
+            raise DataError(f"groups must divide the {self.channels} channels: one of {divisors}, not {groups}")
 
     def _grouped(self, x: Tensor, moment: Callable[[Tensor, list[int]], Tensor]) -> Tensor:
         """The root of a moment of each group, for each channel."""
@@ -184,10 +187,13 @@ class EvoNormS0(_SampleEvoNorm):
 
     Args:
         channels: of the input ``(batch, channels, *places)``.
-        groups: of channels; the largest common divisor of it and the channels is taken.
+        groups: of channels, a divisor of their number; by default the largest one that they have in common with 32.
         activation: whether it normalises and bends at all; without, only factor and shift are left.
         eps: added to variances.
         dtype, device: of the parameters.
+
+    Raises:
+        DataError: groups that do not divide the channels.
 
     Paper: "Evolving Normalization-Activation Layers", 2020.
     """
@@ -196,7 +202,7 @@ class EvoNormS0(_SampleEvoNorm):
         self,
         channels: int,
         *,
-        groups: int = 32,
+        groups: int | None = None,
         activation: bool = True,
         eps: float = 1e-5,
         dtype: torch.dtype | None = None,

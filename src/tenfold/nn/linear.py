@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tenfold._arguments import quoted
 from tenfold.contraction import plan
-from tenfold.errors import StructureError
+from tenfold.errors import StructureError, TenfoldError
 from tenfold.nn._executed_map import ExecutedMap
 from tenfold.nn._execution import Asked, Execution
 from tenfold.nn._normalised import excess, normalised
@@ -65,7 +66,13 @@ class StructuredLinear(ExecutedMap):
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
-        structures = (structure,) if isinstance(structure, Structure) else tuple(structure)
+        structures = (structure,) if isinstance(structure, Structure | str) else tuple(structure)
+        for one in structures:
+            if not isinstance(one, Structure):
+                raise StructureError(
+                    f"structure must be a matrix structure, not {quoted(one)}: give tn.Structure(pattern, sizes), "
+                    "as tn.Structure('i r, r j -> i j', {'i': 64, 'r': 8, 'j': 64})"
+                )
         if not structures:
             raise StructureError("structure must be a matrix structure, or several; an empty list was given")
         for one in structures:
@@ -200,7 +207,7 @@ class StructuredLinear(ExecutedMap):
     @classmethod
     def from_dense(
         cls,
-        weight: Float[Tensor, "out_features in_features"],
+        weight: nn.Linear | Float[Tensor, "out_features in_features"],
         structure: Structure | Sequence[Structure],
         *,
         bias: Float[Tensor, " out_features"] | None = None,
@@ -211,9 +218,9 @@ class StructuredLinear(ExecutedMap):
         """The layer whose matrix is the best approximation of ``weight`` in the structure.
 
         Args:
-            weight: the matrix.
+            weight: the matrix, or the layer that has it.
             structure: as for the class.
-            bias: the layer's bias, taken as it is; None for none.
+            bias: the layer's bias, taken as it is; None for that of the layer given, or for none with a matrix.
             covariance: ``E[x x^T]`` of what comes in: the error is then that of the outputs,
                 ``tr((W - V) C (W - V)^T)``, and not that of the entries.
             fixed: as for the class; the other cores are fitted to these.
@@ -222,7 +229,13 @@ class StructuredLinear(ExecutedMap):
         Raises:
             StructureError: the structure has another shape than the weight, or no such core to be fixed.
             DataError: numbers that are not finite, or a covariance of another shape.
+            TenfoldError: a layer of another kind.
         """
+        if isinstance(weight, nn.Module):
+            if not isinstance(weight, nn.Linear):
+                raise TenfoldError(f"weight must be a matrix or nn.Linear, not a {type(weight).__name__}")
+            bias = weight.bias if bias is None else bias
+            weight = weight.weight.detach()
         from tenfold.nn.projection import project
 
         settings: dict[str, Any] = {"fixed": fixed, "normalize": normalize}

@@ -230,13 +230,17 @@ class QuantizedConv(nn.Module):
         bits, group: of the weight.
     """
 
+    _conv: Any
+
     def __init__(self, like: nn.Conv1d | nn.Conv2d | nn.Conv3d, *, bits: int = 8, group: int | None = None) -> None:
         super().__init__()
         device = None if like.weight.is_meta else like.weight.device
-        # Only its settings and its forward are wanted; the weight is given with each call.
         self._settings = convolution_recipe(like)
-        self._conv = convolution_of(type(like), {**self._settings, "bias": False}, device="meta")
-        del self._conv.weight
+        # Only its settings and its forward are wanted; the weight is given with each call. It is no child, for whoever
+        # walks through the modules of a model expects a convolution to have a weight.
+        conv = convolution_of(type(like), {**self._settings, "bias": False}, device="meta")
+        del conv.weight
+        object.__setattr__(self, "_conv", conv)
         shape, dtype = tuple(like.weight.shape), like.weight.dtype
         self.quantized = QuantizedWeight(shape, bits=bits, group=group, dtype=dtype, device=device)
         self.bias = None if like.bias is None else nn.Parameter(torch.zeros(shape[0], dtype=dtype, device=device))
@@ -262,7 +266,13 @@ class QuantizedConv(nn.Module):
 
     def forward(self, input: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """As the convolution."""
-        return self._conv._conv_forward(input, self.quantized(), self.bias)
+        made: Tensor = self._conv._conv_forward(input, self.quantized(), self.bias)
+        return made
+
+    def extra_repr(self) -> str:
+        """What ``print`` shows between the brackets."""
+        shown: str = self._conv.extra_repr()
+        return shown if self.bias is None else shown.replace(", bias=False", "")
 
     def recipe(self) -> dict[str, Any]:
         """See `tenfold.nn.recipes`."""

@@ -253,6 +253,27 @@ def test_names_are_chosen_by_globs() -> None:
 
 
 @each
+def test_gradients_are_taken_by_the_step_alone(make: Make) -> None:
+    model = network()
+    scheme = make(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    inputs = pictures()[0]
+
+    def backward() -> Tensor:
+        loss: Tensor = model(inputs).sum()
+        loss.backward(retain_graph=True)
+        return loss
+
+    wanted = r"scheme\.step\(lambda: loss_fn\(model\(x\), y\), optimizer\)"
+    for _ in range(2):
+        with pytest.raises(TenfoldError, match=f"must not call backward.*{wanted}"):
+            scheme.step(backward, optimizer)
+        with pytest.raises(TenfoldError, match=f"not a Tensor: {wanted}"):
+            scheme.step(model(inputs).sum(), optimizer)
+        scheme.step(lambda: model(inputs).sum(), optimizer)
+
+
+@each
 def test_losses_that_cannot_be_used(make: Make) -> None:
     model = network()
     scheme = make(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -17,6 +18,7 @@ from tenfold._files import atomic
 from tenfold.errors import FileError, TenfoldError
 from tenfold.nn.adapters.tucker import TuckerAdapter
 from tenfold.nn.placing import place
+from tenfold.nn.quantized import QuantizedConv, QuantizedLinear
 
 _KEY = "tenfold.adapters"
 _VERSION = 1
@@ -186,7 +188,7 @@ def adapt(
 
     Args:
         model: the trained model.
-        rank: see `TuckerAdapter`.
+        rank: see `TuckerAdapter`; a warning tells where the adapters have more numbers than the weights they change.
         only: a pattern of the names of layers that get one, as ``"*.query"``, or several.
         skip: a pattern of names that get none, or several.
         scale, dropout: see `TuckerAdapter`.
@@ -206,7 +208,7 @@ def adapt(
     layers = {
         name: module
         for name, module in model.named_modules(remove_duplicate=False)
-        if name and isinstance(module, nn.Linear | _ConvNd)
+        if name and isinstance(module, nn.Linear | _ConvNd | QuantizedLinear | QuantizedConv)
     }
     reasons = {name: _reason(model, name, module, only, skip) for name, module in layers.items()}
     left_alone = {name: reason for name, reason in reasons.items() if reason}
@@ -217,6 +219,15 @@ def adapt(
     adapters = {
         name: TuckerAdapter(layers[name], rank, scale=scale, dropout=dropout, generator=generator) for name in chosen
     }
+    changed = sum(adapter.base.get_parameter("weight").numel() for adapter in adapters.values())
+    added = sum(p.numel() for adapter in adapters.values() for p in (adapter.core, *adapter.factors))
+    if added > changed:
+        most = max(max(adapter.ranks[:2]) for adapter in adapters.values())
+        warnings.warn(
+            f"rank {rank} gives adapters of {added:,} numbers, more than the {changed:,} of the weights they change "
+            f"(ranks are cut to the sizes of a layer, here to {most} at most): a smaller rank",
+            stacklevel=2,
+        )
     model.requires_grad_(False)
     for name, adapter in adapters.items():
         for trained in (adapter.core, *adapter.factors):
@@ -231,6 +242,8 @@ def _reason(model: nn.Module, name: str, layer: nn.Module, only: Sequence[str], 
         return f"is not like {', '.join(only)}"
     if _matches(name, skip):
         return "is skipped"
+    if isinstance(layer, QuantizedLinear | QuantizedConv):
+        return "has a weight of whole numbers"
     if any(layer is module.out_proj for module in model.modules() if isinstance(module, nn.MultiheadAttention)):
         return "is read by attention, which does not call it"
     if type(layer) not in (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d):

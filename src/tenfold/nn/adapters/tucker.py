@@ -92,9 +92,11 @@ class TuckerAdapter(nn.Module):
         return self.scale * made.transpose(0, 1)
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """The layer's outputs, changed."""
+        """The layer's outputs, changed; their backward pass raises `TenfoldError` while the change is merged."""
         made: Tensor = self.base(x)
         if self.merged:
+            if torch.is_grad_enabled() and self.core.requires_grad and not torch.compiler.is_compiling():
+                made = made + _NoGradient.apply(self.core)
             return made
         x = self.dropout(x)
         into, out, *kernel = self.factors
@@ -147,6 +149,18 @@ class TuckerAdapter(nn.Module):
         """What ``print`` shows between the brackets."""
         count = self.core.numel() + sum(factor.numel() for factor in self.factors)
         return f"ranks={self.ranks}, scale={self.scale:g}, {count:,} numbers{', merged' if self.merged else ''}"
+
+
+class _NoGradient(torch.autograd.Function):
+    """A zero whose backward pass tells that the change cannot be trained."""
+
+    @staticmethod
+    def forward(ctx: Any, core: Tensor) -> Tensor:
+        return core.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        raise TenfoldError("adapters are merged into the weights, where training does not reach them: unmerge() first")
 
 
 def _ranks(rank: int | Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:

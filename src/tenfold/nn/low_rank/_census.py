@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from tenfold._arguments import closest
 from tenfold.errors import TenfoldError
 from tenfold.nn.low_rank._layer import Shape
+from tenfold.nn.quantized import QuantizedConv, QuantizedLinear
 
 # Why a method cannot have a layer that nothing else speaks against; empty if it can.
 Refusal = Callable[[nn.Module], str]
@@ -80,7 +81,7 @@ def of_each(name: str, given: int | Mapping[str, int] | None, layers: Iterable[s
 
 
 def _is_candidate(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear | _ConvNd)
+    return isinstance(layer, nn.Linear | _ConvNd | QuantizedLinear | QuantizedConv)
 
 
 def _matching(argument: str, globs: Globs, layers: Iterable[str]) -> set[str]:
@@ -103,6 +104,8 @@ def _reason(
 ) -> str:
     """Why a layer cannot be replaced; empty if it can."""
     kind = type(layer)
+    if isinstance(layer, QuantizedLinear | QuantizedConv):
+        return "its weight is whole numbers"
     if kind not in kinds:
         known = " or ".join(each.__name__ for each in kinds)
         return f"is {kind.__name__}, not {known}"

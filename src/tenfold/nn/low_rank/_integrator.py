@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from tenfold.errors import DataError
 from tenfold.nn.low_rank._census import Globs, Refusal
 from tenfold.nn.low_rank._layer import Shape
-from tenfold.nn.low_rank._scheme import Closure, Rank, Scheme, checked, enabled, rate, statistics_kept
+from tenfold.nn.low_rank._scheme import Closure, Rank, Scheme, enabled, rate, statistics_kept
 from tenfold.nn.placing import place
 
 
@@ -144,7 +144,7 @@ class Integrator(Scheme):
     def step(
         self, closure: Closure, optimizer: Optimizer | None = None, *, scaler: torch.amp.GradScaler | None = None
     ) -> Tensor:
-        self._running()
+        self._ready(closure)
         scaler = enabled(scaler)
         moved = [] if self.fixed_bases else self._move_bases(closure, scaler)
         gradients: dict[str, Tensor] = {}
@@ -175,7 +175,7 @@ class Integrator(Scheme):
             leaves = {name: layer.begin_bases() for name, layer in self._layers.items()}
         try:
             with statistics_kept(self.model), torch.enable_grad():
-                loss = checked(closure(), scaler)
+                loss = self._loss(closure, scaler)
                 if scaler is not None:
                     loss = scaler.scale(loss)
             flat = [leaf for each in leaves.values() for leaf in each]

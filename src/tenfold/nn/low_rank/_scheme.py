@@ -22,6 +22,7 @@ from tenfold.nn.low_rank._layer import Shape
 from tenfold.nn.placing import place
 
 Closure = Callable[[], Tensor]
+_SO = "scheme.step(lambda: loss_fn(model(x), y), optimizer)"
 Rank = int | tuple[int, ...]
 
 
@@ -80,7 +81,8 @@ class Scheme(ABC):
             The loss, detached.
 
         Raises:
-            TenfoldError: training was finished, or the optimizer cannot be used.
+            TenfoldError: training was finished, the closure is no function, returns no loss or calls ``backward``, or
+                the optimizer cannot be used.
             DataError: loss or gradients are not finite, and there is no scaler to skip the step.
         """
 
@@ -138,6 +140,22 @@ class Scheme(ABC):
         if self._finished:
             raise TenfoldError("training in low rank was finished; make a new scheme to go on")
 
+    def _ready(self, closure: Closure) -> None:
+        """Raises `TenfoldError` where training was finished, or something else than a function was given."""
+        self._running()
+        if not callable(closure):
+            raise TenfoldError(f"step takes a function that computes the loss, not a {type(closure).__name__}: {_SO}")
+
+    def _loss(self, closure: Closure, scaler: torch.amp.GradScaler | None) -> Tensor:
+        """What the closure returns; raises `TenfoldError` where it is no loss, or its gradients were taken already."""
+        before = [(p, p.grad, None if p.grad is None else p.grad._version) for p in self.model.parameters()]
+        loss = closure()
+        for parameter, gradient, version in before:
+            now = parameter.grad
+            if now is not None and (now is not gradient or now._version != version):
+                raise TenfoldError(f"closure must not call backward, for step does: {_SO}")
+        return checked(loss, scaler)
+
     def _held(self, optimizer: Optimizer | None, parameters: Mapping[str, Sequence[nn.Parameter]]) -> None:
         """Raises `TenfoldError` where a layer's own parameters are not the optimizer's, and would stay as they are."""
         groups = [] if optimizer is None else optimizer.param_groups
@@ -163,7 +181,7 @@ class Scheme(ABC):
             if optimizer is not None:
                 optimizer.zero_grad()
             with torch.enable_grad():
-                loss = checked(closure(), scaler)
+                loss = self._loss(closure, scaler)
             losses.append(loss.detach())
             (loss if scaler is None else scaler.scale(loss)).backward()
             if scaler is not None and optimizer is not None:
@@ -242,7 +260,9 @@ def enabled(scaler: torch.amp.GradScaler | None) -> torch.amp.GradScaler | None:
 
 def checked(loss: Any, scaler: torch.amp.GradScaler | None) -> Tensor:
     if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
-        raise TenfoldError("closure must return the loss, one number that depends on the model, before its backward")
+        raise TenfoldError(
+            f"closure must return the loss, one number that depends on the model, before its backward: {_SO}"
+        )
     if scaler is None and not bool(loss.detach().isfinite()):
         raise DataError("the loss is not finite: a smaller learning rate, or other input")
     return loss

@@ -84,7 +84,7 @@ class Maestro(Scheme):
     def step(
         self, closure: Closure, optimizer: Optimizer | None = None, *, scaler: torch.amp.GradScaler | None = None
     ) -> Tensor:
-        self._running()
+        self._ready(closure)
         scaler = enabled(scaler)
         self._held(optimizer, {name: [layer.left, layer.right] for name, layer in self._layers.items()})
         self._optimizer = optimizer

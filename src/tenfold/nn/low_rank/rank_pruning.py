@@ -85,7 +85,7 @@ class TrainedRankPruning(Scheme):
     def step(
         self, closure: Closure, optimizer: Optimizer | None = None, *, scaler: torch.amp.GradScaler | None = None
     ) -> Tensor:
-        self._running()
+        self._ready(closure)
         scaler = enabled(scaler)
         self._held(optimizer, {name: [self._weight(name)] for name in self._originals})
 
