@@ -214,3 +214,37 @@ def test_an_error_that_nothing_keeps_leaves_all_as_it_was() -> None:
         done(model, data=[*inputs(1), "x"])
     with pytest.raises(DataError, match="raised KeyError after 1 batches"):
         done(model, data=({0: x}[n] for n, x in enumerate(inputs())))
+
+
+@pytest.mark.parametrize("by", ["evaluate", "forward"])
+def test_code_that_leaves_the_model_in_training_mode_changes_nothing(by: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 48), nn.BatchNorm1d(48), nn.ReLU(), nn.Linear(48, 32)).eval()
+    before = copy.deepcopy(model.state_dict())
+
+    def evaluate(one: nn.Module) -> float:
+        one.eval()
+        score = -float(one(inputs()[0]).square().mean())
+        one.train()
+        return score
+
+    def forward(one: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        made = one(batch)
+        one.train()
+        return made
+
+    found = done(model, **{by: {"evaluate": evaluate, "forward": forward}[by]})
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module.training for module in (*found.model.modules(), *model.modules()))
+    assert found.after.difference == pytest.approx(done(model).after.difference)
+
+
+@pytest.mark.parametrize("kind", [torch.Tensor, dict])
+def test_a_model_that_changes_its_input_sees_the_same_at_each_pass(kind: type) -> None:
+    model = Holds(lambda m, x: m.second(torch.relu(m.first(x.sub_(0.5).mul_(1.1)))))
+    plain = Holds(lambda m, x: m.second(torch.relu(m.first((x - 0.5) * 1.1))))
+    data = [{"x": x} if kind is dict else x for x in inputs()]
+    found = done(model, data=data)
+    tensors = [one["x"] if isinstance(one, dict) else one for one in data]
+    assert all(torch.equal(x, y) for x, y in zip(tensors, inputs(), strict=True))
+    assert found.after.difference == pytest.approx(done(plain).after.difference, rel=1e-3)

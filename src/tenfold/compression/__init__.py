@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from tenfold.compression._registry import Candidate, Entry, Method, find, method, methods
 from tenfold.compression.allocation import allocate, allocate_jointly, spent, uniform
+from tenfold.compression.careful import Careful, to_evaluation
 from tenfold.compression.census import Census, LeftAlone, Site, census, size_of
 from tenfold.compression.distillation import distil
 from tenfold.compression.latency import seconds
@@ -16,6 +17,7 @@ from tenfold.compression.swapping import check_copies, every_layer_runs, replace
 __all__ = [
     "Call",
     "Candidate",
+    "Careful",
     "Census",
     "Choice",
     "Entry",
@@ -46,6 +48,7 @@ __all__ = [
     "size_of",
     "spent",
     "swapped",
+    "to_evaluation",
     "uniform",
     "weigh",
 ]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tenfold._arguments import closest, quoted, real_number, whole_number
 from tenfold.compression import (
     Call,
+    Careful,
     Census,
     Choice,
     Forward,
@@ -42,6 +43,7 @@ from tenfold.compression import (
     seconds,
     size_of,
     spent,
+    to_evaluation,
     uniform,
     weigh,
 )
@@ -142,7 +144,7 @@ def compress(
     widths = (bits,) if isinstance(bits, int) else tuple(bits)
     if not set(widths) <= {8, 4}:
         raise TenfoldError(f"bits are 8, 4 or both, or () for floating point alone; not {quoted(bits)}")
-    run = usual_forward if forward is None else forward
+    run = Careful(usual_forward if forward is None else forward)
     epochs = finetune if callable(finetune) else whole_number("finetune", finetune, least=0)
     timed = "latency" in budget
     if (timed or ("error" in budget and evaluate is None)) and data is None and example is None:
@@ -218,7 +220,7 @@ class _Work:
     def __init__(
         self,
         model: nn.Module,
-        forward: Forward,
+        forward: Careful,
         entries: Sequence[Any],
         bits: Sequence[int],
         skip: Sequence[str],
@@ -317,6 +319,7 @@ class _Work:
         else:
             # What does not run is told before the work, not after it.
             outputs(self.model, [self.example], self.forward)
+        self.forward.watching = False
         if not self.moments:
             raise DataError("no layer that can be replaced ran on the data, or its batches are empty")
         self.calls = calls(self.model, self.sites, self.example, self.forward)
@@ -617,6 +620,7 @@ def _faster(choices: Sequence[Choice]) -> list[Choice]:
 def _metric(evaluate: Evaluate, model: nn.Module) -> float:
     with torch.no_grad():
         said = evaluate(model)
+    to_evaluation(model)
     try:
         number = float(said)
     except (TypeError, ValueError, RuntimeError):
