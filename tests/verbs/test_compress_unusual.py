@@ -248,3 +248,28 @@ def test_a_model_that_changes_its_input_sees_the_same_at_each_pass(kind: type) -
     tensors = [one["x"] if isinstance(one, dict) else one for one in data]
     assert all(torch.equal(x, y) for x, y in zip(tensors, inputs(), strict=True))
     assert found.after.difference == pytest.approx(done(plain).after.difference, rel=1e-3)
+
+
+def test_a_layer_that_copies_still_run_in_the_original_keeps_as_it_was() -> None:
+    model = Holds(lambda m, x: m.call(torch.relu(m.first(x))))
+    model.call = lambda x: model.second(x)
+    found = done(model, size=0.7)
+    assert [one.name for one in found.layers] == ["first"]
+    assert any(one.name == "second" and "copies" in one.why for one in found.left_alone)
+    assert any("'second'" in one for one in found.warnings)
+
+
+def test_frozen_layers_stay_frozen_and_torchs_random_numbers_as_they_were() -> None:
+    model = mlp()
+    model[0].requires_grad_(False)
+    plain = done(model, size=0.3).model.state_dict()
+    torch.manual_seed(3)
+    wanted = torch.rand(3)
+    torch.manual_seed(3)
+    found = done(model, size=0.3, finetune=2, learning_rate=1e-2)
+    assert torch.equal(torch.rand(3), wanted)
+    assert not any(p.requires_grad for p in found.model[0].parameters())
+    changed = {name[0] for name, value in found.model.state_dict().items() if not torch.equal(value, plain[name])}
+    assert changed == {"2"}
+    with pytest.raises(TenfoldError, match="nothing to train"):
+        done(model.requires_grad_(False), finetune=1)

@@ -12,7 +12,7 @@ from tenfold.compression.latency import seconds
 from tenfold.compression.moments import Call, Moments, calls, collect
 from tenfold.compression.outputs import Forward, difference, forward, outputs
 from tenfold.compression.pricing import Choice, NotReplaceable, flops_of, price, weigh
-from tenfold.compression.swapping import check_copies, every_layer_runs, replaced, swapped
+from tenfold.compression.swapping import check_copies, every_layer_runs, reached_from_copies, replaced, swapped
 
 __all__ = [
     "Call",
@@ -43,6 +43,7 @@ __all__ = [
     "methods",
     "outputs",
     "price",
+    "reached_from_copies",
     "replaced",
     "seconds",
     "size_of",
