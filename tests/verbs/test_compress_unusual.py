@@ -273,3 +273,14 @@ def test_frozen_layers_stay_frozen_and_torchs_random_numbers_as_they_were() -> N
     assert changed == {"2"}
     with pytest.raises(TenfoldError, match="nothing to train"):
         done(model.requires_grad_(False), finetune=1)
+
+
+def test_a_forward_that_takes_a_batch_apart_finds_it_whole_each_time() -> None:
+    data = [{"x": x, "y": x[:, :2]} for x in inputs()]
+
+    def forward(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        batch.pop("y")
+        return model(batch["x"])
+
+    assert done(mlp(), data=data, forward=forward).after.difference
+    assert all(set(one) == {"x", "y"} for one in data)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -38,15 +37,15 @@ class Careful:
         if self.function is not forward:
             to_evaluation(model)
         if self.watching and not self.changes:
-            pairs = zip(_arrays(batch), _arrays(given), strict=True)
-            self.changes = not all(mine is other or _same(mine, other) for mine, other in pairs)
+            own, seen = list(_arrays(batch, set())), list(_arrays(given, set()))
+            self.changes = len(own) != len(seen) or not all(map(_same, own, seen))
         return made
 
 
 def _copied(batch: Any) -> Any:
     # The memo says which copies there are: those of tensors alone would be of all that they are views of.
     memo: dict[int, Any] = {}
-    for one in _arrays(batch):
+    for one in _arrays(batch, set()):
         if isinstance(one, Tensor):
             memo[id(one)] = one.detach().clone().requires_grad_(one.requires_grad)
     try:
@@ -55,25 +54,31 @@ def _copied(batch: Any) -> Any:
         return batch
 
 
-def _arrays(batch: Any) -> Iterator[Tensor | np.ndarray]:
+def _arrays(batch: Any, met: set[int]) -> Iterator[Tensor | np.ndarray]:
+    """All arrays in a batch, each once, however it is nested."""
+    if id(batch) in met:
+        return
+    met.add(id(batch))
     if isinstance(batch, Tensor | np.ndarray):
         yield batch
     elif isinstance(batch, Mapping):
         for value in batch.values():
-            yield from _arrays(value)
+            yield from _arrays(value, met)
     elif isinstance(batch, tuple | list):
         for value in batch:
-            yield from _arrays(value)
-    elif is_dataclass(batch) and not isinstance(batch, type):
-        for field in fields(batch):
-            yield from _arrays(getattr(batch, field.name))
+            yield from _arrays(value, met)
     elif hasattr(batch, "__dict__") and not isinstance(batch, type | nn.Module):
         for value in vars(batch).values():
             if isinstance(value, Tensor | np.ndarray | Mapping | tuple | list):
-                yield from _arrays(value)
+                yield from _arrays(value, met)
 
 
 def _same(mine: Tensor | np.ndarray, other: Tensor | np.ndarray) -> bool:
-    if isinstance(mine, Tensor) and isinstance(other, Tensor):
-        return torch.equal(mine, other)
-    return bool(np.array_equal(mine, other))
+    if mine is other:
+        return True
+    try:
+        if isinstance(mine, Tensor) and isinstance(other, Tensor):
+            return torch.equal(mine, other)
+        return bool(np.array_equal(mine, other))
+    except (RuntimeError, TypeError):  # on another device, or of a layout that is not compared: taken for changed
+        return False
