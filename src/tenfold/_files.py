@@ -45,6 +45,8 @@ def check_writable(path: str | os.PathLike[str]) -> Path:
         target = Path(path).expanduser().resolve()
     except (OSError, RuntimeError) as error:  # links in a circle; an unknown user's home
         raise FileError(f"cannot write '{path}': {error}") from error
+    if not target.name:
+        raise FileError(f"cannot write '{path}': it is the root of all folders")
     if not target.parent.is_dir():
         raise FileError(f"cannot write '{path}': there is no folder '{target.parent}'")
     if target.exists():

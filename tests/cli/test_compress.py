@@ -104,6 +104,7 @@ def test_a_model_by_name_becomes_a_file_a_page_and_json(folder: Path, capfd: pyt
     ("arguments", "says"),
     [
         ("my_networks:bild", "has no function 'bild' (did you mean 'build'?)"),
+        ("missing.safetensors", "there is no file 'missing.safetensors'"),
         ("my_nowhere:build", "cannot import 'my_nowhere'"),
         ("my_broken:build", "RuntimeError: at import"),
         ("my_networks:number", "must return a torch.nn.Module, not 'int'"),

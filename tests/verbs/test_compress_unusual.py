@@ -262,3 +262,74 @@ def test_a_small_model_that_is_slower_is_told(monkeypatch: pytest.MonkeyPatch) -
     assert any("slower than before: give a budget of time too" in one for one in done(mlp()).warnings)
     # What the note tells to do can be done.
     assert _budget(0.5, 1.0, None) == {"size": 0.5, "latency": 1.0}
+
+
+@pytest.mark.parametrize("by", ["evaluate", "forward"])
+def test_code_that_leaves_the_model_in_training_mode_changes_nothing(by: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(32, 48), nn.BatchNorm1d(48), nn.ReLU(), nn.Linear(48, 32)).eval()
+    before = copy.deepcopy(model.state_dict())
+
+    def evaluate(one: nn.Module) -> float:
+        one.eval()
+        score = -float(one(inputs()[0]).square().mean())
+        one.train()
+        return score
+
+    def forward(one: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        made = one(batch)
+        one.train()
+        return made
+
+    found = done(model, **{by: {"evaluate": evaluate, "forward": forward}[by]})
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert not any(module.training for module in (*found.model.modules(), *model.modules()))
+    assert found.after.difference == pytest.approx(done(model).after.difference)
+
+
+@pytest.mark.parametrize("kind", [torch.Tensor, dict])
+def test_a_model_that_changes_its_input_sees_the_same_at_each_pass(kind: type) -> None:
+    model = Holds(lambda m, x: m.second(torch.relu(m.first(x.sub_(0.5).mul_(1.1)))))
+    plain = Holds(lambda m, x: m.second(torch.relu(m.first((x - 0.5) * 1.1))))
+    data = [{"x": x} if kind is dict else x for x in inputs()]
+    found = done(model, data=data)
+    tensors = [one["x"] if isinstance(one, dict) else one for one in data]
+    assert all(torch.equal(x, y) for x, y in zip(tensors, inputs(), strict=True))
+    assert found.after.difference == pytest.approx(done(plain).after.difference, rel=1e-3)
+
+
+def test_a_layer_that_copies_still_run_in_the_original_keeps_as_it_was() -> None:
+    model = Holds(lambda m, x: m.call(torch.relu(m.first(x))))
+    model.call = lambda x: model.second(x)
+    found = done(model, size=0.7)
+    assert [one.name for one in found.layers] == ["first"]
+    assert any(one.name == "second" and "copies" in one.why for one in found.left_alone)
+    assert any("'second'" in one for one in found.warnings)
+
+
+def test_frozen_layers_stay_frozen_and_torchs_random_numbers_as_they_were() -> None:
+    model = mlp()
+    model[0].requires_grad_(False)
+    floating = {"methods": ["low_rank"], "bits": ()}
+    plain = done(model, **floating).model.state_dict()
+    torch.manual_seed(3)
+    wanted = torch.rand(3)
+    torch.manual_seed(3)
+    found = done(model, **floating, finetune=5, learning_rate=1e-3)
+    assert torch.equal(torch.rand(3), wanted)
+    assert not any(p.requires_grad for p in found.model[0].parameters())
+    changed = {name[0] for name, value in found.model.state_dict().items() if not torch.equal(value, plain[name])}
+    assert changed == {"2"}
+    with pytest.raises(TenfoldError, match="nothing to train"):
+        done(model.requires_grad_(False), finetune=1)
+
+
+def test_a_forward_that_takes_a_batch_apart_finds_it_whole_each_time() -> None:
+    data = [{"x": x, "y": x[:, :2]} for x in inputs()]
+
+    def forward(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        batch.pop("y")
+        return model(batch["x"])
+
+    assert done(mlp(), data=data, forward=forward).after.difference
+    assert all(set(one) == {"x", "y"} for one in data)

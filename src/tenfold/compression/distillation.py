@@ -22,19 +22,21 @@ def distil(
     epochs: int,
     learning_rate: float,
     seed: int,
+    frozen: Sequence[nn.Module] = (),
     tell: Callable[[int, int, float], None],
 ) -> None:
     """Change the small model's weights so that its outputs come near to the teacher's, in squares; in place.
 
     The learning rate rises over the first twentieth and falls as a cosine. Both run as in use (dropout off, averages of
     normalisation fixed), so that what is learned is what will be asked; weights of 8 or 4 bits are rounded in each
-    step.
+    step. What is in ``frozen`` keeps its weights.
 
     Paper: "Distilling the knowledge in a neural network", 2015.
     """
     # Tables of words are left as they are: rounding all of a table for each batch would take longer than the batch.
-    tables = {id(m.quantized) for m in small.modules() if isinstance(m, QuantizedEmbedding)}
-    rounded = [m for m in small.modules() if isinstance(m, QuantizedWeight) and id(m) not in tables]
+    kept = {id(m.quantized) for m in small.modules() if isinstance(m, QuantizedEmbedding)}
+    kept |= {id(m) for one in frozen for m in one.modules()}
+    rounded = [m for m in small.modules() if isinstance(m, QuantizedWeight) and id(m) not in kept]
     for weight in rounded:
         weight.thaw()
     try:

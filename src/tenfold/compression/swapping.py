@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tenfold.compression.census import Site
+from tenfold.compression.outputs import Forward
 from tenfold.errors import TenfoldError
 from tenfold.nn.placing import place
 
@@ -21,14 +22,44 @@ def check_copies(model: nn.Module) -> None:
     Raises:
         TenfoldError: something in the model has no copy.
     """
-    memo: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
     try:
-        copy.deepcopy(model, memo)
+        _with_the_same_numbers(model)
     except Exception as error:
         said = " ".join(str(error).split()).split(". ")[0][:160]
         raise TenfoldError(
             f"this {type(model).__name__} cannot be copied by copy.deepcopy ({said}); take out of it what has no copy"
         ) from error
+
+
+def _with_the_same_numbers(model: nn.Module) -> nn.Module:
+    """A copy of the model whose parameters and buffers are the model's own."""
+    memo: dict[int, Any] = {id(t): t for t in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, memo)
+
+
+def reached_from_copies(
+    model: nn.Module, sites: Sequence[Site], batches: Sequence[Any], forward: Forward
+) -> frozenset[str]:
+    """Names of layers of the model itself that its copies run, so that nothing can take their place in a copy.
+
+    A function that is kept in a module, or a hook, knows the module that it was made for, and is not copied with it.
+    """
+    made = _with_the_same_numbers(model)
+    runs = {site.name: (Runs(), Runs()) for site in sites}
+    handles = []
+    try:
+        for site in sites:
+            for module, counted in zip((site.module, made.get_submodule(site.name)), runs[site.name], strict=True):
+                handles.append(module.register_forward_pre_hook(counted.count))
+        with torch.no_grad():
+            for batch in batches:
+                forward(made, batch)
+                if all(one.number or other.number for one, other in runs.values()):
+                    break
+    finally:
+        for handle in handles:
+            handle.remove()
+    return frozenset(name for name, (one, _) in runs.items() if one.number)
 
 
 def replaced(model: nn.Module, modules: Mapping[tuple[str, ...], nn.Module]) -> nn.Module:

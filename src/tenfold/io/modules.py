@@ -65,6 +65,8 @@ def module_of(name: str, *, into: str | None = None) -> Given:
     if Path(name).is_dir():
         return _transformers(name)
     if Path(name).suffix in (".safetensors", ".pt", ".pth", ".bin", ".onnx", ".pt2"):
+        if not Path(name).exists():
+            raise FileError(f"there is no file '{name}'")
         if Path(name).suffix != ".safetensors":
             raise FileError(f"'{name}' cannot be read: give package.module:function that makes the model from it")
         raise TenfoldError(f"'{name}' holds numbers but no model; say --into package.module:function that makes it")

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from tenfold.errors import FileError
+from tenfold.errors import FileError, TenfoldError
 
 _CONVOLUTIONS = {"Conv1d": nn.Conv1d, "Conv2d": nn.Conv2d, "Conv3d": nn.Conv3d}
 
@@ -71,7 +71,9 @@ def module_of(recipe: Mapping[str, Any]) -> nn.Module:
         if isinstance(made, type) and issubclass(made, nn.Module) and hasattr(made, "from_recipe"):
             make: Callable[[Mapping[str, Any]], nn.Module] = made.from_recipe
             return make(given)
-    except (KeyError, TypeError, ValueError) as cause:
+    except FileError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, TenfoldError) as cause:
         raise FileError(f"the file's recipe of a '{name}' is damaged ({cause})") from cause
     raise FileError(f"the file holds a layer '{name}', which this version of tenfold does not know")
 

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from tenfold._arguments import closest, quoted, real_number, whole_number
 from tenfold.compression import (
     Call,
+    Careful,
     Census,
     Choice,
     Forward,
+    LeftAlone,
     Moments,
     NotReplaceable,
     Site,
@@ -40,11 +42,13 @@ from tenfold.compression import (
     methods,
     outputs,
     price,
+    reached_from_copies,
     replaced,
     seconds,
     seconds_inside,
     size_of,
     spent,
+    to_evaluation,
     uniform,
     weigh,
 )
@@ -154,13 +158,15 @@ def compress(
         if given is not None and not callable(given):
             what = "the model and a batch" if name == "forward" else "the model that returns a number, larger is better"
             raise TenfoldError(f"{name} must be a function of {what}, not {quoted(given)}")
-    run = usual_forward if forward is None else forward
+    run = Careful(usual_forward if forward is None else forward)
     epochs = finetune if callable(finetune) else whole_number("finetune", finetune, least=0)
     timed = "latency" in budget
     if (timed or ("error" in budget and evaluate is None)) and data is None and example is None:
         raise TenfoldError(f"a budget of {'latency' if timed else 'error'} needs data=, batches of inputs of the model")
     if epochs and not callable(epochs) and data is None and example is None and training is None:
-        raise TenfoldError("fine-tuning needs data=, batches of inputs of the model")
+        raise TenfoldError("fine-tuning needs data= or training=, batches of inputs of the model")
+    if epochs and not callable(epochs) and not any(p.requires_grad for p in model.parameters()):
+        raise TenfoldError("fine-tuning has nothing to train: all of the model is frozen (requires_grad is False)")
     _check_data(data)
     _check_data(training, "training")
     if forward is None:
@@ -170,7 +176,8 @@ def compress(
     was_training = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with progress_bar(progress) as bar:
+        # Modules that are made draw random weights first; what the caller draws afterwards is as it would have been.
+        with progress_bar(progress) as bar, torch.random.fork_rng(_cuda_devices(model)):
             with every_layer_runs():
                 work = _Work(model, run, entries, widths, skip, only, example, bar)
                 work.metric = None if evaluate is None else _metric(evaluate, model)
@@ -185,6 +192,10 @@ def compress(
     finally:
         for module, training_before in was_training:
             module.training = training_before
+
+
+def _cuda_devices(model: nn.Module) -> list[int]:
+    return sorted({t.device.index for t in (*model.parameters(), *model.buffers()) if t.is_cuda})
 
 
 def _check_data(data: Any, name: str = "data") -> None:
@@ -247,7 +258,7 @@ class _Work:
     def __init__(
         self,
         model: nn.Module,
-        forward: Forward,
+        forward: Careful,
         entries: Sequence[Any],
         bits: Sequence[int],
         skip: Sequence[str],
@@ -352,12 +363,33 @@ class _Work:
         else:
             # What does not run is told before the work, not after it.
             outputs(self.model, [self.example], self.forward)
+        self.forward.watching = False
+        self._leave_what_copies_share()
         if not self.moments:
             raise DataError("no layer that can be replaced ran on the data, or its batches are empty")
         self.calls = calls(self.model, self.sites, self.example, self.forward)
         self.reference = outputs(self.model, self.batches, self.forward)
         if not all(torch.isfinite(t).all() for batch in self.reference for t in batch):
             raise DataError("the model's own outputs on the data are not finite; check the data and the model")
+
+    def _leave_what_copies_share(self) -> None:
+        """Layers that a copy of the model would still run in the model itself keep as they are."""
+        ran = [site for site in self.sites if site.name in self.moments]
+        shared = reached_from_copies(self.model, ran, self.batches, self.forward)
+        if not shared:
+            return
+        why = "a function or hook that copies do not take along calls it in the original"
+        kept = [s for s in self.sites if s.name in shared]
+        left = tuple(LeftAlone(s.name, type(s.module).__name__, why, s.bytes) for s in kept)
+        sites = tuple(site for site in self.sites if site.name not in shared)
+        if not sites:
+            raise TenfoldError(f"there is no layer to replace in this {type(self.model).__name__} ({why})")
+        self.census = replace(self.census, sites=sites, left_alone=(*self.census.left_alone, *left))
+        named = ", ".join(f"'{one.name}'" for one in left)
+        self.warnings.append(
+            f"copies of this model go on using {named} of the original, and so does "
+            "the small model: leave the original as it is, or save the small model and load it into a model made anew"
+        )
 
     def _probing(self) -> int:
         """How many batches each probe sees."""
@@ -519,6 +551,8 @@ class _Work:
         for site, choices, pick in zip(self.sites, self.choices, picks, strict=True):
             if choices[pick].candidate is not None:
                 made[site.names] = choices[pick].build()
+                if not _trained(site):
+                    made[site.names].requires_grad_(False)
         return made
 
     # --- the end ------------------------------------------------------------------------------------------------------
@@ -542,7 +576,8 @@ class _Work:
         if tuned:
             untuned = self._facts(small, evaluate)
             weights = {name: value.clone() for name, value in small.state_dict().items() if isinstance(value, Tensor)}
-            self._tune(small, finetune, training, learning_rate, seed)
+            frozen = [modules[s.names] for s in self.sites if s.names in modules and not _trained(s)]
+            self._tune(small, finetune, training, learning_rate, seed, frozen)
             after = self._kept_or_not(small, untuned, evaluate, finetune, weights)
         else:
             after = self._facts(small, evaluate)
@@ -607,6 +642,7 @@ class _Work:
         training: Iterable[Any] | None,
         learning_rate: float,
         seed: int,
+        frozen: Sequence[nn.Module],
     ) -> None:
         if callable(finetune):
             finetune(small)
@@ -623,6 +659,7 @@ class _Work:
             epochs=finetune,
             learning_rate=learning_rate,
             seed=seed,
+            frozen=frozen,
             tell=lambda step, total, loss: self.bar.epoch("fine-tuning", step, total, math.sqrt(loss)),
         )
 
@@ -666,6 +703,11 @@ class _Work:
             spent = rest + math.fsum(c[p] for c, p in zip(costs, picks, strict=True))
             found.append(Point(spent / whole, math.sqrt(math.fsum(e[p] for e, p in zip(losses, picks, strict=True)))))
         return tuple(found)
+
+
+def _trained(site: Site) -> bool:
+    """Whether training the model would change the layer."""
+    return any(p.requires_grad for p in site.module.parameters())
 
 
 def _told(data: Iterable[Any]) -> Iterator[Any]:
@@ -714,6 +756,7 @@ def _metric(evaluate: Evaluate, model: nn.Module) -> float:
         pass  # written in C, without a signature
     with torch.no_grad():
         said = evaluate(model)
+    to_evaluation(model)
     try:
         number = float(said)
     except (TypeError, ValueError, RuntimeError):

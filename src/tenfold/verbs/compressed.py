@@ -223,7 +223,7 @@ def load_compressed(path: str | os.PathLike[str]) -> CompressedFile:
     found = CompressedFile(Path(path).absolute(), record)
     try:
         repr(found)
-    except (KeyError, TypeError, ValueError, IndexError, ZeroDivisionError) as cause:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError) as cause:
         raise FileError(f"'{path}' has a damaged record of its model ({cause!r})") from cause
     return found
 

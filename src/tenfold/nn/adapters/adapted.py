@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -78,7 +79,8 @@ class Adapted:
                 tensors[f"{name}.factors.{number}"] = factor.detach().cpu().contiguous()
         statistics = []
         for name, value in _statistics(self.model):
-            if not torch.equal(value, self._statistics[name]):
+            # What was registered later is no statistic of the model that the file is loaded into.
+            if name in self._statistics and not torch.equal(value, self._statistics[name]):
                 statistics.append(name)
                 tensors[f"statistics.{name}"] = value.detach().cpu().contiguous()
         header = json.dumps({"version": _VERSION, "adapters": settings, "statistics": statistics})
@@ -140,9 +142,8 @@ class Adapted:
         if text is None:
             raise FileError(f"'{path}' holds no adapters")
         adapters = {}
+        settings, statistics = _header(path, text)
         try:
-            header = json.loads(text)
-            settings = header["adapters"]
             for name, one in settings.items():
                 adapter = TuckerAdapter(_layer(model, name), tuple(one["ranks"]), scale=one["scale"])
                 numbers = [tensors[f"{name}.core"], *(tensors[f"{name}.factors.{n}"] for n in range(len(one["ranks"])))]
@@ -151,7 +152,7 @@ class Adapted:
                         mine.copy_(number)
                 adapters[name] = adapter
             buffers = dict(_statistics(model))
-            changed = {name: tensors[f"statistics.{name}"] for name in header.get("statistics", ())}
+            changed = {name: tensors[f"statistics.{name}"] for name in statistics}
             for name, value in changed.items():
                 if buffers[name].shape != value.shape:
                     raise ValueError(f"'{name}' is {tuple(buffers[name].shape)} here, {tuple(value.shape)} in the file")
@@ -267,6 +268,24 @@ def _statistics(model: nn.Module) -> list[tuple[str, Tensor]]:
     """What training changes beside parameters, as the running means of batch norms."""
     kept = model.state_dict(keep_vars=True)
     return [(name, value) for name, value in model.named_buffers() if name in kept]
+
+
+def _header(path: str | os.PathLike[str], text: str) -> tuple[dict[str, Any], list[str]]:
+    """The settings of each adapter, and the names of the statistics in the file."""
+    try:
+        header = json.loads(text)
+        version, settings, statistics = header["version"], header["adapters"], header.get("statistics", [])
+    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise FileError(f"'{path}' has a damaged header ({cause!r})") from cause
+    if not isinstance(version, int) or version > _VERSION:
+        raise FileError(f"'{path}' is of version {version}; this tenfold reads up to {_VERSION}")
+    whole = isinstance(settings, dict) and all(
+        isinstance(one, dict) and isinstance(one.get("ranks"), list) and isinstance(one.get("scale"), int | float)
+        for one in settings.values()
+    )
+    if not whole or not isinstance(statistics, list) or not all(isinstance(name, str) for name in statistics):
+        raise FileError(f"'{path}' has a damaged header")
+    return settings, statistics
 
 
 def _layer(model: nn.Module, name: str) -> nn.Module:

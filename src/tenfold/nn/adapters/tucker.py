@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tenfold._arguments import quoted
 from tenfold.errors import StructureError, TenfoldError
 
 _CONVOLUTIONS: dict[type[nn.Module], Any] = {
@@ -164,7 +165,9 @@ class _NoGradient(torch.autograd.Function):
 
 
 def _ranks(rank: int | Sequence[int], shape: Sequence[int]) -> tuple[int, ...]:
-    given = (rank, rank, *shape[2:]) if isinstance(rank, int) else tuple(rank)
+    given = (rank, rank, *shape[2:]) if isinstance(rank, int) else tuple(rank) if isinstance(rank, Sequence) else ()
+    if not given or not all(isinstance(one, int) for one in given):
+        raise StructureError(f"rank is a whole number, or a sequence of them, not {quoted(rank)}")
     if len(given) == 2:
         given = (*given, *shape[2:])
     if len(given) != len(shape):
