@@ -147,9 +147,9 @@ def test_what_is_made_of_normalised_cores_is_kept_until_they_change() -> None:
     x = inputs_for(layer, 4)
     with torch.no_grad():
         layer(x)
-        (kept,) = (made for _, made in layer._execution._kept.values())
+        (kept,) = (made for _, made, _ in layer._execution._kept.values())
         layer(x)
-        assert next(made for _, made in layer._execution._kept.values()) is kept
+        assert next(made for _, made, _ in layer._execution._kept.values()) is kept
         before = layer(x)
         for change in (layer.gains["core0"], layer.cores["core1"]):
             change *= 0.1

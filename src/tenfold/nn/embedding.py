@@ -107,7 +107,9 @@ class StructuredEmbedding(nn.Module):
         """The rows. Raises `IndexError` for one that there is not."""
         structure = self.structure
         flat = index.reshape(-1)
-        if self._rows > self.num_embeddings and not torch.compiler.is_compiling() and flat.numel():
+        # No number can be read where one stands for many.
+        unread = torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(flat)
+        if self._rows > self.num_embeddings and not unread and flat.numel():
             most = int(flat.max())
             if most >= self.num_embeddings:
                 raise IndexError(f"row {most} of an embedding of {self.num_embeddings}")

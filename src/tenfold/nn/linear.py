@@ -118,14 +118,21 @@ class StructuredLinear(ExecutedMap):
     def _cores(self, term: int) -> list[Tensor]:
         # Straight from where modules keep them: this runs in every call, and attributes of modules are slow.
         trained, fixed = self.cores._parameters, self._buffers
-        return [fixed[name] if apart else trained[name] for name, apart in self._places[term]]  # type: ignore[misc]
+        try:
+            return [fixed[name] if apart else trained[name] for name, apart in self._places[term]]  # type: ignore[misc]
+        except KeyError:
+            # Some are made of others, by a parametrization or by pruning.
+            return [getattr(self, name) if apart else _made(self.cores, name) for name, apart in self._places[term]]
 
     def _tensors(self) -> list[list[Tensor]]:
         cores = [self._cores(term) for term in range(len(self._places))]
         if self.normalize:
             gains = self.gains._parameters
             names = [name for places in self._places for name, apart in places if not apart]
-            cores.append([gains[name] for name in names])  # type: ignore[misc]
+            try:
+                cores.append([gains[name] for name in names])  # type: ignore[misc]
+            except KeyError:
+                cores.append([_made(self.gains, name) for name in names])
         return cores
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -252,3 +259,11 @@ class StructuredLinear(ExecutedMap):
         """What ``print`` shows between the brackets."""
         more = ", normalize=True" if self.normalize else ""
         return f"{' + '.join(map(str, self.structures))}, {super().extra_repr()}{more}"
+
+
+def _made(holder: nn.ParameterDict, name: str) -> Tensor:
+    """A tensor that is no parameter itself; pruning makes it before each call of its module, and this one has none."""
+    for hook in holder._forward_pre_hooks.values():
+        hook(holder, ())
+    made: Tensor = holder[name]
+    return made
