@@ -87,3 +87,10 @@ def test_refusals() -> None:
         BlockDiagonalLinear([])
     with pytest.raises(DataError, match="5 x 5, the weight is of 4 x 5"):
         BlockDiagonalLinear.from_dense(torch.ones(4, 5), [(2, 2), (3, 3)])
+
+
+def test_a_low_rank_part_without_numbers_can_be_trained() -> None:
+    layer = BlockDiagonalLinear.from_dense(torch.block_diag(torch.ones(3, 4), torch.ones(2, 2)), [(3, 4), (2, 2)], 2)
+    assert not (layer.left @ layer.right).any()
+    layer(torch.randn(9, 6)).square().sum().backward()
+    assert layer.right.grad.any(dim=1).all()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tenfold.contraction import plan
 from tenfold.errors import StructureError
+from tenfold.nn._checks import check_real
 from tenfold.nn._executed_map import ExecutedMap
 from tenfold.nn._execution import Asked, Execution
 from tenfold.nn._normalised import excess, normalised
@@ -228,11 +229,12 @@ class StructuredLinear(ExecutedMap):
 
         Raises:
             StructureError: the structure has another shape than the weight, or no such core to be fixed.
-            DataError: numbers that are not finite, or a covariance of another shape.
+            DataError: numbers that are not real and finite, or a covariance of another shape.
         """
         from tenfold.nn.projection import project
 
         settings: dict[str, Any] = {"fixed": fixed, "normalize": normalize}
+        check_real(weight)
         made = cls(structure, bias=bias is not None, dtype=weight.dtype, device=weight.device, **settings)
         with torch.no_grad():
             given = [
@@ -245,8 +247,10 @@ class StructuredLinear(ExecutedMap):
             ]
             found = project(weight, made.structures, covariance=covariance, fixed=given)
             for term, cores in enumerate(found):
+                # Of several that are zero, one is enough; were two, there would never be a gradient of either.
+                zero = [n for n, core in enumerate(cores) if n not in given[term] and not core.to(weight.dtype).any()]
                 for n, (mine, core) in enumerate(zip(made._cores(term), cores, strict=True)):
-                    if n not in given[term]:
+                    if n not in given[term] and n not in zero[:-1]:
                         mine.copy_(core)
                         level = made._levels[term][n]
                         if level is not None:

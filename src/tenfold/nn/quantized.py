@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tenfold.errors import DataError, TenfoldError
+from tenfold.nn._checks import check_real
 from tenfold.nn._execution import Marks, marks_of, plain, unchanged, watched
 from tenfold.nn.recipes import convolution_of, convolution_recipe, dtype_of, name_of
 
@@ -70,8 +71,7 @@ class QuantizedWeight(nn.Module):
         Raises:
             DataError: numbers that are not real, not in floating point, or not finite.
         """
-        if not weight.is_floating_point():
-            raise DataError(f"weight must be of real numbers in floating point, not {name_of(weight.dtype)}")
+        check_real(weight)
         if not weight.isfinite().all():
             raise DataError("the weight has entries that are not finite; whole numbers cannot be near them")
         made = cls(tuple(weight.shape), bits=bits, group=group, dtype=weight.dtype, device=weight.device)
@@ -165,9 +165,8 @@ def _representable(largest: Tensor, most: int, dtype: torch.dtype) -> Tensor:
     made = exact.to(dtype)
     # Where the numbers of the dtype lie at equal distances, the next one up: the largest weight still fits.
     step = known.smallest_normal * known.eps
-    made = torch.where(
-        made < known.smallest_normal, ((largest.to(exact.dtype) / step / most).ceil() * step).to(dtype), made
-    )
+    up = (largest.to(exact.dtype) / step / most).ceil() * step
+    made = torch.where(made < known.smallest_normal, up.to(dtype), made)
     bound = torch.full_like(made, known.max / most * (1 - known.eps))
     return torch.where(made.to(exact.dtype) * most > known.max, bound, made)
 

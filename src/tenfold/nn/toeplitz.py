@@ -121,7 +121,7 @@ class ToeplitzLinear(ExecutedMap):
                 ``tr((W - V) C (W - V)^T)``, and the diagonals solve its normal equations.
 
         Raises:
-            DataError: numbers that are not finite, or a covariance of another shape.
+            DataError: numbers that are not real and finite, or a covariance of another shape.
 
         Cost: ``O(entries)``, with a covariance ``O((in_features + out_features)^3)``.
         """

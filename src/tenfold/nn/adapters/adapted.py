@@ -76,7 +76,8 @@ class Adapted:
                 tensors[f"{name}.factors.{number}"] = factor.detach().cpu().contiguous()
         statistics = []
         for name, value in _statistics(self.model):
-            if not torch.equal(value, self._statistics[name]):
+            before = self._statistics.get(name)
+            if before is None or not torch.equal(value, before):
                 statistics.append(name)
                 tensors[f"statistics.{name}"] = value.detach().cpu().contiguous()
         header = json.dumps({"version": _VERSION, "adapters": settings, "statistics": statistics})
@@ -140,12 +141,16 @@ class Adapted:
         adapters = {}
         try:
             header = json.loads(text)
+            if header["version"] != _VERSION:
+                raise FileError(f"'{path}' is of version {header['version']}; this tenfold reads version {_VERSION}")
             settings = header["adapters"]
             for name, one in settings.items():
                 adapter = TuckerAdapter(_layer(model, name), tuple(one["ranks"]), scale=one["scale"])
                 numbers = [tensors[f"{name}.core"], *(tensors[f"{name}.factors.{n}"] for n in range(len(one["ranks"])))]
                 with torch.no_grad():
                     for mine, number in zip([adapter.core, *adapter.factors], numbers, strict=True):
+                        if mine.shape != number.shape:
+                            raise ValueError(f"'{name}' takes {tuple(mine.shape)}, the file has {tuple(number.shape)}")
                         mine.copy_(number)
                 adapters[name] = adapter
             buffers = dict(_statistics(model))
@@ -153,7 +158,7 @@ class Adapted:
             for name, value in changed.items():
                 if buffers[name].shape != value.shape:
                     raise ValueError(f"'{name}' is {tuple(buffers[name].shape)} here, {tuple(value.shape)} in the file")
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise FileError(f"'{path}' does not fit this model: {' '.join(str(error).split())[:200]}") from error
         model.requires_grad_(False)
         for name, adapter in adapters.items():
@@ -252,7 +257,8 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 def _statistics(model: nn.Module) -> list[tuple[str, Tensor]]:
     """What training changes beside parameters, as the running means of batch norms."""
-    kept = model.state_dict(keep_vars=True)
+    kept = set(model.state_dict(keep_vars=True))
+    kept -= {f"{name}.weight_before" for name, module in model.named_modules() if isinstance(module, TuckerAdapter)}
     return [(name, value) for name, value in model.named_buffers() if name in kept]
 
 
