@@ -50,7 +50,7 @@ class ExecutedMap(LinearMap):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         # Torch may swap a parameter for its successor, if nobody else holds it.
         self._execution.forget()
-        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call, no-any-return]
+        return super()._apply(fn, recurse)
 
     def to_dense(self) -> Float[Tensor, "out_features in_features"]:
         """The matrix, in full; gradients flow to its parameters."""

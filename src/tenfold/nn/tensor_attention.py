@@ -66,10 +66,12 @@ def tensor_attention(
                 tensors[place] = tensors[place].masked_fill(~mask[..., None], 0.0)
     flat = [x.flatten(0, -3) if batch else x[None] for x in tensors]
     seen = [None if m is None else m.flatten(0, -2) if batch else m[None] for m in masks]
+    q, k1, k2, v1, v2 = flat
+    given = (q, k1, k2, v1, v2, seen[0], seen[1], scale, causal)
     if not torch.compiler.is_compiling() and transformed():
-        out = attend_by_operators(*flat, *seen, scale, causal)
+        out = attend_by_operators(*given)
     else:
-        out, _ = attend(*flat, *seen, scale, causal)
+        out, _ = attend(*given)
     return out.reshape(*batch, *out.shape[1:]).to(dtype)
 
 
