@@ -142,7 +142,7 @@ class Adapted:
         try:
             header = json.loads(text)
             if header["version"] != _VERSION:
-                raise FileError(f"'{path}' is of version {header['version']}; this tenfold reads version {_VERSION}")
+                raise ValueError(f"it is of version {header['version']}; this tenfold reads version {_VERSION}")
             settings = header["adapters"]
             for name, one in settings.items():
                 adapter = TuckerAdapter(_layer(model, name), tuple(one["ranks"]), scale=one["scale"])
