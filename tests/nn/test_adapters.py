@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file, save_model
 from torch import nn
 
 from tenfold.errors import FileError, StructureError, TenfoldError
@@ -230,3 +231,52 @@ def test_adapters_larger_than_the_weights_are_told() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         adapt(nn.Sequential(nn.Linear(32, 32)), 4)
+
+
+def test_an_adapter_is_in_the_mode_of_its_layer() -> None:
+    model = network().eval()
+    adapted = adapt(model, 2, dropout=0.5)
+    assert not any(module.training for module in adapted.model.modules())
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("into", [False, True])
+def test_a_state_tells_whether_it_is_merged(merged: bool, into: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    source, other = nn.Sequential(nn.Linear(8, 5)), nn.Sequential(nn.Linear(8, 5))
+    before = source[0].weight.clone()
+    trained, target = adapt(source, 2), adapt(other, 2)
+    for adapter in (*trained.adapters.values(), *target.adapters.values()):
+        nn.init.normal_(adapter.core)
+    x = torch.randn(3, 8)
+    wanted = source(x)
+    if merged:
+        trained.merge()
+    if into:
+        target.merge()
+    save_model(source, str(tmp_path / "model"))
+    other.load_state_dict(load_file(tmp_path / "model"))
+    torch.testing.assert_close(other(x), wanted)
+    torch.testing.assert_close(torch.func.functional_call(other, source.state_dict(), (x,)), wanted)
+    target.unmerge()
+    assert torch.equal(other[0].base.weight, before)
+    torch.testing.assert_close(other(x), wanted)
+    target.merge()
+    target.save(tmp_path / "adapters")
+    with torch.no_grad():
+        source[0].base.weight.copy_(before)
+    again = nn.Sequential(nn.Linear(8, 5))
+    again.load_state_dict({"0.weight": before, "0.bias": source[0].base.bias})
+    torch.testing.assert_close(Adapted.load(tmp_path / "adapters", again).model(x), wanted)
+
+
+def test_files_of_other_shapes_and_versions_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "adapters"
+    # Shapes that numbers could be broadcast to.
+    adapt(nn.Sequential(nn.Conv2d(1, 4, 3)), 1).save(path)
+    with pytest.raises(FileError, match=r"takes \(3, 1\)"):
+        Adapted.load(path, nn.Sequential(nn.Conv2d(3, 4, 3)))
+    for header in ('{"version": 99, "adapters": {}}', '{"version": 1, "adapters": []}', '{"adapters": {}}', "[]"):
+        save_file({}, path, metadata={"tenfold.adapters": header})
+        with pytest.raises(FileError):
+            Adapted.load(path, nn.Sequential(nn.Linear(8, 8)))

@@ -95,3 +95,10 @@ def test_blocks_are_pairs(blocks: object) -> None:
         BlockDiagonalLinear(blocks, 16)
     with pytest.raises(DataError, match=r"not a Linear: give its \.weight"):
         BlockDiagonalLinear.from_dense(torch.nn.Linear(4, 4), [(4, 4)])
+
+
+def test_a_low_rank_part_without_numbers_can_be_trained() -> None:
+    layer = BlockDiagonalLinear.from_dense(torch.block_diag(torch.ones(3, 4), torch.ones(2, 2)), [(3, 4), (2, 2)], 2)
+    assert not (layer.left @ layer.right).any()
+    layer(torch.randn(9, 6)).square().sum().backward()
+    assert layer.right.grad.any(dim=1).all()

@@ -10,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nn.linear_oracles import check_compiles, check_exports, inputs_for
 from torch import nn
+from torch.autograd import forward_ad
+from torch.nn.utils import parametrize, prune
+from torch.testing._internal.two_tensor import TwoTensor
 
 from tenfold import formats
 from tenfold.errors import StructureError
@@ -163,3 +166,95 @@ def test_transforms_of_functions() -> None:
     torch.testing.assert_close(torch.func.vmap(layer)(x), layer(x))
     jacobian = torch.func.vmap(torch.func.jacrev(layer))(x)
     torch.testing.assert_close(jacobian, layer.to_dense().expand(3, -1, -1))
+
+
+def by_kernel() -> StructuredLinear:
+    """A layer that takes the kernel for 64 rows where no gradients are wanted."""
+    torch.manual_seed(0)
+    layer = StructuredLinear(formats.low_rank(256, 256, 16), execution="factorised").requires_grad_(False)
+    nn.init.normal_(layer.bias)
+    layer(torch.randn(64, 256))
+    assert [way.name for way in layer._execution._chosen.values()] == ["lanes"]
+    return layer
+
+
+@pytest.mark.parametrize("execution", ["auto", "factorised", "materialised"])
+def test_a_bias_is_trained_alone(execution: str) -> None:
+    layer = StructuredLinear(formats.low_rank(256, 256, 16), execution=execution).requires_grad_(False)
+    layer.bias.requires_grad_(True)
+    layer(torch.randn(64, 256)).sum().backward()
+    torch.testing.assert_close(layer.bias.grad, torch.full((256,), 64.0))
+
+
+def test_the_kernel_reads_signs() -> None:
+    layer = by_kernel()
+    x = torch.randn(64, 256)
+    torch.testing.assert_close(layer(torch._neg_view(x)), layer(-x))
+    given = {name: torch._neg_view(value) for name, value in layer.state_dict().items()}
+    wanted = layer(x) - 2 * layer.bias
+    torch.testing.assert_close(torch.func.functional_call(layer, given, (x,)), wanted)
+
+
+def test_the_kernel_is_for_tensors_with_numbers() -> None:
+    layer = by_kernel()
+    x, y = torch.randn(64, 256), torch.randn(64, 256)
+    made = layer(TwoTensor(x, y))
+    torch.testing.assert_close(made.a, layer(x))
+    torch.testing.assert_close(made.b, layer(y))
+    cores = {name: TwoTensor(value, 2 * value) for name, value in layer.state_dict().items() if "core" in name}
+    made = torch.func.functional_call(layer, cores, (x,))
+    torch.testing.assert_close(made.a, layer(x))
+    torch.testing.assert_close(made.b, 4 * (layer(x) - layer.bias) + layer.bias)
+
+
+def test_forward_derivatives() -> None:
+    layer = by_kernel()
+    x, direction = torch.randn(2, 64, 256)
+    with forward_ad.dual_level():
+        slope = forward_ad.unpack_dual(layer(forward_ad.make_dual(x, direction))).tangent
+        torch.testing.assert_close(slope, layer(direction) - layer.bias)
+        core = layer.cores["core0"]
+        dual = forward_ad.make_dual(core, core)
+        made = torch.func.functional_call(layer, {"cores.core0": dual}, (x,))
+        torch.testing.assert_close(forward_ad.unpack_dual(made).tangent, layer(x) - layer.bias)
+
+
+def test_what_is_kept_is_of_one_precision() -> None:
+    layer = StructuredLinear(formats.low_rank(64, 64, 8), execution="materialised").requires_grad_(False)
+    x = torch.randn(5, 64)
+    wanted = x @ layer.to_dense().T
+    for _ in range(2):
+        with torch.autocast("cpu", torch.bfloat16):
+            assert layer(x).dtype == torch.bfloat16
+        torch.testing.assert_close(layer(x), wanted)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_cores_may_be_made_of_others(normalize: bool) -> None:
+    class Twice(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * x
+
+    layer = StructuredLinear(formats.block_tensor_train((4, 4), (4, 4), 2), normalize=normalize)
+    x = inputs_for(layer, 3)
+    before = layer(x)
+    held = layer.gains if normalize else layer.cores
+    parametrize.register_parametrization(held, "core0", Twice())
+    torch.testing.assert_close(layer(x), 2 * before)
+    prune.l1_unstructured(held, "core1", amount=1.0 if normalize else 0.5)
+    for _ in range(2):
+        # Each call has a graph of its own.
+        layer(x).sum().backward()
+    torch.testing.assert_close(layer(x), x @ layer.to_dense().T)
+
+
+def test_parameters_can_be_swapped_and_live_nowhere() -> None:
+    layer = by_kernel()
+    before = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        layer.double()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(before)
+    assert layer(torch.randn(64, 256, dtype=torch.float64)).dtype == torch.float64
+    assert layer.to("meta")(torch.empty(64, 256, device="meta")).shape == (64, 256)

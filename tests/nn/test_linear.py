@@ -7,7 +7,14 @@ from torch import nn
 
 from tenfold import formats
 from tenfold.errors import DataError, StructureError, TenfoldError
-from tenfold.nn import StructuredLinear, param_groups
+from tenfold.nn import (
+    BlockDiagonalLinear,
+    StructuredConv,
+    StructuredEmbedding,
+    StructuredLinear,
+    ToeplitzLinear,
+    param_groups,
+)
 from tenfold.structure import Structure
 
 FAMILIES = [
@@ -166,9 +173,9 @@ def test_what_is_made_of_normalised_cores_is_kept_until_they_change() -> None:
     x = inputs_for(layer, 4)
     with torch.no_grad():
         layer(x)
-        (kept,) = (made for _, made in layer._execution._kept.values())
+        (kept,) = (made for _, made, _ in layer._execution._kept.values())
         layer(x)
-        assert next(made for _, made in layer._execution._kept.values()) is kept
+        assert next(made for _, made, _ in layer._execution._kept.values()) is kept
         before = layer(x)
         for change in (layer.gains["core0"], layer.cores["core1"]):
             change *= 0.1
@@ -181,3 +188,27 @@ def test_a_normalised_layer_compiles_and_exports() -> None:
     layer = normalised(formats.block_tensor_train((3, 4), (5, 4), 2))
     check_compiles(layer, inputs_for(layer, 3))
     check_exports(layer, lambda size: inputs_for(layer, size))
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("structure", [formats.low_rank(8, 8, 2), formats.block_tensor_train((2, 4), (4, 2), 2)])
+def test_a_layer_from_zeros_can_be_trained(structure: Structure, normalize: bool) -> None:
+    layer = StructuredLinear.from_dense(torch.zeros(8, 8), structure, normalize=normalize)
+    assert not layer.to_dense().any()
+    (layer(torch.randn(9, 8)) - 1).square().sum().backward()
+    assert any(core.grad.any() for core in layer.cores.values())
+
+
+def test_weights_that_are_not_real_are_refused() -> None:
+    structure = formats.low_rank(6, 8, 2)
+    for dtype in (torch.complex64, torch.int64):
+        weight = torch.ones(6, 8, dtype=dtype)
+        for make in (
+            lambda weight=weight: StructuredLinear.from_dense(weight, structure),
+            lambda weight=weight: BlockDiagonalLinear.from_dense(weight, [(6, 8)]),
+            lambda weight=weight: ToeplitzLinear.from_dense(weight),
+            lambda weight=weight: StructuredEmbedding.from_dense(weight, structure),
+            lambda weight=weight: StructuredConv.from_dense(weight[..., None], formats.tucker((6, 8, 1), (1, 1, 1))),
+        ):
+            with pytest.raises(DataError, match="real numbers"):
+                make()

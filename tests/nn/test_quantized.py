@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -8,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tenfold.errors import TenfoldError
+from tenfold.errors import DataError, TenfoldError
 from tenfold.nn import QuantizedConv, QuantizedEmbedding, QuantizedLinear, QuantizedWeight, adapters, low_rank
 from tenfold.nn.recipes import module_of, recipe_of
 
@@ -134,3 +136,67 @@ def test_layers_of_whole_numbers_are_left_alone_with_a_reason() -> None:
     assert set(adapters.adapt(whole, 2).left_alone.values()) == {"has a weight of whole numbers"}
     with pytest.raises(TenfoldError, match="'0' has a weight of whole numbers; '2' has"):
         adapters.adapt(model, 2)
+
+
+def test_what_is_kept_follows_the_numbers() -> None:
+    layer = QuantizedLinear.from_dense(torch.randn(32, 33)).eval()
+    x = torch.randn(3, 33)
+    for _ in range(30):
+        layer(x)
+        # Memory that was given back is taken again, at the same address.
+        for _ in range(2):
+            layer.load_state_dict(QuantizedLinear.from_dense(torch.randn(32, 33)).state_dict(), assign=True)
+        torch.testing.assert_close(layer(x), x @ layer.to_dense().T)
+        given = {"quantized.scale": torch.rand(32, 1)}
+        made = torch.func.functional_call(layer, given, (x,))
+        torch.testing.assert_close(made, x @ (layer.quantized.numbers * given["quantized.scale"]).T)
+        del given, made
+    scale = torch.rand(32, 1)
+    with torch.no_grad():
+        torch.func.functional_call(layer, {"quantized.scale": scale}, (x,))
+    scale.requires_grad_()
+    assert torch.func.functional_call(layer, {"quantized.scale": scale}, (x,)).requires_grad
+
+
+def test_modes_leave_nothing_behind() -> None:
+    layer = QuantizedLinear.from_dense(torch.randn(32, 33)).eval()
+    x = torch.randn(3, 33, requires_grad=True)
+    with torch.inference_mode():
+        layer(x)
+        QuantizedLinear.from_dense(torch.randn(32, 33)).eval()(x)
+    layer(x).sum().backward()
+    layer.train().eval()
+    fake = QuantizedLinear.from_dense(torch.randn(32, 33)).eval()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake(mode.from_tensor(x))
+    assert type(fake(x)) is torch.Tensor
+    scales = torch.rand(5, 32, 1)
+    made = torch.func.vmap(lambda scale: torch.func.functional_call(layer, {"quantized.scale": scale}, (x,)))(scales)
+    torch.testing.assert_close(made[2], x @ (layer.quantized.numbers * scales[2]).T, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_large_and_small_numbers(dtype: torch.dtype, bits: int) -> None:
+    known = torch.finfo(dtype)
+    largest = torch.full((1, 4), known.max, dtype=dtype)
+    torch.testing.assert_close(
+        QuantizedWeight.of(largest, bits=bits).dequantized(), largest, rtol=2 * known.eps, atol=0
+    )
+    step = known.smallest_normal * known.eps
+    smallest = (torch.arange(1, 8, dtype=torch.float64) * step).to(dtype)[None]
+    assert torch.equal(QuantizedWeight.of(smallest, bits=bits).dequantized(), smallest)
+
+
+@pytest.mark.parametrize("wrong", [math.inf, math.nan, 1j])
+def test_weights_that_no_numbers_are_near_are_refused(wrong: complex) -> None:
+    with pytest.raises(DataError, match=r"finite|real"):
+        QuantizedLinear.from_dense(torch.tensor([[1.0, wrong]]))
+    with pytest.raises(DataError, match="floating point"):
+        QuantizedLinear.from_dense(torch.ones(2, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (0, 3), (0, 0)])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_weight_may_be_empty(shape: tuple[int, int], bits: int) -> None:
+    assert QuantizedLinear.from_dense(torch.zeros(shape), bits=bits)(torch.ones(2, shape[1])).shape == (2, shape[0])

@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from tenfold.errors import DataError, TenfoldError
 from tenfold.nn import (
@@ -121,6 +122,34 @@ class TestExact:
         # Products of values near the largest number there is.
         big = tensor_attention(q, k1, k2, 1e18 * v1, 1e18 * v2)
         torch.testing.assert_close(big / 1e36, tensor_attention(q, k1, k2, v1, v2), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_transforms_of_functions(causal: bool) -> None:
+    given = [x.double() for x in (inputs(2, n=7, second=7) if causal else inputs(2))]
+    first, second = (torch.rand(2, x.shape[-2]) > 0.3 for x in given[1:3])
+    first[1] = False
+
+    def attended(*tensors: Tensor) -> Tensor:
+        return tensor_attention(*tensors, causal=causal, mask1=first, mask2=second)
+
+    leaves = [x.requires_grad_() for x in given]
+    gradients = torch.autograd.grad(attended(*leaves).square().sum(), leaves)
+    leaves = [x.detach() for x in leaves]
+    found = torch.func.grad(lambda *tensors: attended(*tensors).square().sum(), tuple(range(5)))(*leaves)
+    torch.testing.assert_close(found, gradients)
+    made, slope = torch.func.jvp(attended, tuple(leaves), tuple(leaves))
+    torch.testing.assert_close(made, attended(*leaves))
+    far = 1e-6
+    ahead, behind = (attended(*(x * (1 + sign * far) for x in leaves)) for sign in (1, -1))
+    torch.testing.assert_close(slope, (ahead - behind) / (2 * far), rtol=1e-6, atol=1e-8)
+    with forward_ad.dual_level():
+        made = attended(*(forward_ad.make_dual(x, x) for x in leaves))
+        torch.testing.assert_close(forward_ad.unpack_dual(made).tangent, slope)
+    twice = torch.func.vmap(lambda query: tensor_attention(query, *leaves[1:], causal=causal))(
+        torch.stack(leaves[:1] * 2)
+    )
+    torch.testing.assert_close(twice[1], tensor_attention(*leaves, causal=causal))
 
 
 def test_no_number_stays_none() -> None:

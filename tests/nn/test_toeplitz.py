@@ -128,6 +128,11 @@ def test_layers_take_the_kernel_where_no_gradients_are_wanted(threads: int) -> N
     assert ToeplitzLinear(0, 8)._execution._ways.kernel is None
 
 
+@pytest.mark.parametrize("execution", ["auto", "factorised", "materialised"])
+def test_there_may_be_no_rows(execution: str) -> None:
+    assert ToeplitzLinear(64, 48, execution=execution)(torch.randn(0, 64)).shape == (0, 48)
+
+
 def test_derivatives_and_graphs() -> None:
     layer = ToeplitzLinear(4, 5, execution="factorised", dtype=torch.float64)
     check_gradients(layer)

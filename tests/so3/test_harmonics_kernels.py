@@ -284,3 +284,8 @@ def test_who_looks_sees_the_operator() -> None:
         found = spherical_harmonics(range(3), vectors)
     assert "tenfold.so3_harmonics.default" in seen
     torch.testing.assert_close(alone, found, rtol=0, atol=0)
+
+
+def test_vectors_whose_sign_is_in_the_view() -> None:
+    vectors = normal(200, 3)
+    close(spherical_harmonics(3, torch._neg_view(vectors)), spherical_harmonics(3, -vectors))

@@ -106,6 +106,7 @@ def test_what_lies_otherwise_in_memory() -> None:
         wide[..., : irreps.dim].transpose(0, 1),
         wide[0, 0, : irreps.dim],
         wide[..., :1].expand(3, 5, irreps.dim),
+        torch._neg_view(wide[..., : irreps.dim]),
     ]
     for features in views:
         for source, target in WAYS:

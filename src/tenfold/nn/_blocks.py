@@ -11,6 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from tenfold.nn._execution import plain
+
 # Addresses and pitches of what comes in and goes out, address of the bias or 0, memory to work in, first and last row.
 Kernel = Callable[[int, int, int, int, int, int, int, int], None]
 
@@ -25,9 +27,13 @@ def in_blocks(kernel: Kernel, rows: Tensor, bias: Tensor | None, made: int, bloc
         block: rows that the kernel takes at once.
         memory: bytes that it works in.
     """
+    # Of a view that is negative, the address tells the numbers without their sign.
+    rows = rows.resolve_neg()
     if rows.stride(1) != 1:
         rows = rows.contiguous()
-    own = bias is not None and bias.dtype == rows.dtype and bias.is_contiguous()
+    own = bias is not None and bias.dtype == rows.dtype and bias.is_contiguous() and plain(bias) and bias.is_cpu
+    if own and bias is not None:
+        bias = bias.resolve_neg()
     count, size = rows.shape[0], rows.element_size()
     result = torch.empty(count, made, dtype=rows.dtype)
     threads = min(torch.get_num_threads(), -(-count // block))

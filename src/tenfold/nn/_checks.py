@@ -10,11 +10,15 @@ from tenfold.errors import DataError
 
 
 def checked_weight(weight: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
-    """The matrix in double precision. Raises `DataError` for numbers that are not finite, or another number of axes."""
+    """The matrix in double precision.
+
+    Raises `DataError` for a module, another number of axes, and numbers that are not real, finite and in floating point.
+    """
     if not isinstance(weight, Tensor):
         raise DataError(f"weight must be a matrix, not a {type(weight).__name__}: give its .weight")
     if weight.ndim != 2:
         raise DataError(f"weight must be a matrix, not of {weight.ndim} axes")
+    check_real(weight)
     matrix = weight.detach().to(torch.float64)
     if not matrix.isfinite().all():
         raise DataError("the matrix has entries that are not finite; there is no best approximation of it")
@@ -31,3 +35,10 @@ def checked_covariance(covariance: Tensor, columns: int) -> Float[Tensor, "colum
     if not made.isfinite().all():
         raise DataError("covariance has entries that are not finite")
     return made
+
+
+def check_real(weight: Tensor) -> None:
+    """Raises `DataError` for numbers that are not real and in floating point."""
+    if not weight.is_floating_point():
+        kind = str(weight.dtype).removeprefix("torch.")
+        raise DataError(f"weight must be of real numbers in floating point, not {kind}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Self
 
 import torch
@@ -45,6 +46,11 @@ class ExecutedMap(LinearMap):
         """As of any module; what was kept of the cores is forgotten."""
         self._execution.forget()
         return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # Torch may swap a parameter for its successor, if nobody else holds it.
+        self._execution.forget()
+        return super()._apply(fn, recurse)
 
     def to_dense(self) -> Float[Tensor, "out_features in_features"]:
         """The matrix, in full; gradients flow to its parameters."""

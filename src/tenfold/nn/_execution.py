@@ -16,11 +16,14 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from tenfold.errors import StructureError
 
 Cores = Sequence[Sequence[Tensor]]
+# Tensors with their version and address.
+Marks = list[tuple[Tensor, int, int]]
 Asked = Literal["auto", "factorised", "materialised"]
 
 # Rounds of a measurement, and the seconds after which there are no more of them.
@@ -85,7 +88,7 @@ class Execution:
         self.asked = asked
         self._ways = ways
         self._chosen: dict[Hashable, Way] = {}
-        self._kept: dict[str, tuple[list[tuple[Tensor, int, int]], Any]] = {}
+        self._kept: dict[str, tuple[Marks, Any, torch.dtype | None]] = {}
         fewer = asked == "auto" and ways.flops <= _SHARE * 2 * ways.entries
         self._rule = ways.factors[0] if fewer or asked == "factorised" else ways.whole
 
@@ -109,39 +112,46 @@ class Execution:
     def __call__(self, cores: Cores, rows: Tensor, bias: Tensor | None) -> Tensor:
         """The product, by the fastest way for such rows."""
         count = rows.shape[0]
-        if count == 0 or not self._ways.entries or _watched():
+        if count == 0 or not self._ways.entries or watched() or not plain(rows):
             return self.by_rule(cores, rows, bias)
         trained = wanted = False
         if torch.is_grad_enabled():
             trained = _trained(cores)
-            wanted = trained or rows.requires_grad
+            wanted = trained or rows.requires_grad or (bias is not None and bias.requires_grad)
         # This runs in every call of every layer: for small ones it is most of the time.
         if rows.is_cpu:
             half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
             place: Hashable = torch.get_num_threads()
         else:
+            if rows.is_meta:
+                return self.by_rule(cores, rows, bias)
             kind = rows.device.type
             half = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
             place = rows.device
         key = (count.bit_length(), place, rows.dtype, cores[0][0].dtype, trained, wanted, half)
         way = self._chosen.get(key)
+        if way is not None:
+            if trained:
+                return way.run(self._ways.subject, way.prepare(self._ways.subject, cores), rows, bias)
+            kept = self._kept.get(way.name)
+            # What was made under autocast is of its numbers.
+            if kept is not None and kept[2] is half and unchanged(kept[0], cores):
+                return way.run(self._ways.subject, kept[1], rows, bias)
+        if not all(plain(core) for numbers in cores for core in numbers):
+            return self.by_rule(cores, rows, bias)
         if way is None:
             way = self._chosen[key] = self._choose(key, cores, rows, bias, trained=trained, wanted=wanted)
-        if not trained:
-            kept = self._kept.get(way.name)
-            if kept is not None and _unchanged(kept[0], cores):
-                return way.run(self._ways.subject, kept[1], rows, bias)
-        return way.run(self._ways.subject, self._prepared(way, cores, trained), rows, bias)
+        return way.run(self._ways.subject, self._prepared(way, cores, trained, half), rows, bias)
 
-    def _prepared(self, way: Way, cores: Cores, trained: bool) -> Any:
+    def _prepared(self, way: Way, cores: Cores, trained: bool, half: torch.dtype | None) -> Any:
         if trained:
             return way.prepare(self._ways.subject, cores)
         # What is kept may serve where gradients are wanted, so it is no tensor of inference mode.
         with torch.inference_mode(False), torch.no_grad():
             made = way.prepare(self._ways.subject, cores)
-        marks = _marks(cores)
+        marks = marks_of(cores)
         if marks is not None:
-            self._kept[way.name] = marks, made
+            self._kept[way.name] = marks, made, half
         return made
 
     def _choose(
@@ -181,10 +191,12 @@ class Execution:
             x = rows.detach().requires_grad_(rows.requires_grad)
             mine = [[core.detach().requires_grad_(core.requires_grad) for core in numbers] for numbers in cores]
             state = None if trained else way.prepare(subject, mine)
-            leaves = [t for t in (x, *(core for numbers in mine for core in numbers)) if t.requires_grad]
+            added = None if bias is None else bias.detach().requires_grad_(bias.requires_grad)
+            leaves = [t for t in (x, added, *(core for numbers in mine for core in numbers)) if t is not None]
+            leaves = [t for t in leaves if t.requires_grad]
 
             def once() -> None:
-                made = way.run(subject, way.prepare(subject, mine) if trained else state, x, None)
+                made = way.run(subject, way.prepare(subject, mine) if trained else state, x, added)
                 torch.autograd.grad(made, leaves, made.detach())
 
             return once
@@ -222,11 +234,19 @@ def materialised(subject: Any, matrix: Tensor, rows: Tensor, bias: Tensor | None
     return torch.nn.functional.linear(rows, matrix, bias)
 
 
-def _watched() -> bool:
+def transformed() -> bool:
+    """Whether torch.func or forward-mode derivatives are at work, which only see operators of torch."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def watched() -> bool:
     """Whether somebody looks at what is computed and not only at the result: nothing is measured or kept then."""
-    return bool(
-        torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active() or torch.jit.is_tracing()
-    )
+    return bool(torch._C._len_torch_dispatch_stack() or transformed() or torch.jit.is_tracing())
+
+
+def plain(tensor: Tensor) -> bool:
+    """Whether a tensor is one of torch's own classes: others may have no numbers at their address."""
+    return type(tensor) is Tensor or type(tensor) is nn.Parameter
 
 
 def _trained(cores: Cores) -> bool:
@@ -237,14 +257,15 @@ def _trained(cores: Cores) -> bool:
     return False
 
 
-def _marks(cores: Cores) -> list[tuple[Tensor, int, int]] | None:
+def marks_of(cores: Cores) -> Marks | None:
     """What tells that a core is the same and unchanged; None where that cannot be told."""
     if any(core.is_inference() for numbers in cores for core in numbers):
         return None
     return [(core, core._version, core.data_ptr()) for numbers in cores for core in numbers]
 
 
-def _unchanged(marks: list[tuple[Tensor, int, int]], cores: Cores) -> bool:
+def unchanged(marks: Marks, cores: Cores) -> bool:
+    """Whether these are the cores that the marks were taken of."""
     place = 0
     for numbers in cores:
         for core in numbers:

@@ -98,6 +98,44 @@ def _within_range(query: Tensor, key1: Tensor, key2: Tensor, largest: float) -> 
     return bool(most + largest < _SAFE)
 
 
+def attend_by_operators(
+    query: Tensor,
+    key1: Tensor,
+    key2: Tensor,
+    value1: Tensor,
+    value2: Tensor,
+    mask1: Tensor | None,
+    mask2: Tensor | None,
+    scale: float,
+    causal: bool,
+) -> Tensor:
+    """The outputs of `attend`, by operators that torch can differentiate in any direction and any number of times.
+
+    Memory for all scores, where they are needed for derivatives.
+    """
+    batch, first, second = value1.shape[0], key1.shape[1], key2.shape[1]
+    parts = [value1.new_zeros(batch, 0, value1.shape[2])]
+    step = max(1, _HELD.get(query.device.type, _HELD_ELSEWHERE) // max(1, batch * first * second))
+    with torch.autocast(query.device.type, enabled=False):
+        for at in _slices(query.shape[1], step):
+            rows = query[:, at, None] * key1[:, None] * scale
+            scores = rows @ key2.mT[:, None]
+            for axis, mask in ((3, mask1), (2, mask2)):
+                if mask is not None:
+                    scores = scores.masked_fill(~mask[:, None].unsqueeze(axis), -math.inf)
+            if causal:
+                places = torch.arange(query.shape[1], device=query.device)
+                late = places > places[at, None]
+                scores = scores.masked_fill(late[:, :, None] | late[:, None], -math.inf)
+            flat = scores.flatten(2)
+            most = flat.detach().amax(dim=2, keepdim=True) if first and second else flat.new_zeros(())
+            weights = torch.exp(flat - most.masked_fill(most == -math.inf, 0.0))
+            sums = weights.sum(dim=2, keepdim=True)
+            weighted = weights.view_as(scores) @ value2[:, None]
+            parts.append((weighted * value1[:, None]).sum(dim=2) / sums.masked_fill(sums == 0, 1.0))
+    return torch.cat(parts, 1)
+
+
 @torch.library.custom_op("tenfold::tensor_attention", mutates_args=())
 def attend(
     query: Tensor,

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int8
 from torch import Tensor
 
 from tenfold.nn._blocks import in_parts
+from tenfold.nn._execution import plain, watched
 from tenfold.nn.quantized import QuantizedWeight
 
 _MOST = 127
@@ -51,11 +52,10 @@ def possible(x: Tensor, weight: QuantizedWeight, bias: Tensor | None) -> bool:
         return False
     if not there() or torch.is_autocast_enabled("cpu") or weight.numbers.shape[1] > _LONGEST:
         return False
-    if torch.is_grad_enabled() and (x.requires_grad or (bias is not None and bias.requires_grad)):
+    read = [x, weight.scale] if bias is None else [x, weight.scale, bias]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in read):
         return False
-    if traced():
-        return True
-    return not (torch._C._len_torch_dispatch_stack() or torch._C._are_functorch_transforms_active())
+    return traced() or (not watched() and plain(weight.numbers) and all(map(plain, read)))
 
 
 def product(
@@ -100,8 +100,12 @@ def rounded(
     """Rows times their factors as whole numbers from -127 to 127, or with 128 added, and the scale of each."""
     from tenfold.nn._rounding_kernels import round_rows
 
+    # Of a view that is negative, the address tells the numbers without their sign.
+    rows = rows.resolve_neg()
     if rows.stride(1) != 1:
         rows = rows.contiguous()
+    if factors is not None:
+        factors = factors.resolve_neg().contiguous()
     count, columns = rows.shape
     numbers = torch.empty(count, columns, dtype=torch.uint8 if unsigned else torch.int8)
     scales = torch.empty(count)
@@ -126,8 +130,8 @@ def scaled(
     from tenfold.nn._rounding_kernels import scale_rows
 
     count, features = sums.shape
-    scale = scale.contiguous()
-    bias = None if bias is None else bias.contiguous()
+    scale = scale.resolve_neg().contiguous()
+    bias = None if bias is None else bias.resolve_neg().contiguous()
     whole = int(sums.dtype == torch.int32)
     given = (sums.data_ptr(), whole, features, each, row_scales.data_ptr(), scale.data_ptr())
     added = 0 if bias is None else bias.data_ptr()

@@ -290,7 +290,9 @@ def _alternated(
             basis, values, _ = torch.linalg.svd(shown, full_matrices=False)
             kept = min(rank, basis.shape[1])
             right[:kept] = basis[:, :kept].T @ rest
-            scale = right.norm(dim=1).clamp(min=torch.finfo(right.dtype).tiny).sqrt()
+            norms = right.norm(dim=1)
+            # What is not there keeps a left side: were both zero, there would never be a gradient of either.
+            scale = torch.where(norms > 0, norms.sqrt(), 1.0)
             left[:, :kept] = basis[:, :kept]
             left, right = left * scale, right / scale[:, None]
             error = float(values[kept:].square().sum())

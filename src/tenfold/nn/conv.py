@@ -16,6 +16,7 @@ from tenfold import decomposition
 from tenfold.contraction import Plan, execute, plan
 from tenfold.decomposition.hooi import hooi
 from tenfold.errors import DataError, StructureError, TenfoldError
+from tenfold.nn._checks import check_real
 from tenfold.nn._conv_steps import Chain, chain
 from tenfold.nn._execution import Asked, Cores, Execution, Way, Ways
 from tenfold.nn.recipes import dtype_of, name_of
@@ -323,7 +324,7 @@ class StructuredConv(nn.Module):
         Raises:
             StructureError: the structure has another shape; or the channels that come in lie on several cores, and
                 their covariance is given.
-            DataError: numbers that are not finite, or a covariance of another shape.
+            DataError: numbers that are not real and finite, or a covariance of another shape.
         """
         bias: Tensor | None = None
         if isinstance(dense, nn.Module):
@@ -333,6 +334,7 @@ class StructuredConv(nn.Module):
         else:
             settings = {"bias": False, **settings}
             kernel = dense.detach()
+        check_real(kernel)
         if structure.shape != tuple(kernel.shape):
             raise StructureError(f"the structure is of shape {structure.shape}, the kernel of {tuple(kernel.shape)}")
         if isinstance(dense, nn.Module):

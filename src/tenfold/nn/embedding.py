@@ -14,6 +14,7 @@ from torch.nn import functional
 from tenfold import decomposition
 from tenfold.contraction import execute, plan
 from tenfold.errors import DataError, StructureError, TenfoldError
+from tenfold.nn._checks import check_real
 from tenfold.nn.recipes import dtype_of, name_of
 from tenfold.structure import Structure
 
@@ -107,7 +108,9 @@ class StructuredEmbedding(nn.Module):
         """The rows. Raises `IndexError` for one that there is not."""
         structure = self.structure
         flat = index.reshape(-1)
-        if self._rows > self.num_embeddings and not torch.compiler.is_compiling() and flat.numel():
+        # No number can be read where one stands for many.
+        unread = torch.compiler.is_compiling() or torch._C._functorch.is_batchedtensor(flat)
+        if self._rows > self.num_embeddings and not unread and flat.numel():
             most = int(flat.max())
             if most >= self.num_embeddings:
                 raise IndexError(f"row {most} of an embedding of {self.num_embeddings}")
@@ -168,7 +171,7 @@ class StructuredEmbedding(nn.Module):
 
         Raises:
             StructureError: other columns than the table's, or less rows.
-            DataError: numbers that are not finite, or other than one nonnegative count for each row.
+            DataError: numbers that are not real and finite, or other than one nonnegative count for each row.
         """
         if isinstance(table, nn.Embedding):
             padding_idx = table.padding_idx if padding_idx is None else padding_idx
@@ -179,6 +182,7 @@ class StructuredEmbedding(nn.Module):
             raise StructureError(
                 f"the structure is of shape {structure.shape}, the table of {tuple(weight.shape)}; columns must agree"
             )
+        check_real(weight)
         if not weight.isfinite().all():
             raise DataError("the table has entries that are not finite; there is no best approximation of it")
         made = cls(structure, len(weight), padding_idx=padding_idx, dtype=weight.dtype, device=weight.device)

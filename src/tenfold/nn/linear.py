@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tenfold._arguments import quoted
 from tenfold.contraction import plan
 from tenfold.errors import StructureError, TenfoldError
+from tenfold.nn._checks import check_real
 from tenfold.nn._executed_map import ExecutedMap
 from tenfold.nn._execution import Asked, Execution
 from tenfold.nn._normalised import excess, normalised
@@ -125,14 +126,21 @@ class StructuredLinear(ExecutedMap):
     def _cores(self, term: int) -> list[Tensor]:
         # Straight from where modules keep them: this runs in every call, and attributes of modules are slow.
         trained, fixed = self.cores._parameters, self._buffers
-        return [fixed[name] if apart else trained[name] for name, apart in self._places[term]]  # type: ignore[misc]
+        try:
+            return [fixed[name] if apart else trained[name] for name, apart in self._places[term]]  # type: ignore[misc]
+        except KeyError:
+            # Some are made of others, by a parametrization or by pruning.
+            return [getattr(self, name) if apart else _made(self.cores, name) for name, apart in self._places[term]]
 
     def _tensors(self) -> list[list[Tensor]]:
         cores = [self._cores(term) for term in range(len(self._places))]
         if self.normalize:
             gains = self.gains._parameters
             names = [name for places in self._places for name, apart in places if not apart]
-            cores.append([gains[name] for name in names])  # type: ignore[misc]
+            try:
+                cores.append([gains[name] for name in names])  # type: ignore[misc]
+            except KeyError:
+                cores.append([_made(self.gains, name) for name in names])
         return cores
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -228,7 +236,7 @@ class StructuredLinear(ExecutedMap):
 
         Raises:
             StructureError: the structure has another shape than the weight, or no such core to be fixed.
-            DataError: numbers that are not finite, or a covariance of another shape.
+            DataError: numbers that are not real and finite, or a covariance of another shape.
             TenfoldError: a layer of another kind.
         """
         if isinstance(weight, nn.Module):
@@ -239,6 +247,7 @@ class StructuredLinear(ExecutedMap):
         from tenfold.nn.projection import project
 
         settings: dict[str, Any] = {"fixed": fixed, "normalize": normalize}
+        check_real(weight)
         made = cls(structure, bias=bias is not None, dtype=weight.dtype, device=weight.device, **settings)
         with torch.no_grad():
             given = [
@@ -251,8 +260,10 @@ class StructuredLinear(ExecutedMap):
             ]
             found = project(weight, made.structures, covariance=covariance, fixed=given)
             for term, cores in enumerate(found):
+                # Of several that are zero, one is enough; were two, there would never be a gradient of either.
+                zero = [n for n, core in enumerate(cores) if n not in given[term] and not core.to(weight.dtype).any()]
                 for n, (mine, core) in enumerate(zip(made._cores(term), cores, strict=True)):
-                    if n not in given[term]:
+                    if n not in given[term] and n not in zero[:-1]:
                         mine.copy_(core)
                         level = made._levels[term][n]
                         if level is not None:
@@ -265,3 +276,11 @@ class StructuredLinear(ExecutedMap):
         """What ``print`` shows between the brackets."""
         more = ", normalize=True" if self.normalize else ""
         return f"{' + '.join(map(str, self.structures))}, {super().extra_repr()}{more}"
+
+
+def _made(holder: nn.ParameterDict, name: str) -> Tensor:
+    """A tensor that is no parameter itself; pruning makes it before each call of its module, and this one has none."""
+    for hook in holder._forward_pre_hooks.values():
+        hook(holder, ())
+    made: Tensor = holder[name]
+    return made

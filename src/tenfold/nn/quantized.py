@@ -11,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tenfold.errors import TenfoldError
+from tenfold.errors import DataError, TenfoldError
+from tenfold.nn._checks import check_real
+from tenfold.nn._execution import Marks, marks_of, plain, unchanged, watched
 from tenfold.nn.recipes import convolution_of, convolution_recipe, dtype_of, name_of
 
 
@@ -60,17 +62,27 @@ class QuantizedWeight(nn.Module):
         )
         self.register_buffer("scale", torch.ones(rows, groups, dtype=dtype, device=device))
         self.trained: nn.Parameter | None = None
-        self._cached: tuple[tuple[Any, ...], Tensor] | None = None
+        self._cached: tuple[Marks, Tensor] | None = None
 
     @classmethod
     def of(cls, weight: Float[Tensor, "rows ..."], *, bits: int = 8, group: int | None = None) -> QuantizedWeight:
-        """The nearest such weight; a row or group of zeros stays zero."""
+        """The nearest such weight; a row or group of zeros stays zero.
+
+        Raises:
+            DataError: numbers that are not real, not in floating point, or not finite.
+        """
+        check_real(weight)
+        if not weight.isfinite().all():
+            raise DataError("the weight has entries that are not finite; whole numbers cannot be near them")
         made = cls(tuple(weight.shape), bits=bits, group=group, dtype=weight.dtype, device=weight.device)
         made._take(weight.detach())
         return made
 
     def _take(self, weight: Tensor) -> None:
         """Become the nearest to a weight."""
+        if not weight.numel():
+            self.scale.fill_(1)
+            return
         numbers, scale = self._rounded(weight.double())
         self.scale.copy_(scale)
         if self.bits == 8:
@@ -86,7 +98,7 @@ class QuantizedWeight(nn.Module):
         most = 2 ** (self.bits - 1) - 1
         length = max(flat.shape[1] if self.group is None else self.group, 1)
         parts = functional.pad(flat, (0, -flat.shape[1] % length)).reshape(len(flat), -1, length)
-        scale = (parts.abs().amax(dim=-1) / most).to(self.scale.dtype)
+        scale = _representable(parts.abs().amax(dim=-1), most, self.scale.dtype)
         used = torch.where(scale > 0, scale, torch.ones_like(scale)).to(weight.dtype)
         numbers = (parts / used[..., None]).round().clamp(-most, most)
         return numbers.reshape(len(flat), -1)[:, : flat.shape[1]], scale
@@ -103,12 +115,9 @@ class QuantizedWeight(nn.Module):
 
     def dequantized(self) -> Float[Tensor, "rows ..."]:
         """The weight, in floating point."""
-        rows, columns = self.shape[0], math.prod(self.shape[1:])
-        numbers = self.numbers
+        columns, numbers = math.prod(self.shape[1:]), self.numbers
         if self.bits == 4:
-            numbers = (
-                torch.stack((numbers & 15, numbers >> 4), dim=-1).reshape(rows, -1)[:, :columns].to(torch.int8) - 8
-            )
+            numbers = torch.stack((numbers & 15, numbers >> 4), dim=-1).flatten(1)[:, :columns].to(torch.int8) - 8
         return self._scaled(numbers.to(self.scale.dtype), self.scale)
 
     def _scaled(self, numbers: Tensor, scale: Tensor) -> Tensor:
@@ -122,17 +131,19 @@ class QuantizedWeight(nn.Module):
             with torch.no_grad():
                 off = self._scaled(*self._rounded(self.trained)) - self.trained
             return self.trained + off
-        if self.training or torch.compiler.is_compiling():
+        if self.training or torch.compiler.is_compiling() or watched():
             return self.dequantized()
-        key = self.mark()
-        if self._cached is None or self._cached[0] != key:
-            self._cached = (key, self.dequantized())
-        return self._cached[1]
-
-    def mark(self) -> tuple[Any, ...]:
-        """What tells that the numbers and scales are the same and unchanged."""
-        numbers, scale = self.numbers, self.scale
-        return numbers.data_ptr(), numbers._version, scale.data_ptr(), scale._version, scale.dtype
+        held = ((self.numbers, self.scale),)
+        if not all(map(plain, held[0])) or (torch.is_grad_enabled() and self.scale.requires_grad):
+            return self.dequantized()
+        if self._cached is not None and unchanged(self._cached[0], held):
+            return self._cached[1]
+        # What is kept may serve where gradients are wanted, so it is no tensor of inference mode.
+        with torch.inference_mode(False), torch.no_grad():
+            made = self.dequantized()
+        marks = marks_of(held)
+        self._cached = None if marks is None else (marks, made)
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cached": None}
@@ -145,6 +156,19 @@ class QuantizedWeight(nn.Module):
         """What ``print`` shows between the brackets."""
         of = "row" if self.group is None else f"{self.group} entries"
         return f"{' x '.join(map(str, self.shape))} of {self.bits} bits, a scale for each {of}"
+
+
+def _representable(largest: Tensor, most: int, dtype: torch.dtype) -> Tensor:
+    """Largest numbers over ``most`` in a dtype, so that ``most`` times that is in it too, and nothing small is lost."""
+    known = torch.finfo(dtype)
+    exact = largest.to(torch.promote_types(largest.dtype, torch.float32)) / most
+    made = exact.to(dtype)
+    # Where the numbers of the dtype lie at equal distances, the next one up: the largest weight still fits.
+    step = known.smallest_normal * known.eps
+    up = (largest.to(exact.dtype) / step / most).ceil() * step
+    made = torch.where(made < known.smallest_normal, up.to(dtype), made)
+    bound = torch.full_like(made, known.max / most * (1 - known.eps))
+    return torch.where(made.to(exact.dtype) * most > known.max, bound, made)
 
 
 class QuantizedLinear(nn.Module):

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from tenfold._arguments import real_number, whole_number
 from tenfold.errors import DataError, TenfoldError
 from tenfold.nn._attention_inputs import check_causal, computed_in, mask_of, scale_of
-from tenfold.nn._tensor_attention import attend
+from tenfold.nn._execution import transformed
+from tenfold.nn._tensor_attention import attend, attend_by_operators
 from tenfold.nn.polynomial_attention import even_degree, polynomial_tensor_attention
 
 
@@ -47,7 +48,8 @@ def tensor_attention(
 
     Cost: ``2 n^3 d`` multiplications, three times as many backward, at nearly the rate of matrix products. Memory for a
     few hundred thousand scores beside inputs and outputs, whatever ``n``: weights are not kept, but computed again
-    backward. It can be differentiated once.
+    backward. It can be differentiated once; under the transforms of ``torch.func`` and for forward-mode derivatives any
+    number of times, which takes memory for all pairs.
 
     Paper: "How to Capture Higher-order Correlations? Generalizing Matrix Softmax Attention to Kronecker Computation",
     2024; the running maximum is that of "FlashAttention: Fast and Memory-Efficient Exact Attention with IO-Awareness",
@@ -63,9 +65,13 @@ def tensor_attention(
             for place in places:
                 tensors[place] = tensors[place].masked_fill(~mask[..., None], 0.0)
     flat = [x.flatten(0, -3) if batch else x[None] for x in tensors]
-    out, _ = attend(
-        *flat, *(None if m is None else m.flatten(0, -2) if batch else m[None] for m in masks), scale, causal
-    )
+    seen = [None if m is None else m.flatten(0, -2) if batch else m[None] for m in masks]
+    q, k1, k2, v1, v2 = flat
+    given = (q, k1, k2, v1, v2, seen[0], seen[1], scale, causal)
+    if not torch.compiler.is_compiling() and transformed():
+        out = attend_by_operators(*given)
+    else:
+        out, _ = attend(*given)
     return out.reshape(*batch, *out.shape[1:]).to(dtype)
 
 

@@ -121,7 +121,7 @@ class ToeplitzLinear(ExecutedMap):
                 ``tr((W - V) C (W - V)^T)``, and the diagonals solve its normal equations.
 
         Raises:
-            DataError: numbers that are not finite, or a covariance of another shape.
+            DataError: numbers that are not real and finite, or a covariance of another shape.
 
         Cost: ``O(entries)``, with a covariance ``O((in_features + out_features)^3)``.
         """
@@ -189,6 +189,9 @@ def _by_fourier(subject: Subject, prepared: tuple[Tensor, Tensor], rows: Tensor,
         # Nothing comes in or goes out; a product of empty matrices is right in every mode.
         made = rows @ diagonals.new_zeros(columns, count, dtype=rows.dtype)
     else:
+        if not rows.shape[0]:
+            # There are no transforms of nothing; the row is cut off again.
+            return _by_fourier(subject, prepared, torch.nn.functional.pad(rows, (0, 0, 0, 1)), bias)[:0]
         # Of the convolution with the diagonals, what lies before `columns - 1` is wrapped around; nobody reads it.
         whole = torch.fft.irfft(torch.fft.rfft(_real(rows), length) * spectrum, length)
         made = whole[:, columns - 1 : columns - 1 + count].to(rows.dtype)
@@ -207,7 +210,7 @@ def _matrix(subject: Subject, cores: Cores) -> Tensor:
 def _filter(subject: Subject, cores: Cores) -> _spectral.Ready:
     ((diagonals,),) = cores
     columns, count, _ = subject
-    numbers, lags = diagonals.detach().double().numpy(), np.arange(1 - columns, count)
+    numbers, lags = diagonals.detach().double().resolve_neg().numpy(), np.arange(1 - columns, count)
     split = _spectral.split(-(-len(numbers) // 2))
     assert split is not None
     return _spectral.ready(numbers, lags, split, count, diagonals.dtype)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tenfold.errors import TenfoldError
 from tenfold.nn import _whole_products as whole
+from tenfold.nn._execution import Marks, marks_of, unchanged
 from tenfold.nn.quantized import QuantizedConv, QuantizedLinear, QuantizedWeight, like_of
 
 
@@ -108,7 +109,7 @@ class W8A8Conv(QuantizedConv):
                 "whole numbers are multiplied in Conv1d and Conv2d with zeros as padding, alike on both sides"
             )
         super().__init__(like)
-        self._packed: tuple[tuple[Any, ...], Tensor] | None = None
+        self._packed: tuple[Marks, Tensor] | None = None
 
     @classmethod
     def from_dense(  # type: ignore[override]
@@ -135,10 +136,13 @@ class W8A8Conv(QuantizedConv):
 
     def _ready(self) -> Tensor:
         """The numbers as oneDNN wants them, made once for as long as they do not change."""
-        held = self.quantized
-        if self._packed is None or self._packed[0] != held.mark():
-            self._packed = held.mark(), whole.packed(held.numbers.view(held.shape), self._conv)
-        return self._packed[1]
+        numbers = self.quantized.numbers
+        if self._packed is not None and unchanged(self._packed[0], ((numbers,),)):
+            return self._packed[1]
+        made = whole.packed(numbers.view(self.quantized.shape), self._conv)
+        marks = marks_of(((numbers,),))
+        self._packed = None if marks is None else (marks, made)
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_packed": None}

@@ -156,7 +156,7 @@ def _run(
         for tensor, found in zip(out, whole, strict=True):
             tensor.copy_(found[:count])
         return
-    arrays = [tensor.detach().numpy() for tensor in given]
+    arrays = [tensor.detach().resolve_neg().numpy() for tensor in given]
     made = [tensor.numpy() for tensor in out]
     largest = max(degrees)
     # Shares are of whole blocks: what a vector becomes does not depend on them.

@@ -90,7 +90,8 @@ def _turn(features: Tensor, muls: Sequence[int], dims: Sequence[int], inward: bo
     count = prod(features.shape[:-1])
     out = empty((count, features.shape[-1]), features.dtype)
     if out.numel():
-        rows = features.reshape(out.shape)
+        # Of a view that is negative, the address tells the numbers without their sign.
+        rows = features.resolve_neg().reshape(out.shape)
         rows = rows if rows.stride(1) == 1 else rows.contiguous()
         code = _code(tuple(muls), tuple(dims), out.itemsize, inward)
         addresses = np.array([rows.data_ptr(), out.data_ptr()])

@@ -149,6 +149,8 @@ class Adapted:
                 numbers = [tensors[f"{name}.core"], *(tensors[f"{name}.factors.{n}"] for n in range(len(one["ranks"])))]
                 with torch.no_grad():
                     for mine, number in zip([adapter.core, *adapter.factors], numbers, strict=True):
+                        if mine.shape != number.shape:
+                            raise ValueError(f"'{name}' takes {tuple(mine.shape)}, the file has {tuple(number.shape)}")
                         mine.copy_(number)
                 adapters[name] = adapter
             buffers = dict(_statistics(model))
@@ -156,7 +158,7 @@ class Adapted:
             for name, value in changed.items():
                 if buffers[name].shape != value.shape:
                     raise ValueError(f"'{name}' is {tuple(buffers[name].shape)} here, {tuple(value.shape)} in the file")
-        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise FileError(f"'{path}' does not fit this model: {' '.join(str(error).split())[:200]}") from error
         model.requires_grad_(False)
         for name, adapter in adapters.items():
@@ -266,7 +268,8 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 def _statistics(model: nn.Module) -> list[tuple[str, Tensor]]:
     """What training changes beside parameters, as the running means of batch norms."""
-    kept = model.state_dict(keep_vars=True)
+    kept = set(model.state_dict(keep_vars=True))
+    kept -= {f"{name}.weight_before" for name, module in model.named_modules() if isinstance(module, TuckerAdapter)}
     return [(name, value) for name, value in model.named_buffers() if name in kept]
 
 

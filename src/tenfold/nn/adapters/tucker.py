@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,6 +45,8 @@ class TuckerAdapter(nn.Module):
     Paper: "FLoRA: Low-rank core space for N-dimension", 2024.
     """
 
+    weight_before: Tensor | None
+
     def __init__(
         self,
         base: nn.Module,
@@ -68,9 +70,11 @@ class TuckerAdapter(nn.Module):
             nn.Parameter(torch.empty(n, r, **kind)) for n, r in zip(shape, ranks, strict=True)
         )
         self.core = nn.Parameter(torch.zeros(ranks, **kind))
-        self._kept: Tensor | None = None
+        # The weight without the change while that is in it; part of the state, which tells so what the weight is.
+        self.register_buffer("weight_before", None)
         self.reset_parameters(generator)
         base.requires_grad_(False)
+        self.train(base.training)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Factors anew, uniform with a variance of a third over their length; the core zero."""
@@ -83,7 +87,7 @@ class TuckerAdapter(nn.Module):
     @property
     def merged(self) -> bool:
         """Whether the change is in the weight of the layer."""
-        return self._kept is not None
+        return self.weight_before is not None
 
     def change(self) -> Float[Tensor, "out in ..."]:
         """What is added to the weight, in its layout; gradients flow to the factors and the core."""
@@ -122,18 +126,28 @@ class TuckerAdapter(nn.Module):
         if not self.merged:
             weight = self.base.weight
             assert isinstance(weight, Tensor)
-            self._kept = weight.detach().clone()
+            self.weight_before = weight.detach().clone()
             with torch.no_grad():
                 weight.add_(self.change())
 
     def unmerge(self) -> None:
         """The layer's weight as it was, to the last bit."""
-        if self._kept is not None:
+        if self.weight_before is not None:
             weight = self.base.weight
             assert isinstance(weight, Tensor)
             with torch.no_grad():
-                weight.copy_(self._kept)
-            self._kept = None
+                weight.copy_(self.weight_before)
+            self.weight_before = None
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        # Merged or not, as the weight is that comes.
+        if f"{prefix}base.weight" in state_dict:
+            came = f"{prefix}weight_before" in state_dict
+            if came and not self.merged:
+                self.weight_before = torch.empty_like(self.base.weight)  # type: ignore[arg-type]
+            elif not came:
+                self.weight_before = None
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def to_lora(self) -> tuple[Float[Tensor, "r in"], Float[Tensor, "out r"]]:
         """Of a linear layer, the same change as a product ``B A``, which runtimes of LoRA load.

@@ -31,7 +31,9 @@ def low_rank(weight: Tensor, structure: Structure, root: Tensor | None) -> list[
     left = left[:, :rank]
     right = left.T @ weight
     # Both factors of one scale: neither is then favoured by weight decay or rounded worse.
-    scale = (right.norm(dim=1).clamp(min=torch.finfo(right.dtype).tiny)).sqrt()
+    norms = right.norm(dim=1)
+    # What is not there keeps its left side: were both zero, training would never get a gradient of either.
+    scale = torch.where(norms > 0, norms.sqrt(), 1.0)
     left, right = left * scale, right / scale[:, None]
     short = rank - left.shape[1]
     if short > 0:
