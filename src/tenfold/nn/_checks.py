@@ -12,7 +12,7 @@ from tenfold.errors import DataError
 def checked_weight(weight: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows columns"]:
     """The matrix in double precision.
 
-    Raises `DataError` for a module, another number of axes, and numbers that are not real, finite and in floating point.
+    Raises `DataError` for a module, another number of axes, numbers that are not real, floating or finite.
     """
     if not isinstance(weight, Tensor):
         raise DataError(f"weight must be a matrix, not a {type(weight).__name__}: give its .weight")
