@@ -81,7 +81,7 @@ def layerwise_allocation(*, seed: int = 0, batches: int = 6) -> Measurement:
     return Measurement(min(decides) >= 1 / 1.02 and statistics.median(decides) >= _LARGER, "\n".join(lines), numbers)
 
 
-def spent(
+def improved(
     costs: Sequence[Sequence[float]], errors: Sequence[Sequence[float]], budget: float, picks: Sequence[int]
 ) -> list[int]:
     """Choices that are improved one at a time, by the most error for each byte, until nothing more fits the budget."""
@@ -102,11 +102,11 @@ def spent(
 
 
 def _filled(costs: Sequence[Sequence[float]], errors: Sequence[Sequence[float]], budget: float) -> list[int]:
-    return spent(costs, errors, budget, uniform(costs, errors, budget))
+    return improved(costs, errors, budget, uniform(costs, errors, budget))
 
 
 def _greedy(costs: Sequence[Sequence[float]], errors: Sequence[Sequence[float]], budget: float) -> list[int]:
-    return spent(costs, errors, budget, [min(range(len(cost)), key=cost.__getitem__) for cost in costs])
+    return improved(costs, errors, budget, [min(range(len(cost)), key=cost.__getitem__) for cost in costs])
 
 
 _DECIDES = "equal shares, the rest spent"
