@@ -1,4 +1,4 @@
-"""``python -m benchmarks.compression``: trained networks made smaller, beside truncated SVD and TensorLy-Torch.
+"""``python -m benchmarks.compression``: trained networks made smaller, beside SVD, TensorLy-Torch and torch's own.
 
 For each network: what `tenfold.compress` makes of it in the share of bytes asked for, with all its methods and with
 those that keep every number in floating point; and each peer in as many bytes as the latter took. The metric is the
@@ -62,11 +62,14 @@ def measure(
     same = size if isinstance(kept, str) else size_of(kept)[0] / whole
     made["truncated SVD"] = _tried(lambda: peers.truncated_svd(original, same))
     made["TensorLy-Torch, Tucker"] = peers.missing() or _tried(lambda: peers.tensorly_torch(original, same))
+    if any(isinstance(module, nn.Linear) for module in original.modules()):
+        made["torch, dynamic 8 bits"] = peers.torch_dynamic(original)
     there = {who: network for who, network in made.items() if isinstance(network, nn.Module)}
     if epochs:
         training = list(chosen.finetuning())
         for who, network in there.items():
-            if who != "as trained":
+            # What torch has packed cannot be trained.
+            if who not in ("as trained", "torch, dynamic 8 bits"):
                 _train(network, original, training, epochs)
     times = dict(zip(there, seconds([lambda m=m: forward(m, example) for m in there.values()], budget=3), strict=True))
     rows = []
@@ -75,7 +78,7 @@ def measure(
             rows.append(Row(who, float("nan"), {}, float("nan"), network))
             continue
         print(f"  the metric of {who}", file=sys.stderr, flush=True)
-        rows.append(Row(who, size_of(network)[0] / whole, chosen.metrics(network), times[who]))
+        rows.append(Row(who, peers.bytes_of(network) / whole, chosen.metrics(network), times[who]))
     return rows
 
 

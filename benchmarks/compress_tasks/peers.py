@@ -1,9 +1,9 @@
-"""Other ways to a smaller network: truncated SVD of each weight, and TensorLy-Torch.
+"""Other ways to a smaller network: truncated SVD of each weight, TensorLy-Torch, and torch's own whole numbers.
 
-Neither looks at data. Each layer keeps one part of its parameters, the same for all, found so that the whole network
-has the size asked for; a layer that would not become smaller is left as it is. So are the first and the last layer of a
-network with convolutions, as is usual: they are small, and it is hurt most there. What they give can be trained on like
-any other network, as by `tenfold.compression.distil`.
+None looks at data. With the first two each layer keeps one part of its parameters, the same for all, found so that the
+whole network has the size asked for; a layer that would not become smaller is left as it is. So are the first and the
+last layer of a network with convolutions, as is usual: they are small, and it is hurt most there. What they give can be
+trained on like any other network, as by `tenfold.compression.distil`.
 """
 
 from __future__ import annotations
@@ -42,6 +42,26 @@ def tensorly_torch(model: nn.Module, size: float, factorization: str = "tucker")
     is by truncated SVD. Of convolutions with unequal strides or with groups it makes others: they are left alone.
     """
     return _sized(model, size, lambda layer, part: _by_tensorly(layer, part, factorization))
+
+
+def torch_dynamic(model: nn.Module) -> nn.Module:
+    """A copy whose linear layers multiply whole numbers of 8 bits, by ``torch.ao.quantization.quantize_dynamic``.
+
+    Weights have a scale for each row; all that comes into a layer at once has a single one.
+    """
+    from torch.ao import quantization
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is to move to another package
+        kinds = {nn.Linear: quantization.per_channel_dynamic_qconfig}
+        return quantization.quantize_dynamic(copy.deepcopy(model).eval(), kinds, torch.qint8)
+
+
+def bytes_of(network: nn.Module) -> int:
+    """As `size_of`, which does not see what torch has packed."""
+    packed = [m.weight() for m in network.modules() if isinstance(m, torch.ao.nn.quantized.dynamic.Linear)]
+    # A byte for each number, a scale of 8 for each row; biases are packed too.
+    return size_of(network)[0] + sum(weight.numel() + (8 + 4) * len(weight) for weight in packed)
 
 
 def missing() -> str:
