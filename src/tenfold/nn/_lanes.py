@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tenfold.nn._blocks import in_blocks
+from tenfold.nn._blocks import in_blocks, threads_for
 from tenfold.nn._chains import Chain
 from tenfold.structure import Structure
 
@@ -47,11 +47,13 @@ class Ready(NamedTuple):
         packed: the matrices, in tiles.
         programs: for blocks of one vector and of as many as there can be, with the memory that they work in.
         rows: features that come out.
+        flops: multiplications and additions for one vector.
     """
 
     packed: np.ndarray
     programs: dict[int, tuple[np.ndarray, int]]
     rows: int
+    flops: int
 
 
 def of_chains(chains: tuple[Chain, ...], cores: Sequence[Sequence[Tensor]]) -> Ready:
@@ -84,18 +86,20 @@ def ready(moves: tuple[Move, ...], columns: int, rows: int, matrices: Sequence[T
         parts.append(torch.cat(tiles, 1).flatten())
     size = matrices[0].element_size()
     programs = {vectors: _program(moves, columns, rows, size, vectors) for vectors in {1, VECTORS}}
-    return Ready(torch.cat(parts).numpy(), programs, rows)
+    flops = sum(2 * len(m.groups) * len(m.others) * len(m.made) * len(m.summed) for m in moves)
+    return Ready(torch.cat(parts).numpy(), programs, rows, flops)
 
 
 def run(subject: object, made: Ready, rows: Tensor, bias: Tensor | None) -> Tensor:
-    """The products of all rows, with as many threads as torch has; what the matrix is, the program knows."""
+    """The products of all rows, with as many threads as are worth it; what the matrix is, the program knows."""
     from tenfold.nn._kernels import VECTORS, lanes
     from tenfold.nn._kernels import chain as kernel
 
     count, features = rows.shape
     size = rows.element_size()
     # Thick blocks read the matrices less often; thin ones for few rows, and where else a thread would have nothing.
-    thick = count > lanes(size, 1) and -(-count // lanes(size)) >= torch.get_num_threads()
+    threads = threads_for(count, made.flops)
+    thick = count > lanes(size, 1) and -(-count // lanes(size)) >= threads
     vectors = VECTORS if thick else 1
     program, memory = made.programs[vectors]
 
@@ -116,7 +120,7 @@ def run(subject: object, made: Ready, rows: Tensor, bias: Tensor | None) -> Tens
             last,
         )
 
-    return in_blocks(part, rows, bias, made.rows, lanes(size, vectors), memory)
+    return in_blocks(part, rows, bias, made.rows, lanes(size, vectors), memory, threads)
 
 
 @lru_cache(maxsize=256)

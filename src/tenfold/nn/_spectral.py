@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tenfold.nn._blocks import in_blocks
+from tenfold.nn._blocks import in_blocks, threads_for
 
 # The first radix, which joins the blocks.
 FIRST = 8
@@ -60,6 +60,7 @@ class Ready(NamedTuple):
         program, places: of its `Plan`.
         made: features that come out.
         memory: bytes that the kernel works in.
+        flops: multiplications and additions for one row, about.
     """
 
     numbers: np.ndarray
@@ -67,6 +68,7 @@ class Ready(NamedTuple):
     places: np.ndarray
     made: int
     memory: int
+    flops: int
 
 
 def split(least: int) -> Split | None:
@@ -105,7 +107,8 @@ def ready(taps: np.ndarray, lags: np.ndarray, one: Split, made: int, dtype: torc
     numbers = np.concatenate([plan.factors, spectrum.ravel()]).astype(kind)
     # All points, and a gap after each block.
     memory = (one.points + FIRST) * POINT
-    return Ready(numbers, plan.program, plan.places, made, memory)
+    flops = round(5 * len(around) * math.log2(len(around)) + 3 * len(around))
+    return Ready(numbers, plan.program, plan.places, made, memory, flops)
 
 
 @lru_cache(maxsize=64)
@@ -174,4 +177,5 @@ def run(subject: object, made: Ready, rows: Tensor, bias: Tensor | None) -> Tens
             last,
         )
 
-    return in_blocks(kernel, rows, bias, made.made, 64 // rows.element_size(), made.memory)
+    threads = threads_for(len(rows), made.flops)
+    return in_blocks(kernel, rows, bias, made.made, 64 // rows.element_size(), made.memory, threads)

@@ -111,7 +111,12 @@ def rounded(
     scales = torch.empty(count)
     given = (rows.data_ptr(), 4 * rows.stride(0), 0 if factors is None else factors.data_ptr(), columns)
     target, flip, place = numbers.data_ptr(), _ZERO if unsigned else 0, scales.data_ptr()
-    in_parts(count, _ROWS, lambda _, first, last: round_rows(*given, target, flip, place, first, last))
+    in_parts(
+        count,
+        _ROWS,
+        lambda _, first, last: round_rows(*given, target, flip, place, first, last),
+        torch.get_num_threads(),
+    )
     return numbers, scales
 
 
@@ -135,7 +140,7 @@ def scaled(
     whole = int(sums.dtype == torch.int32)
     given = (sums.data_ptr(), whole, features, each, row_scales.data_ptr(), scale.data_ptr())
     added = 0 if bias is None else bias.data_ptr()
-    in_parts(count, _ROWS, lambda _, first, last: scale_rows(*given, added, first, last))
+    in_parts(count, _ROWS, lambda _, first, last: scale_rows(*given, added, first, last), torch.get_num_threads())
     return sums.view(torch.float32)
 
 
