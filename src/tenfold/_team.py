@@ -12,7 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -34,30 +34,31 @@ def shared(tasks: Iterable[T], work: Callable[[int, T], object], threads: int) -
     raised: list[BaseException] = []
 
     def take() -> None:
-        number = next(numbers)
-        while left and not raised:
-            try:
-                task = left.popleft()
-            except IndexError:  # somebody else was faster
-                return
-            try:
+        # Nothing may leave this function: who calls it from OpenMP's threads has nowhere to raise it.
+        try:
+            number = next(numbers)
+            while not raised:
+                try:
+                    task = left.popleft()
+                except IndexError:
+                    return
                 work(number, task)
-            except BaseException as error:
-                raised.append(error)
+        except BaseException as error:
+            raised.append(error)
 
     if threads < 2:
         take()
     elif _forked.is_set() or (team := _openmp()) is None:
         others = [_own().submit(take) for _ in range(threads - 1)]
         take()
-        for other in others:
-            # Who has not begun has nothing to do any more.
-            if not other.cancel():
-                other.result()
+        # Who has not begun has nothing to do any more.
+        wait([other for other in others if not other.cancel()])
     else:
         team(threads, take)
     if raised:
         raise raised[0]
+    if left:  # an interrupt that came before a thread could keep it
+        raise KeyboardInterrupt
 
 
 @cache

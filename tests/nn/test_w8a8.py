@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from tenfold.errors import TenfoldError
+from tenfold.errors import DataError, TenfoldError
 from tenfold.nn import W8A8Conv, W8A8Linear
 from tenfold.nn import _whole_products as whole
 from tenfold.nn.recipes import module_of, recipe_of
@@ -180,3 +180,21 @@ def test_convolutions_that_are_not_there_are_refused() -> None:
         W8A8Conv(nn.Conv2d(4, 8, 3, padding=1, padding_mode="circular"))
     layer = W8A8Conv(nn.Conv2d(4, 8, 3)).eval()
     torch.testing.assert_close(torch.func.vmap(layer)(torch.randn(2, 1, 4, 5, 5)).shape, torch.Size([2, 1, 8, 3, 3]))
+
+
+@vnni
+def test_what_has_another_size_or_dtype_is_not_read_by_address() -> None:
+    torch.manual_seed(0)
+    weight, x = torch.randn(64, 48), torch.randn(4, 48)
+    layer = W8A8Linear.from_dense(weight, bias=torch.randn(64).double(), factors=torch.rand(48) + 0.5)
+    assert layer.bias is not None
+    assert layer.bias.dtype == torch.float32
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), x @ weight.T + layer.bias, rtol=0, atol=0.5)
+        layer.bias = torch.nn.Parameter(torch.zeros(1))
+        torch.testing.assert_close(layer(x), x @ weight.T, rtol=0, atol=0.5)
+        with pytest.raises(RuntimeError):
+            layer(torch.randn(4, 49))
+    for factors in (torch.tensor([2.0]), torch.zeros(48), torch.full((48,), torch.inf)):
+        with pytest.raises(DataError, match="48 positive numbers"):
+            W8A8Linear.from_dense(weight, factors=factors)

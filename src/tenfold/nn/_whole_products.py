@@ -46,13 +46,19 @@ def traced() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
-def possible(x: Tensor, weight: QuantizedWeight, bias: Tensor | None) -> bool:
+def possible(x: Tensor, weight: QuantizedWeight, bias: Tensor | None, factors: Tensor | None = None) -> bool:
     """Whether this can be multiplied so: single precision on the CPU, and nobody asks for gradients."""
-    if weight.trained is not None or x.dtype != torch.float32 or weight.scale.dtype != torch.float32 or not x.is_cpu:
+    if weight.trained is not None or not there() or torch.is_autocast_enabled("cpu"):
         return False
-    if not there() or torch.is_autocast_enabled("cpu") or weight.numbers.shape[1] > _LONGEST:
+    read = [tensor for tensor in (x, weight.scale, bias, factors) if tensor is not None]
+    if any(tensor.dtype != torch.float32 or not tensor.is_cpu for tensor in read):
         return False
-    read = [x, weight.scale] if bias is None else [x, weight.scale, bias]
+    rows, columns = weight.shape[0], weight.shape[1]
+    # Kernels read by address as much as there should be: what has another size is torch's to refuse.
+    if weight.numbers.shape[1] > _LONGEST or (bias is not None and bias.shape != (rows,)):
+        return False
+    if factors is not None and factors.shape != (columns,):
+        return False
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in read):
         return False
     return traced() or (not watched() and plain(weight.numbers) and all(map(plain, read)))
@@ -109,6 +115,7 @@ def rounded(
     count, columns = rows.shape
     numbers = torch.empty(count, columns, dtype=torch.uint8 if unsigned else torch.int8)
     scales = torch.empty(count)
+    factors = None if factors is None else factors.contiguous()
     given = (rows.data_ptr(), 4 * rows.stride(0), 0 if factors is None else factors.data_ptr(), columns)
     target, flip, place = numbers.data_ptr(), _ZERO if unsigned else 0, scales.data_ptr()
     in_parts(

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tenfold.errors import TenfoldError
+from tenfold.errors import DataError, TenfoldError
 from tenfold.nn import _whole_products as whole
 from tenfold.nn._execution import Marks, marks_of, unchanged
 from tenfold.nn.quantized import QuantizedConv, QuantizedLinear, QuantizedWeight, like_of
@@ -57,8 +57,15 @@ class W8A8Linear(QuantizedLinear):
         bias: Float[Tensor, " out_features"] | None = None,
         factors: Float[Tensor, " in_features"] | None = None,
     ) -> W8A8Linear:
-        """The layer with the nearest weight, whose inputs are multiplied by these factors first."""
+        """The layer with the nearest weight, whose inputs are multiplied by these factors first.
+
+        Raises `DataError` for factors that are not positive, finite and one for each feature.
+        """
         rows, columns = weight.shape
+        if factors is not None and (
+            factors.shape != (columns,) or not bool((factors > 0).all()) or not bool(factors.isfinite().all())
+        ):
+            raise DataError(f"factors must be {columns} positive numbers, one for each feature that comes in")
         smooth = factors is not None
         made = cls(columns, rows, bias=bias is not None, smooth=smooth, dtype=weight.dtype, device=weight.device)
         if factors is not None:
@@ -66,7 +73,7 @@ class W8A8Linear(QuantizedLinear):
             weight = weight / made.factors
         made.quantized = QuantizedWeight.of(weight)
         if bias is not None:
-            made.bias = nn.Parameter(bias.detach().clone())
+            made.bias = nn.Parameter(bias.detach().to(weight.dtype).clone())
         return made
 
     def to_dense(self) -> Float[Tensor, "out_features in_features"]:
@@ -77,7 +84,7 @@ class W8A8Linear(QuantizedLinear):
     def forward(self, input: Float[Tensor, "*batch in_features"]) -> Float[Tensor, "*batch out_features"]:
         """As ``nn.Linear``, with inputs rounded to 8 bits where that is faster."""
         held = self.quantized
-        if whole.possible(input, held, self.bias):
+        if input.shape[-1:] == (self.in_features,) and whole.possible(input, held, self.bias, self.factors):
             return whole.product(input, held.numbers, held.scale, self.factors, self.bias)
         return super().forward(input if self.factors is None else input * self.factors)
 
@@ -136,11 +143,11 @@ class W8A8Conv(QuantizedConv):
 
     def _ready(self) -> Tensor:
         """The numbers as oneDNN wants them, made once for as long as they do not change."""
-        numbers = self.quantized.numbers
-        if self._packed is not None and unchanged(self._packed[0], ((numbers,),)):
-            return self._packed[1]
-        made = whole.packed(numbers.view(self.quantized.shape), self._conv)
+        numbers, packed = self.quantized.numbers, self._packed
+        if packed is not None and unchanged(packed[0], ((numbers,),)):
+            return packed[1]
         marks = marks_of(((numbers,),))
+        made = whole.packed(numbers.view(self.quantized.shape), self._conv)
         self._packed = None if marks is None else (marks, made)
         return made
 
